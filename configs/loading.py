@@ -1,0 +1,191 @@
+"""Load a profile, the environment and overrides; answer mistakes with origin, key and expectation."""
+
+import difflib
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+from pydantic_settings import EnvSettingsSource, SettingsError
+
+from configs.schema import Settings
+
+# Variables that are ours but are not settings: the test data's place, and the default profile.
+_RESERVED_VARIABLES = {"KENSA_DATA", "KENSA_CONFIG"}
+
+
+class ConfigError(ValueError):
+    """Settings that cannot be used; each line names where, which key, and what was expected."""
+
+
+def profile_path(name: str) -> Path:
+    """Return the path of a profile: a YAML file as given, or the name of one that ships with kensa ("demo").
+
+    Raises:
+        ConfigError: neither a file nor a shipped profile.
+    """
+    path = Path(name)
+    if path.suffix in {".yaml", ".yml"} or path.is_file():
+        return path
+    shipped = Path(__file__).parent / f"{name}.yaml"
+    if shipped.is_file():
+        return shipped
+    names = ", ".join(sorted(p.stem for p in Path(__file__).parent.glob("*.yaml")))
+    raise ConfigError(f"{name}: expected a YAML file, or one of the shipped profiles: {names}")
+
+
+def load_settings(config: str | Path, overrides: Sequence[str] = ()) -> Settings:
+    """Load settings: defaults < YAML < environment (KENSA_SECTION__KEY) < overrides ("section.key=value").
+
+    Raises:
+        ConfigError: one line per mistake, with its origin, the key and what was expected.
+    """
+    path = profile_path(str(config))
+    origins: dict[tuple[str, ...], str] = {}
+    values: dict[str, Any] = {}
+    for origin, layer in (
+        (str(path), _read_yaml(path)),
+        ("environment", _read_environment()),
+        ("--set", _read_overrides(overrides)),
+    ):
+        _merge(values, layer, origin, origins)
+    try:
+        return Settings(**values)
+    except ValidationError as error:
+        raise ConfigError("\n".join(_explain(error, path, origins))) from None
+
+
+def check_paths(settings: Settings) -> list[str]:
+    """Return one line per local path in the settings that cannot be used; empty when all is well."""
+    problems = []
+    if "://" not in settings.source.uri and not Path(settings.source.uri).is_dir():
+        problems.append(f"source.uri: expected an existing folder, got {settings.source.uri!r}")
+    manifest = settings.source.manifest
+    if (
+        manifest
+        and "://" not in manifest + settings.source.uri
+        and not (Path(settings.source.uri) / manifest).is_file()
+    ):
+        problems.append(
+            "source.manifest: expected an existing CSV or JSON Lines file (relative to the source),"
+            f" got {manifest!r}"
+        )
+    if not (settings.model.package / "model.json").is_file():
+        problems.append(
+            "model.package: expected a folder with model.json and model.safetensors,"
+            f" got '{settings.model.package}'"
+        )
+    url = settings.database.url
+    if url.startswith("sqlite:///") and not Path(url.removeprefix("sqlite:///")).absolute().parent.is_dir():
+        problems.append(f"database.url: expected a file in an existing folder, got {url!r}")
+    return problems
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: expected a readable YAML file: {error.strerror}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: expected YAML: {error}") from None
+    if data is None:
+        return {}
+    if not isinstance(data, dict):
+        raise ConfigError(f"{path}: expected a mapping of sections at the top, got {type(data).__name__}")
+    return data
+
+
+def _read_environment() -> dict[str, Any]:
+    known = _variable_names(Settings, "KENSA_")
+    for name in sorted(os.environ):
+        if name.startswith("KENSA_") and name not in known | _RESERVED_VARIABLES:
+            hint = _did_you_mean(name, known)
+            raise ConfigError(f"environment: {name}: unknown variable{hint}")
+    try:
+        return EnvSettingsSource(Settings)()
+    except SettingsError as error:
+        raise ConfigError(f"environment: {error}; lists are written as JSON") from None
+
+
+def _read_overrides(overrides: Sequence[str]) -> dict[str, Any]:
+    layer: dict[str, Any] = {}
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        if not equals or not key.strip():
+            raise ConfigError(f"--set {override}: expected section.key=value")
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError:
+            value = text
+        *sections, last = key.strip().split(".")
+        target = layer
+        for section in sections:
+            target = target.setdefault(section, {})
+        target[last] = value
+    return layer
+
+
+def _variable_names(model: type[BaseModel], prefix: str) -> set[str]:
+    names = set()
+    for name, field in model.model_fields.items():
+        variable = prefix + name.upper()
+        names.add(variable)
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            names |= _variable_names(field.annotation, variable + "__")
+    return names
+
+
+def _merge(
+    into: dict[str, Any],
+    layer: Mapping[str, Any],
+    origin: str,
+    origins: dict[tuple[str, ...], str],
+    at: tuple[str, ...] = (),
+) -> None:
+    for key, value in layer.items():
+        place = (*at, str(key))
+        origins[place] = origin
+        if isinstance(value, Mapping) and isinstance(into.get(key), dict):
+            _merge(into[key], value, origin, origins, place)
+        elif isinstance(value, Mapping):
+            into[key] = {}
+            _merge(into[key], value, origin, origins, place)
+        else:
+            into[key] = value
+
+
+def _explain(error: ValidationError, path: Path, origins: Mapping[tuple[str, ...], str]) -> list[str]:
+    lines = []
+    for problem in error.errors(include_url=False):
+        place = tuple(str(part) for part in problem["loc"])
+        origin = next(
+            (origins[place[:n]] for n in range(len(place), 0, -1) if place[:n] in origins), str(path)
+        )
+        key = ".".join(place)
+        if problem["type"] == "extra_forbidden":
+            siblings = _keys_at(Settings, place[:-1])
+            text = f"unknown key{_did_you_mean(place[-1], siblings)}; expected one of {', '.join(siblings)}"
+        elif problem["type"] == "missing":
+            text = "missing; expected a value"
+        elif problem["type"] == "value_error":
+            text = f"expected {problem['ctx']['error']}"
+        else:
+            text = f"expected {problem['msg'].removeprefix('Input should be ')}, got {problem['input']!r}"
+        lines.append(f"{origin}: {key + ': ' if key else ''}{text}")
+    return lines
+
+
+def _keys_at(model: type[BaseModel], place: Sequence[str]) -> list[str]:
+    for name in place:
+        annotation = model.model_fields[name].annotation if name in model.model_fields else None
+        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+            return []
+        model = annotation
+    return list(model.model_fields)
+
+
+def _did_you_mean(name: str, known: Sequence[str] | set[str]) -> str:
+    close = difflib.get_close_matches(name, sorted(known), n=1)
+    return f" (did you mean {close[0]}?)" if close else ""

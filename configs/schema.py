@@ -1,0 +1,230 @@
+"""The settings of an inspection run, typed, with every unknown key refused."""
+
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from zoneinfo import available_timezones
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+
+def _known_timezone(name: str) -> str:
+    if name not in available_timezones():
+        raise ValueError(f"an IANA time zone such as 'Europe/Berlin' or 'UTC', got {name!r}")
+    return name
+
+
+Timezone = Annotated[str, AfterValidator(_known_timezone)]
+
+
+class Section(BaseModel):
+    """A group of settings: frozen, unknown keys refused, every field documented."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class SourceSettings(Section):
+    """Where the pictures come from."""
+
+    uri: str = Field(min_length=1)
+    """Folder (or any fsspec URL) that holds the pictures."""
+    include: tuple[str, ...] = ("*.png", "*.jpg", "*.jpeg", "*.tif", "*.tiff", "*.bmp", "*.webp")
+    """File-name patterns that count as pictures, case-insensitive."""
+    recursive: bool = True
+    """Also list the folders below."""
+    manifest: str | None = None
+    """CSV or JSON Lines with the columns file, part, lot, station, captured_at; a path inside the source,
+    an absolute path or a URL. What it says wins over the file name."""
+    filename_pattern: str | None = None
+    """Regular expression with named groups out of part, lot, station, captured_at."""
+    timezone: Timezone = "UTC"
+    """Zone of capture times that carry none."""
+    only_new: bool = False
+    """List only what no earlier run with the same model and settings has inspected."""
+    max_pixels: int = Field(default=100_000_000, ge=1)
+    """Pictures with more pixels are refused as unreadable."""
+    grey_range: tuple[int, int] | None = None
+    """Values of a 16-bit grey picture that become black and white; the full range when absent."""
+
+    @field_validator("filename_pattern")
+    @classmethod
+    def _compiles(cls, value: str | None) -> str | None:
+        if value is not None:
+            try:
+                groups = re.compile(value).groupindex
+            except re.error as error:
+                raise ValueError(f"a regular expression, got {value!r}: {error}") from error
+            unknown = set(groups) - {"part", "lot", "station", "captured_at"}
+            if unknown or not groups:
+                raise ValueError(f"named groups out of part, lot, station, captured_at, got {sorted(groups)}")
+        return value
+
+    @field_validator("grey_range")
+    @classmethod
+    def _ascends(cls, value: tuple[int, int] | None) -> tuple[int, int] | None:
+        if value is not None and not 0 <= value[0] < value[1] <= 65535:
+            raise ValueError(f"two values with 0 <= black < white <= 65535, got {list(value)}")
+        return value
+
+
+class ModelSettings(Section):
+    """The model package and how it computes."""
+
+    package: Path
+    """Folder with model.safetensors and model.json."""
+    digest: str | None = Field(default=None, pattern="^[0-9a-f]{64}$")
+    """Pin: nothing starts unless the package has this digest."""
+    device: str = Field(default="auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")
+    """auto, cpu, cuda, cuda:N or mps."""
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """auto is float32 on a CPU and reduced where the hardware has it."""
+    batch_size: int = Field(default=32, ge=1)
+    """Pictures per forward pass."""
+
+
+class ExplainerSettings(Section):
+    """How a finding is explained."""
+
+    method: str = "sise"
+    """A name of explainers.list_explainers()."""
+    mu: float = Field(default=0.0, ge=0.0, lt=1.0)
+    """Feature maps are kept when their gradient exceeds mu times the layer's largest."""
+    baseline: Literal["mean", "black"] = "mean"
+    """What a masked-out pixel becomes."""
+    fusion: Literal["otsu", "soft"] = "otsu"
+    """Hard Otsu mask as published, or the soft variant of the authors' course code."""
+    layers: tuple[str, ...] | None = None
+    """Layer names, shallow to deep; found by rule when absent."""
+    batch_size: int = Field(default=16, ge=1)
+    """Masked pictures per forward pass; changes the time, not the map."""
+
+
+class RunSettings(Section):
+    """How the work is cut."""
+
+    batch_size: int = Field(default=64, ge=1, le=10_000)
+    """Pictures per task and per transaction."""
+    decode_ahead: int = Field(default=2, ge=1, le=16)
+    """Batches read and decoded while the model is busy."""
+
+
+class DatabaseSettings(Section):
+    """The record."""
+
+    url: str = "sqlite:///kensa.db"
+    """SQLAlchemy URL: sqlite:///FILE or postgresql+psycopg://…"""
+
+    @field_validator("url")
+    @classmethod
+    def _supported(cls, value: str) -> str:
+        if not value.startswith(("sqlite:///", "postgresql+psycopg://")):
+            # The value may hold a password: it is not repeated.
+            raise ValueError("a URL that begins with sqlite:/// or postgresql+psycopg://")
+        return value
+
+
+class ArtifactSettings(Section):
+    """Pictures, maps and reports, stored by their digest."""
+
+    uri: str = Field(default="artifacts", min_length=1)
+    """Folder (or any fsspec URL) of the artefact store."""
+    pictures: Literal["flagged", "all"] = "flagged"
+    """Which inspected pictures are kept as evidence."""
+
+
+class ReportSettings(Section):
+    """The PDF report of a run."""
+
+    enabled: bool = True
+    """Render a report at the end of each run."""
+    folder: Path = Path("reports-out")
+    """Where the PDF files are put (they are in the artefact store as well)."""
+    title: str = "Inspection report"
+    """Printed at the head of the report."""
+    organisation: str = ""
+    """Printed at the head of the report."""
+    timezone: Timezone = "UTC"
+    """Zone in which times are printed."""
+    max_findings: int = Field(default=200, ge=0, le=5000)
+    """Findings that get a page of their own; the report says how many are left out."""
+
+
+class ScheduleSettings(Section):
+    """When `kensa serve` runs the inspection."""
+
+    cron: str | None = None
+    """Five-field cron expression, such as '*/15 * * * *'."""
+    timezone: Timezone = "UTC"
+    """Zone of the cron expression."""
+
+    @field_validator("cron")
+    @classmethod
+    def _five_fields(cls, value: str | None) -> str | None:
+        if value is not None and len(value.split()) != 5:
+            raise ValueError(f"a cron expression of five fields such as '*/15 * * * *', got {value!r}")
+        return value
+
+
+class Settings(BaseSettings):
+    """Everything an inspection run needs to know."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="KENSA_",
+        env_nested_delimiter="__",
+        extra="forbid",
+        frozen=True,
+        use_attribute_docstrings=True,
+    )
+
+    name: str = Field(default="inspection", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")
+    """Name of the inspection: a deployment is called after it."""
+    source: SourceSettings
+    """Where the pictures come from."""
+    model: ModelSettings
+    """The model package and how it computes."""
+    explainer: ExplainerSettings = ExplainerSettings()
+    """How a finding is explained."""
+    run: RunSettings = RunSettings()
+    """How the work is cut."""
+    database: DatabaseSettings = DatabaseSettings()
+    """The record."""
+    artifacts: ArtifactSettings = ArtifactSettings()
+    """Pictures, maps and reports, stored by their digest."""
+    report: ReportSettings = ReportSettings()
+    """The PDF report of a run."""
+    schedule: ScheduleSettings = ScheduleSettings()
+    """When `kensa serve` runs the inspection."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Take values from the caller alone: `load_settings` merges file, environment and overrides itself,
+        so that each value is known by where it came from."""
+        return (init_settings,)
+
+    def decision(self, precision: str) -> dict[str, Any]:
+        """Return what, beside picture and model, decides an outcome: the content of the settings digest.
+
+        Args:
+            precision: the precision in which the model really computes ("auto" resolved).
+
+        Paths, batch sizes and devices are left out: they change where and how fast, not what.
+        """
+        return {
+            "decoding": {"max_pixels": self.source.max_pixels, "grey_range": self.source.grey_range},
+            "precision": precision,
+            "explainer": self.explainer.model_dump(mode="json", exclude={"batch_size"}),
+        }
+
+    def public(self) -> dict[str, Any]:
+        """Return all settings as JSON-ready values, the database password masked."""
+        values = self.model_dump(mode="json")
+        values["database"]["url"] = re.sub(r"(://[^:/@]*):[^@]*@", r"\1:***@", self.database.url)
+        return values

@@ -1,0 +1,208 @@
+"""From the bytes of a picture to upright RGB pixels, or to the reason why not.
+
+Nothing in the file is trusted: size and page count are read from the header before any pixel is decoded,
+and whatever Pillow raises becomes `Unreadable`. PNG checksums are compared; the other formats have none, so
+damage that leaves them well-formed cannot be seen. Imports the standard library, numpy and Pillow alone.
+"""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from io import BytesIO
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import ExifTags, Image, ImageFile
+from PIL.BmpImagePlugin import BmpImageFile
+from PIL.JpegImagePlugin import jpeg_factory
+from PIL.PngImagePlugin import PngImageFile
+from PIL.TiffImagePlugin import (
+    PHOTOMETRIC_INTERPRETATION,
+    PLANAR_CONFIGURATION,
+    SAMPLEFORMAT,
+    TiffImageFile,
+)
+from PIL.WebPImagePlugin import WebPImageFile
+
+from sources.errors import Unreadable
+
+MAX_PIXELS = 100_000_000
+
+Pixels = npt.NDArray[np.uint8]
+
+_PLAIN_MODES = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr"}
+_DEEP_MODES = {"I;16", "I;16L", "I;16B", "I", "F"}
+_UPRIGHT: dict[int, Callable[[Pixels], Pixels]] = {  # EXIF orientation -> what puts the picture upright
+    2: lambda p: p[:, ::-1],
+    3: lambda p: p[::-1, ::-1],
+    4: lambda p: p[::-1],
+    5: lambda p: p.swapaxes(0, 1),
+    6: lambda p: np.rot90(p, -1),
+    7: lambda p: p[::-1, ::-1].swapaxes(0, 1),
+    8: lambda p: np.rot90(p),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class DecodedImage:
+    """An upright picture: ``pixels`` (height, width, 3) uint8, contiguous; ``mode`` is Pillow's name."""
+
+    pixels: Pixels
+    width: int
+    height: int
+    format: str
+    mode: str
+
+
+def decode(
+    data: bytes, *, max_pixels: int = MAX_PIXELS, grey_range: tuple[int, int] | None = None
+) -> DecodedImage:
+    """Decode a PNG, JPEG, TIFF, BMP or WebP file to upright 8-bit RGB.
+
+    Grey deeper than 8 bits is mapped linearly, rounded and clipped, from ``grey_range`` (low, high) to
+    0..255. Without it 16-bit unsigned grey is mapped from 0..65535; signed, 32-bit and float grey have no
+    range of their own and are refused. ``grey_range`` does not touch other pictures. Transparent areas are
+    laid over black, 16-bit colour keeps its high byte, colour profiles and gamma are not applied.
+
+    Raises `Unreadable` with the reason: an empty, unsupported, damaged or truncated file, more than
+    ``max_pixels`` pixels (checked before decoding), more than one frame or page. Raises `ValueError` for a
+    ``grey_range`` whose low end is not below its high end.
+    """
+    if grey_range is not None and grey_range[0] >= grey_range[1]:
+        raise ValueError(f"grey_range {grey_range}: the low end must be below the high end")
+    if not data:
+        raise Unreadable("the file is empty (0 bytes)")
+    try:
+        with _truncation_refused():
+            return _decode(data, max_pixels, grey_range)
+    except (Unreadable, MemoryError):
+        raise  # running out of memory is this machine's trouble, not a fault of the picture to put on record
+    except Exception as error:  # damaged files make Pillow raise SyntaxError, struct.error, ...
+        raise Unreadable(f"damaged or truncated file ({str(error) or type(error).__name__})") from error
+
+
+def _decode(data: bytes, max_pixels: int, grey_range: tuple[int, int] | None) -> DecodedImage:
+    image = _open(data)
+    width, height = image.size
+    if width * height > max_pixels:
+        raise Unreadable(f"{width} x {height} pixels are more than the limit of {max_pixels}")
+    frames = getattr(image, "n_frames", 1)
+    if frames > 1:
+        raise Unreadable(f"{frames} frames or pages in one file: save each as a picture of its own")
+    if isinstance(image, PngImageFile):
+        # Pillow decodes pixels without comparing the file's checksums. verify() does, and uses the object up.
+        image.verify()
+        image = PngImageFile(BytesIO(data))
+    if isinstance(image, TiffImageFile):
+        _check_strips(image)
+    image.load()
+    if image.mode in _DEEP_MODES:
+        pixels = _from_deep_grey(image, grey_range)
+    elif image.mode in _PLAIN_MODES:
+        pixels = _from_plain(image)
+    else:
+        raise Unreadable(f"colour mode {image.mode} is not supported: save the picture as grey or RGB")
+    # Pillow has turned a TIFF upright by now, and taken the tag away.
+    orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+    if orientation in _UPRIGHT:
+        pixels = _UPRIGHT[orientation](pixels)
+    pixels = np.ascontiguousarray(pixels)
+    return DecodedImage(pixels, pixels.shape[1], pixels.shape[0], image.format or "", image.mode)
+
+
+def _open(data: bytes) -> ImageFile.ImageFile:
+    """Read the header. The plugins are called by name: Image.open would judge sizes by a global limit."""
+    stream = BytesIO(data)
+    if data.startswith(b"\x89PNG\r\n\x1a\n"):
+        return PngImageFile(stream)
+    if data.startswith(b"\xff\xd8\xff"):
+        return jpeg_factory(stream)
+    if data.startswith((b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")):
+        return TiffImageFile(stream)
+    if data.startswith(b"BM"):
+        return BmpImageFile(stream)
+    if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
+        return WebPImageFile(stream)
+    raise Unreadable(
+        f"not a PNG, JPEG, TIFF, BMP or WebP picture (it starts with the bytes {data[:8].hex(' ')})"
+    )
+
+
+def _check_strips(image: TiffImageFile) -> None:
+    """Refuse a TIFF whose strips do not fill it: Pillow would leave the rest black, without an error."""
+    if image.use_load_libtiff:
+        return  # libtiff looks after that itself
+    planes = len(image.getbands()) if image.tag_v2.get(PLANAR_CONFIGURATION) == 2 else 1
+    boxes = [tile.extents or (0, 0, 0, 0) for tile in image.tile]
+    filled = sum((right - left) * (bottom - top) for left, top, right, bottom in boxes)
+    if filled < image.width * image.height * planes:
+        raise Unreadable("damaged or truncated file (strips or tiles of the TIFF are missing)")
+
+
+def _from_plain(image: Image.Image) -> Pixels:
+    if not image.has_transparency_data:
+        return np.array(image.convert("RGB"))
+    colour = image.convert("RGBA")
+    black = Image.new("RGBA", image.size, (0, 0, 0, 255))
+    return np.array(Image.alpha_composite(black, colour).convert("RGB"))
+
+
+def _from_deep_grey(image: ImageFile.ImageFile, grey_range: tuple[int, int] | None) -> Pixels:
+    levels = np.asarray(image)
+    if isinstance(image, TiffImageFile):
+        if image.tag_v2.get(PHOTOMETRIC_INTERPRETATION) == 0:
+            raise Unreadable("a 16- or 32-bit TIFF whose zero is white: save it with zero as black")
+        if image.mode == "I" and image.tag_v2.get(SAMPLEFORMAT, (1,))[0] == 1:
+            levels = levels.view(np.uint32)  # Pillow holds unsigned 32-bit levels in signed ones
+    if grey_range is None:
+        if not image.mode.startswith("I;16"):
+            kind = "float" if image.mode == "F" else "signed or 32-bit"
+            raise Unreadable(
+                f"{kind} grey has no range of its own: set grey_range to its (lowest, highest) level"
+            )
+        grey_range = (0, 65535)
+    if levels.dtype.itemsize == 2:
+        grey = _scale(np.arange(65536), grey_range)[levels]
+    elif np.isfinite(levels).all():
+        grey = _scale(levels, grey_range)
+    else:
+        raise Unreadable("the picture holds levels that are not numbers (NaN or infinity)")
+    transparent = image.info.get("transparency")
+    if transparent is not None:  # PNG: the one level that stands for "nothing here"
+        grey[levels == transparent] = 0
+    return np.repeat(grey[:, :, None], 3, axis=2)
+
+
+def _scale(levels: npt.NDArray[Any], grey_range: tuple[int, int]) -> Pixels:
+    low, high = grey_range
+    scaled = (levels.astype(np.float64) - low) * 255 / (high - low)
+    return np.rint(np.clip(scaled, 0, 255)).astype(np.uint8)
+
+
+_flag_lock = threading.Lock()
+_decoders_at_work = 0
+_flag_before = False
+
+
+@contextmanager
+def _truncation_refused() -> Iterator[None]:
+    """Hold Pillow's LOAD_TRUNCATED_IMAGES at False while any thread decodes, and put it back afterwards.
+
+    The flag belongs to the whole process and importing WeasyPrint sets it, upon which the missing half of a
+    picture would be read as black, without an error.
+    """
+    global _decoders_at_work, _flag_before
+    with _flag_lock:
+        if _decoders_at_work == 0:
+            _flag_before = ImageFile.LOAD_TRUNCATED_IMAGES
+        _decoders_at_work += 1
+        ImageFile.LOAD_TRUNCATED_IMAGES = False
+    try:
+        yield
+    finally:
+        with _flag_lock:
+            _decoders_at_work -= 1
+            if _decoders_at_work == 0:
+                ImageFile.LOAD_TRUNCATED_IMAGES = _flag_before

@@ -1,0 +1,296 @@
+"""A folder of pictures behind fsspec: a local path, or any URL that fsspec opens."""
+
+import logging
+import os
+import posixpath
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, tzinfo
+from fnmatch import translate
+from pathlib import Path
+from typing import Any, Protocol
+
+from fsspec.core import url_to_fs
+from fsspec.implementations.local import LocalFileSystem
+
+from sources.errors import SourceError, Unreadable
+from sources.metadata import Metadata, compile_pattern, from_name, load_timezone, parse_manifest
+
+PICTURES = ("*.png", "*.jpg", "*.jpeg", "*.tif", "*.tiff", "*.bmp", "*.webp")
+MAX_BYTES = 1_000_000_000
+
+_UPLOADING = (".part", ".tmp")  # what file transfers call a file that is not complete yet
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ListedImage:
+    """A picture as listed: ``uri`` relative to the source (posix), ``size`` in bytes.
+
+    ``version`` is what changes when the file changes: its etag, or its size and time of modification.
+    """
+
+    uri: str
+    size: int
+    version: str
+    metadata: Metadata
+
+
+class Source(Protocol):
+    """Where pictures come from."""
+
+    @property
+    def root(self) -> str:
+        """The source's address, without credentials."""
+
+    def list(self, after: str | None = None) -> Iterator[ListedImage]:
+        """Pictures in ascending order of uri; with ``after``, only those beyond that uri.
+
+        Raises `SourceError` when a folder cannot be listed.
+        """
+
+    def read(self, item: ListedImage) -> bytes:
+        """The picture's bytes; raises `Unreadable` when it has vanished, has changed, or cannot be read."""
+
+    def missing_from_listing(self) -> tuple[str, ...]:
+        """What the manifest names (beyond ``after``) and the last complete listing did not find, in order."""
+
+
+def open_source(
+    uri: str,
+    *,
+    include: Sequence[str] = PICTURES,
+    recursive: bool = True,
+    manifest: str | None = None,
+    filename_pattern: str | None = None,
+    timezone: str = "UTC",
+    max_bytes: int = MAX_BYTES,
+) -> Source:
+    """Open a folder by path or fsspec URL; see `Source` for what it can do.
+
+    Everything that matches one of the ``include`` globs is listed, whatever its content: globs match the file
+    name, those with a slash the uri, upper and lower case alike. Left out are hidden files and folders
+    (leading dot), uploads under way (.part, .tmp), the manifest, and links to folders. A link to a file
+    outside the source is listed and reads as unreadable.
+
+    ``manifest`` is a path inside the source, an absolute path or a URL (see `parse_manifest`);
+    ``filename_pattern`` a regular expression searched in the uri, with named groups part, lot, station,
+    captured_at; where both know a field, the manifest is right. Times without an offset are in ``timezone``.
+    Files beyond ``max_bytes`` are unreadable. Raises `SourceError` naming what cannot be used and the remedy.
+    """
+    if not include:
+        raise SourceError("include is empty: name at least one glob such as *.png")
+    zone = load_timezone(timezone)
+    pattern = compile_pattern(filename_pattern) if filename_pattern is not None else None
+    fs, path = _locate(uri)
+    path = path.rstrip("/")
+    if not fs.isdir(path or "/"):
+        raise SourceError(f"source {uri!r} is not a folder that can be opened: check the path")
+    entries: Mapping[str, Metadata] = {}
+    manifest_path = None
+    if manifest is not None:
+        inside = "://" not in manifest and not manifest.startswith("/")
+        manifest_fs, manifest_path = (
+            (fs, posixpath.normpath(f"{path}/{manifest}")) if inside else _locate(manifest)
+        )
+        try:
+            data = manifest_fs.cat_file(manifest_path)
+        except OSError as error:
+            place = f" in source {uri!r}" if inside else ""
+            reason = error.strerror or type(error).__name__
+            raise SourceError(
+                f"manifest {manifest!r}{place} cannot be read ({reason}): check the path"
+            ) from error
+        entries = parse_manifest(data, manifest, zone)
+    return _Folder(fs, path, tuple(include), recursive, entries, manifest_path, pattern, zone, max_bytes)
+
+
+def _locate(uri: str) -> tuple[Any, str]:
+    try:
+        # Cached listings would hide what has arrived or changed since.
+        fs, path = url_to_fs(uri, use_listings_cache=False)
+    except (ValueError, ImportError) as error:
+        raise SourceError(f"{uri!r} cannot be opened: {error}") from error
+    return fs, str(path)
+
+
+class _Folder:
+    def __init__(
+        self,
+        fs: Any,
+        path: str,
+        include: tuple[str, ...],
+        recursive: bool,
+        manifest: Mapping[str, Metadata],
+        manifest_path: str | None,
+        pattern: re.Pattern[str] | None,
+        zone: tzinfo,
+        max_bytes: int,
+    ) -> None:
+        self._fs = fs
+        self._path = path
+        self._local_root = os.path.realpath(path or "/") if isinstance(fs, LocalFileSystem) else None
+        self._name_globs = _one_of([glob for glob in include if "/" not in glob])
+        self._uri_globs = _one_of([glob for glob in include if "/" in glob])
+        self._recursive = recursive
+        self._manifest = manifest
+        self._manifest_path = manifest_path
+        self._pattern = pattern
+        self._zone = zone
+        self._max_bytes = max_bytes
+        self._missing: tuple[str, ...] | None = None
+        self._unnameable: set[str] = set()
+
+    @property
+    def root(self) -> str:
+        if self._local_root is not None:
+            return self._path or "/"
+        return str(self._fs.unstrip_protocol(self._path))
+
+    def list(self, after: str | None = None) -> Iterator[ListedImage]:
+        self._missing = None
+        unseen = {uri for uri in self._manifest if after is None or uri > after}
+        for uri, info in self._walk(after):
+            size, version = self._listed_state(uri, info)
+            unseen.discard(uri)
+            yield ListedImage(uri, size, version, self._metadata(uri))
+        self._missing = tuple(sorted(unseen))
+
+    def missing_from_listing(self) -> tuple[str, ...]:
+        if self._missing is None:
+            raise SourceError(f"source {self.root!r}: list it to the end before asking what was missing")
+        return self._missing
+
+    def read(self, item: ListedImage) -> bytes:
+        if item.uri in self._unnameable:
+            raise Unreadable("the file name is not valid UTF-8: rename the file")
+        if item.size > self._max_bytes:
+            raise Unreadable(f"{item.size} bytes are more than the limit of {self._max_bytes}")
+        try:
+            path = self._resolve(item.uri)
+            self._check_unchanged(item, path)
+            data: bytes = self._fs.cat_file(path)
+            self._check_unchanged(item, path)
+        except FileNotFoundError as error:
+            raise Unreadable("vanished between listing and reading") from error
+        except OSError as error:
+            raise Unreadable(f"cannot be read ({error.strerror or type(error).__name__})") from error
+        if len(data) != item.size:
+            raise Unreadable(
+                f"changed between listing and reading: {item.size} bytes listed, {len(data)} read"
+            )
+        return data
+
+    def _check_unchanged(self, item: ListedImage, path: str) -> None:
+        size, version = self._state(path)
+        if size != item.size:
+            raise Unreadable(f"changed between listing and reading: {item.size} bytes listed, {size} found")
+        if version != item.version:
+            raise Unreadable("changed between listing and reading: it was written again")
+
+    def _walk(self, after: str | None) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Matching files in order of uri, one folder in memory per level.
+
+        A folder sorts as its name with a slash, which is what the uris below it begin with.
+        """
+        levels = [iter(self._entries(""))]
+        while levels:
+            entry = next(levels[-1], None)
+            if entry is None:
+                levels.pop()
+                continue
+            uri, info = entry
+            if uri.endswith("/"):
+                behind = after is not None and uri < after and not after.startswith(uri)
+                if self._recursive and not behind:
+                    levels.append(iter(self._entries(uri)))
+            elif after is None or uri > after:
+                yield uri, info
+
+    def _entries(self, folder: str) -> Sequence[tuple[str, dict[str, Any]]]:
+        """The subfolders (uri with a slash at the end) and pictures of one folder, sorted."""
+        try:
+            infos = self._fs.ls(f"{self._path}/{folder}".rstrip("/") or "/", detail=True)
+        except (FileNotFoundError, NotADirectoryError) as error:
+            if folder:
+                return ()  # removed since its parent was listed: as if it had been removed before
+            raise SourceError(f"source {self.root!r} is no longer there") from error
+        except OSError as error:
+            reason = error.strerror or type(error).__name__
+            raise SourceError(
+                f"folder {folder!r} of source {self.root!r} cannot be listed ({reason})"
+            ) from error
+        entries = []
+        for info in infos:
+            raw = str(info["name"]).rstrip("/").rsplit("/", 1)[-1]
+            name = (
+                raw.replace("\0", "\\x00")
+                .encode("utf-8", "surrogateescape")
+                .decode("utf-8", "backslashreplace")
+            )
+            uri = folder + name
+            if name.startswith(".") or name.lower().endswith(_UPLOADING):
+                continue
+            if info["type"] == "directory":
+                entries.append((f"{uri}/", info))
+            elif self._is_picture(uri, name) and f"{self._path}/{uri}" != self._manifest_path:
+                if name != raw:
+                    self._unnameable.add(uri)
+                entries.append((uri, info))
+            elif info.get("islink") and Path(info["name"]).is_dir():
+                _log.warning("%s in source %s is a link to a folder and is not followed", uri, self.root)
+        return sorted(entries, key=lambda entry: entry[0])
+
+    def _is_picture(self, uri: str, name: str) -> bool:
+        return bool(self._name_globs.fullmatch(name.lower()) or self._uri_globs.fullmatch(uri.lower()))
+
+    def _metadata(self, uri: str) -> Metadata:
+        found = self._manifest.get(uri, Metadata())
+        if self._pattern is None:
+            return found
+        return found.or_else(from_name(self._pattern, uri, self._zone))
+
+    def _listed_state(self, uri: str, info: dict[str, Any]) -> tuple[int, str]:
+        if not info.get("islink"):
+            return int(info["size"]), _version(info)
+        try:
+            return self._state(self._resolve(uri))
+        except (Unreadable, OSError):
+            return 0, "unusable link"  # read() says why
+
+    def _resolve(self, uri: str) -> str:
+        """The path to read. For local files links are followed, and none leads out of the source."""
+        path = f"{self._path}/{uri}"
+        if self._local_root is None:
+            return path
+        real = os.path.realpath(path)
+        if not real.startswith(self._local_root.rstrip("/") + "/"):
+            raise Unreadable("a link that leads out of the source")
+        if Path(path).is_symlink() and not Path(real).exists():
+            raise Unreadable("a link that leads nowhere")
+        return real
+
+    def _state(self, path: str) -> tuple[int, str]:
+        info = self._fs.info(path)
+        if info["type"] != "file":
+            raise Unreadable("not a regular file")
+        return int(info["size"]), _version(info)
+
+
+def _one_of(globs: Sequence[str]) -> re.Pattern[str]:
+    # An empty alternation would match the empty name; this never matches anything.
+    return re.compile("|".join(translate(glob.lower()) for glob in globs) or r"(?!)")
+
+
+def _version(info: Mapping[str, Any]) -> str:
+    for key in ("ETag", "etag"):
+        if info.get(key):
+            return str(info[key]).strip('"')
+    for key in ("mtime", "LastModified", "last_modified", "updated", "modified", "created"):
+        if info.get(key) is not None:
+            moment = info[key]
+            if isinstance(moment, datetime):
+                moment = moment.timestamp()
+            return f"{info['size']}-{round(moment * 1e9) if isinstance(moment, float) else moment}"
+    return str(info["size"])

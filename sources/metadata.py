@@ -1,0 +1,220 @@
+"""Part, lot, station and time of capture: from a manifest, from a file-name pattern, or absent."""
+
+import csv
+import io
+import json
+import re
+import unicodedata
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, fields
+from datetime import UTC, datetime, tzinfo
+from pathlib import PurePosixPath
+from zoneinfo import ZoneInfo
+
+from sources.errors import SourceError
+
+MAX_TEXT = 200  # characters of a part, lot or station: longer ones are not serials but accidents
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """What is known of a picture besides its pixels; ``captured_at`` is aware, in UTC."""
+
+    part: str | None = None
+    lot: str | None = None
+    station: str | None = None
+    captured_at: datetime | None = None
+
+    def or_else(self, other: "Metadata") -> "Metadata":
+        """Fill what is absent here from ``other``."""
+        return Metadata(
+            self.part or other.part,
+            self.lot or other.lot,
+            self.station or other.station,
+            self.captured_at or other.captured_at,
+        )
+
+
+FIELDS = tuple(field.name for field in fields(Metadata))
+
+
+def load_timezone(name: str) -> tzinfo:
+    """The time zone called ``name`` (IANA); raises `SourceError` for one that is not known here."""
+    if name == "UTC":
+        return UTC  # without asking for time zone data, which a bare machine may lack
+    try:
+        return ZoneInfo(name)
+    except (KeyError, ValueError, OSError) as error:
+        raise SourceError(
+            f"timezone {name!r} is not known: use an IANA name such as Europe/Berlin"
+        ) from error
+
+
+def parse_time(text: str, zone: tzinfo) -> datetime:
+    """An ISO 8601 date and time as aware UTC; without an offset it is taken as local time of ``zone``.
+
+    Of the hour that the end of summer time repeats, the first pass is meant. Raises `ValueError` otherwise.
+    """
+    moment = datetime.fromisoformat(text)
+    if len(text) <= len("2026-01-05"):
+        raise ValueError("a date without a time")
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=zone)
+    return moment.astimezone(UTC)
+
+
+# --- file names -------------------------------------------------------------------------------------------
+
+
+def compile_pattern(pattern: str) -> re.Pattern[str]:
+    """The file-name pattern, its groups checked; raises `SourceError` for a bad one."""
+    try:
+        compiled = re.compile(pattern)
+    except re.error as error:
+        raise SourceError(f"filename_pattern {pattern!r} is not a regular expression: {error}") from error
+    if not compiled.groupindex:
+        raise SourceError(f"filename_pattern {pattern!r} names no group: name some of {', '.join(FIELDS)}")
+    if unknown := sorted(set(compiled.groupindex) - set(FIELDS)):
+        raise SourceError(
+            f"filename_pattern {pattern!r}: unknown group {', '.join(unknown)};"
+            f" the groups are {', '.join(FIELDS)}"
+        )
+    return compiled
+
+
+def from_name(pattern: re.Pattern[str], uri: str, zone: tzinfo) -> Metadata:
+    """What ``pattern`` finds in ``uri``: nothing when it does not match, no time when that group is none.
+
+    Besides ISO 8601, any spelling of a time with its 14 digits in order is understood (2026-01-05_06-00-00).
+    """
+    match = pattern.search(uri)
+    if match is None:
+        return Metadata()
+    found = {name: text for name, text in match.groupdict().items() if text}
+    captured_at = found.pop("captured_at", None)
+    return Metadata(**found, captured_at=_time_in_name(captured_at, zone) if captured_at else None)
+
+
+def _time_in_name(text: str, zone: tzinfo) -> datetime | None:
+    digits = re.sub(r"\D", "", text)
+    candidates = (text, f"{digits[:8]}T{digits[8:]}") if len(digits) == 14 else (text,)
+    for candidate in candidates:
+        try:
+            return parse_time(candidate, zone)
+        except (ValueError, OverflowError):
+            continue
+    return None
+
+
+# --- manifests --------------------------------------------------------------------------------------------
+
+
+def parse_manifest(data: bytes, name: str, zone: tzinfo) -> Mapping[str, Metadata]:
+    """Metadata by uri from a manifest: CSV with a header, or JSON Lines (.jsonl, .ndjson, .json).
+
+    One column ``file`` (or ``path``, ``image``: relative to the source, forward slashes), and any of part,
+    lot, station, captured_at; other columns are left alone, empty values are absent. Raises `SourceError`
+    with file, line, column and what was expected.
+    """
+    try:
+        text = data.decode("utf-8-sig")  # spreadsheets put a byte order mark first
+    except UnicodeDecodeError as error:
+        raise SourceError(f"{name}: byte {error.start} is not UTF-8; save the manifest as UTF-8") from error
+    suffix = PurePosixPath(name).suffix.lower()
+    readers: dict[str, Callable[[str, str], Iterator[tuple[int, dict[str, object]]]]] = {
+        ".csv": _csv_rows,
+        ".jsonl": _json_rows,
+        ".ndjson": _json_rows,
+        ".json": _json_rows,
+    }
+    if suffix not in readers:
+        raise SourceError(f"{name}: a manifest is a .csv, or JSON Lines in a .jsonl, .ndjson or .json")
+    entries: dict[str, Metadata] = {}
+    first_line: dict[str, int] = {}
+    for line, row in readers[suffix](text, name):
+        uri, metadata = _entry(row, f"{name}, line {line}", zone)
+        if uri in entries:
+            raise SourceError(f"{name}, line {line}: {uri!r} is listed already on line {first_line[uri]}")
+        entries[uri], first_line[uri] = metadata, line
+    return entries
+
+
+def _csv_rows(text: str, name: str) -> Iterator[tuple[int, dict[str, object]]]:
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    try:
+        header = [column.strip().lower() for column in next(reader, [])]
+        if len(set(header)) < len(header):
+            raise SourceError(f"{name}, line 1: a column occurs twice in {', '.join(header)}")
+        _file_column(header, f"{name}, line 1")
+        for values in reader:
+            if not values:
+                continue
+            if len(values) != len(header):
+                raise SourceError(
+                    f"{name}, line {reader.line_num}: {len(values)} values for {len(header)} columns"
+                )
+            yield reader.line_num, dict(zip(header, values, strict=True))
+    except csv.Error as error:
+        raise SourceError(f"{name}, line {reader.line_num}: not CSV ({error})") from error
+
+
+def _json_rows(text: str, name: str) -> Iterator[tuple[int, dict[str, object]]]:
+    for number, line in enumerate(text.split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise SourceError(
+                f"{name}, line {number}: not JSON ({error}); one object a line is expected"
+            ) from error
+        if not isinstance(row, dict):
+            raise SourceError(f'{name}, line {number}: expected an object such as {{"file": "a.png"}}')
+        yield number, {key.strip().lower(): value for key, value in row.items()}
+
+
+def _file_column(columns: list[str], where: str) -> str:
+    found = [name for name in ("file", "path", "image") if name in columns]
+    if len(found) != 1:
+        raise SourceError(
+            f"{where}: expected one column file (or path, or image), found {', '.join(columns) or 'none'}"
+            " (a CSV manifest is separated by commas)"
+        )
+    return found[0]
+
+
+def _entry(row: dict[str, object], where: str, zone: tzinfo) -> tuple[str, Metadata]:
+    column = _file_column(list(row), where)
+    file = row[column]
+    path = PurePosixPath(file.strip()) if isinstance(file, str) else PurePosixPath()
+    if not path.parts or path.is_absolute() or ".." in path.parts or "\\" in str(path):
+        raise SourceError(
+            f"{where}, column {column}: {file!r} is not a path relative to the source, with forward slashes"
+        )
+    texts = {name: _text(row.get(name), f"{where}, column {name}") for name in FIELDS}
+    captured_at, moment = texts.pop("captured_at"), None
+    if captured_at is not None:
+        try:
+            moment = parse_time(captured_at, zone)
+        except (ValueError, OverflowError) as error:
+            raise SourceError(
+                f"{where}, column captured_at: {captured_at!r} is not an ISO 8601 date and time"
+                " such as 2026-01-05T06:00:00+01:00"
+            ) from error
+    return str(path), Metadata(**texts, captured_at=moment)
+
+
+def _text(value: object, where: str) -> str | None:
+    if value is None:
+        return None
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = str(value)  # JSON serials are often written as numbers
+    if not isinstance(value, str) or len(value) > MAX_TEXT or _has_control_characters(value):
+        raise SourceError(
+            f"{where}: {str(value)[:40]!r} is not one line of text of at most {MAX_TEXT} characters"
+        )
+    return value.strip() or None
+
+
+def _has_control_characters(text: str) -> bool:
+    return any(unicodedata.category(character) in ("Cc", "Cs") for character in text)
