@@ -1,0 +1,255 @@
+"""Calibration: a temperature, then thresholds whose evidence carries the target, or a refusal that counts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+
+from classifiers.data import Dataset, label_matrix
+from classifiers.errors import ClassifierError
+from classifiers.evaluation import dataset_logits, defective_mask
+from classifiers.intervals import most_misses, needed_without_misses, upper_bound
+from classifiers.metrics import auroc
+from classifiers.package import ModelPackage, build_model, save_package
+from classifiers.predict import Predictor, defect_scores, to_prediction
+from classifiers.thresholds import Thresholds
+
+CONFIDENCE = 0.95
+# Thresholds keep this relative distance from the score they follow, so that rounding on another machine or in
+# another batch cannot move the calibration picture itself across.
+MARGIN = 1e-4
+TEMPERATURE_RANGE = (0.05, 20.0)
+
+
+class CalibrationError(ClassifierError):
+    """The data cannot carry the target; the message says what would be needed."""
+
+
+def calibrate(
+    package: ModelPackage,
+    dataset: Dataset,
+    out: Path,
+    *,
+    target_escape_rate: float = 0.05,
+    target_overkill: float = 0.05,
+    device: str = "auto",
+    precision: str = "auto",
+    batch_size: int = 32,
+    command: str = "",
+    progress: Callable[[int, int], None] | None = None,
+) -> ModelPackage:
+    """Write a new package with temperature and thresholds from labelled pictures the training never saw.
+
+    Args:
+        package: from `train` or from an earlier calibration (whose result is replaced).
+        dataset: calibration pictures, defective and good ones.
+        out: the new package's folder.
+        target_escape_rate: most defective pictures that may pass, as a share, in (0, 1).
+        target_overkill: most good pictures that may be rejected automatically, as a share, in (0, 1).
+        device: as for `Predictor`.
+        precision: as for `Predictor`; use the one that will inspect.
+        batch_size: as for `Predictor`.
+        command: recorded in the package.
+        progress: called with (pictures done, pictures).
+
+    Raises:
+        CalibrationError: no or too few defective or good pictures (with the number needed), pictures the
+            model was trained on, or no good class.
+        DataError: unreadable pictures or strange labels.
+    """
+    if package.task == "single-label" and package.good_class is None:
+        raise CalibrationError(f"{package.path}: has no good class, so nothing could pass; train with one")
+    if dataset.digest in (digests := package.training.get("data_digests", {})).values():
+        side = next(name for name, digest in digests.items() if digest == dataset.digest)
+        raise CalibrationError(f"this is the model's own {side} data; calibrate with pictures it never saw")
+    defective = defective_mask(package, dataset)
+    # The cheap refusals come before the predictions.
+    check_enough(int(defective.sum()), int((~defective).sum()), target_escape_rate, target_overkill)
+    predictor = Predictor(package, device=device, precision=precision, batch_size=batch_size)
+    raw = dataset_logits(predictor, dataset, progress=progress) * package.temperature
+    targets = torch.from_numpy(label_matrix(dataset, package.classes))
+    multi_label = package.task == "multi-label"
+    temperature = fit_temperature(raw, targets, multi_label=multi_label)
+    prediction = to_prediction(package, raw / temperature)
+    groups = [item.group for item in dataset.items]
+    thresholds = choose_thresholds(
+        defect_scores(package, prediction.probabilities),
+        defective,
+        target_escape_rate=target_escape_rate,
+        target_overkill=target_overkill,
+        groups=groups,
+        dataset_digest=dataset.digest,
+    )
+    record: dict[str, Any] = {
+        "command": command,
+        "package_digest": package.digest,
+        "n": len(dataset.items),
+        "device": predictor.device.type,
+        "precision": predictor.precision,
+        "loss_before": loss(raw, targets, 1.0, multi_label=multi_label),
+        "loss_after": loss(raw, targets, temperature, multi_label=multi_label),
+        "auroc": auroc(prediction.defect_scores, defective),
+    }
+    return save_package(
+        out,
+        build_model(package),
+        architecture=package.architecture,
+        model_args=package.model_args,
+        classes=package.classes,
+        good_class=package.good_class,
+        task=package.task,
+        preprocessing=package.preprocessing,
+        temperature=temperature,
+        thresholds=thresholds,
+        training={**package.training, "calibration": record},
+    )
+
+
+def loss(raw: torch.Tensor, targets: torch.Tensor, temperature: float, *, multi_label: bool) -> float:
+    """Mean negative log likelihood of targets (N, K) under logits (N, K) divided by the temperature."""
+    scaled = raw.double() / temperature
+    if multi_label:
+        return float(F.binary_cross_entropy_with_logits(scaled, targets.double()))
+    return float(F.cross_entropy(scaled, targets.argmax(dim=1)))
+
+
+def fit_temperature(raw: torch.Tensor, targets: torch.Tensor, *, multi_label: bool) -> float:
+    """The temperature that minimises the negative log likelihood (Guo et al. 2017), by L-BFGS on its log.
+
+    A standard normal prior on the logarithm, worth less than one picture, keeps it finite where the model
+    makes no mistake on the data (the likelihood alone would then ask for temperature 0).
+
+    Args:
+        raw: logits (N, K), not divided by any temperature.
+        targets: (N, K), 1 for labels that hold.
+        multi_label: sigmoid instead of softmax.
+
+    Returns:
+        Within `TEMPERATURE_RANGE`.
+    """
+    logits, wanted = raw.double(), targets.double()
+    log_temperature = torch.zeros((), dtype=torch.float64, requires_grad=True)
+    optimizer = torch.optim.LBFGS(
+        [log_temperature],
+        max_iter=100,
+        tolerance_grad=1e-9,
+        tolerance_change=1e-12,
+        line_search_fn="strong_wolfe",
+    )
+
+    def closure() -> torch.Tensor:
+        optimizer.zero_grad()
+        scaled = logits / log_temperature.exp()
+        if multi_label:
+            likelihood = F.binary_cross_entropy_with_logits(scaled, wanted, reduction="sum")
+        else:
+            likelihood = F.cross_entropy(scaled, wanted.argmax(dim=1), reduction="sum")
+        objective = (likelihood + log_temperature.square() / 2) / len(logits)
+        objective.backward()  # type: ignore[no-untyped-call]
+        return objective
+
+    optimizer.step(closure)  # type: ignore[no-untyped-call]
+    temperature = float(log_temperature.detach().exp())
+    if not np.isfinite(temperature):
+        raise CalibrationError("no temperature fits these logits; are they finite?")
+    return float(np.clip(temperature, *TEMPERATURE_RANGE))
+
+
+def check_enough(n_defective: int, n_good: int, target_escape_rate: float, target_overkill: float) -> None:
+    """Refuse data that could not carry the targets even without a single error.
+
+    Raises:
+        CalibrationError: with the number of pictures that would be needed.
+    """
+    for kind, count, name, target in (
+        ("defective", n_defective, "target escape rate", target_escape_rate),
+        ("good", n_good, "target overkill", target_overkill),
+    ):
+        if not 0 < target < 1:
+            raise CalibrationError(f"the {name} must lie between 0 and 1, got {target}")
+        needed = needed_without_misses(target, CONFIDENCE)
+        if not count:
+            raise CalibrationError(f"no {kind} picture in the calibration data; at least {needed} are needed")
+        if count < needed:
+            raise CalibrationError(
+                f"{count} {kind} pictures cannot show a {name} of {target:g}: even without any error "
+                f"the 95 % bound is {upper_bound(0, count, CONFIDENCE):.4f}. At least {needed} {kind} ones "
+                "are needed, or a larger target"
+            )
+
+
+def choose_thresholds(
+    scores: NDArray[np.floating],
+    defective: NDArray[np.bool_],
+    *,
+    target_escape_rate: float,
+    target_overkill: float,
+    groups: list[str] | None = None,
+    dataset_digest: str = "",
+) -> Thresholds:
+    """Thresholds on the defect score that let at most the target shares escape and be rejected wrongly.
+
+    With n defective pictures and k the most misses whose one-sided 95 % Clopper-Pearson bound is within the
+    target, the review threshold lies just below the (k+1)-th smallest defective score. Although chosen from
+    the same pictures, the bound holds: the share of defects below an order statistic follows the very beta
+    distribution the bound is taken from (Wilks 1941, tolerance limits). The reject threshold mirrors it above
+    the good pictures, and is raised to the review threshold where it would lie below.
+
+    Args:
+        scores: defect scores (N,) in [0, 1].
+        defective: (N,) bool.
+        target_escape_rate: in (0, 1).
+        target_overkill: of the reject zone, in (0, 1).
+        groups: (N,) part or lot of each picture; each its own when None.
+        dataset_digest: recorded.
+
+    Raises:
+        CalibrationError: too few pictures, or a good picture scores exactly 1.
+    """
+    n_defective, n_good = int(defective.sum()), int((~defective).sum())
+    check_enough(n_defective, n_good, target_escape_rate, target_overkill)
+    bad = np.sort(scores[defective].astype(np.float64))
+    good = np.sort(scores[~defective].astype(np.float64))[::-1]
+    allowed_misses = most_misses(n_defective, target_escape_rate, CONFIDENCE) or 0
+    allowed_rejects = most_misses(n_good, target_overkill, CONFIDENCE) or 0
+    review = float(bad[allowed_misses]) * (1 - MARGIN)
+    highest_good = float(good[allowed_rejects])
+    reject = max(review, highest_good + (1 - highest_good) * MARGIN)
+    if reject <= highest_good:
+        raise CalibrationError(
+            f"{allowed_rejects + 1} good pictures score 1, so no reject threshold keeps overkill within "
+            f"{target_overkill:g}; look at their labels, or raise the target"
+        )
+    n_missed = int((bad < review).sum())
+    n_flagged_good, n_rejected_good = int((good >= review).sum()), int((good >= reject).sum())
+    names = np.array(
+        groups if groups is not None else [str(index) for index in range(len(scores))], dtype=object
+    )
+    return Thresholds(
+        review=review,
+        reject=reject,
+        target_escape_rate=target_escape_rate,
+        escape_rate=n_missed / n_defective,
+        escape_bound=upper_bound(n_missed, n_defective, CONFIDENCE),
+        n_missed=n_missed,
+        overkill_rate=n_flagged_good / n_good,
+        overkill_bound=upper_bound(n_flagged_good, n_good, CONFIDENCE),
+        n_flagged_good=n_flagged_good,
+        target_overkill=target_overkill,
+        reject_overkill_rate=n_rejected_good / n_good,
+        reject_overkill_bound=upper_bound(n_rejected_good, n_good, CONFIDENCE),
+        n_rejected_good=n_rejected_good,
+        reject_recall=float((bad >= reject).mean()),
+        n_defective=n_defective,
+        n_good=n_good,
+        n_defective_groups=len(set(names[defective])),
+        n_good_groups=len(set(names[~defective])),
+        confidence=CONFIDENCE,
+        dataset_digest=dataset_digest,
+    )

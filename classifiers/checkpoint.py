@@ -1,0 +1,75 @@
+"""Checkpoints of a training: written whole or not at all, so that a kill loses one epoch at most."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+
+STATE_FILE = "state.json"
+WEIGHTS_FILE = "weights.safetensors"
+OPTIMIZER_FILE = "optimizer.pt"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The state after an epoch.
+
+    Attributes:
+        state: JSON content: the epoch, the best so far, the history, the fingerprint of the training.
+        weights: named sets of tensors: "model", "average", "best".
+        optimizer: the optimizer's state_dict.
+    """
+
+    state: dict[str, Any]
+    weights: dict[str, dict[str, torch.Tensor]]
+    optimizer: dict[str, Any]
+
+
+def write_checkpoint(work: Path, epoch: int, checkpoint: Checkpoint) -> None:
+    """Write the state after `epoch` into the work folder, then drop older ones."""
+    work.mkdir(parents=True, exist_ok=True)
+    final = work / f"epoch-{epoch:05d}"
+    temporary = work / f"{final.name}.writing"
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir()
+    tensors = {
+        f"{kind}/{name}": tensor.detach().cpu().contiguous()
+        for kind, state in checkpoint.weights.items()
+        for name, tensor in state.items()
+    }
+    # Tensors of different sets never share memory: "average" and "best" are copies of the model's.
+    safetensors.torch.save_file(tensors, temporary / WEIGHTS_FILE)
+    torch.save(checkpoint.optimizer, temporary / OPTIMIZER_FILE)
+    (temporary / STATE_FILE).write_text(json.dumps(checkpoint.state), encoding="utf-8")
+    for file in temporary.iterdir():
+        with file.open("rb") as stream:
+            os.fsync(stream.fileno())
+    temporary.rename(final)
+    for older in _complete(work)[:-1]:
+        shutil.rmtree(older)
+
+
+def read_checkpoint(work: Path) -> Checkpoint | None:
+    """The latest complete checkpoint of the work folder, or None."""
+    complete = _complete(work)
+    if not complete:
+        return None
+    folder = complete[-1]
+    weights: dict[str, dict[str, torch.Tensor]] = {}
+    for key, tensor in safetensors.torch.load_file(folder / WEIGHTS_FILE).items():
+        kind, name = key.split("/", 1)
+        weights.setdefault(kind, {})[name] = tensor
+    # Our own file, and still read without the power to run code.
+    optimizer = torch.load(folder / OPTIMIZER_FILE, weights_only=True, map_location="cpu")
+    return Checkpoint(json.loads((folder / STATE_FILE).read_text(encoding="utf-8")), weights, optimizer)
+
+
+def _complete(work: Path) -> list[Path]:
+    return sorted(path for path in work.glob("epoch-*") if path.suffix != ".writing")

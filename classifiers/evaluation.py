@@ -1,0 +1,136 @@
+"""How well a model package does on labelled pictures, for the model card and the docs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from classifiers.data import DataError, Dataset, label_matrix
+from classifiers.intervals import interval, upper_bound
+from classifiers.metrics import auroc, balanced_accuracy, one_hot
+from classifiers.package import ModelPackage
+from classifiers.pictures import Pictures
+from classifiers.predict import Prediction, Predictor, to_prediction
+
+CONFIDENCE = 0.95
+
+
+def dataset_logits(
+    predictor: Predictor, dataset: Dataset, *, progress: Callable[[int, int], None] | None = None
+) -> torch.Tensor:
+    """Logits (N, K) float32, divided by the package's temperature, in the data set's order.
+
+    Raises:
+        DataError: a picture cannot be read, or the data has other classes than the package.
+    """
+    _check_classes(predictor.package, dataset)
+    # Every picture is used once: nothing to gain from keeping them.
+    pictures = Pictures(dataset, predictor.package.preprocessing, cache_bytes=0)
+    parts = [torch.empty(0, len(predictor.package.classes))]
+    done = 0
+    for batch in pictures.batches(predictor.batch_size):
+        parts.append(predictor.logits(batch))
+        done += len(batch)
+        if progress is not None:
+            progress(done, len(pictures))
+    return torch.cat(parts)
+
+
+def predict_dataset(
+    predictor: Predictor, dataset: Dataset, *, progress: Callable[[int, int], None] | None = None
+) -> Prediction:
+    """Probabilities (N, K) and defect scores (N,) in the data set's order; see `dataset_logits`."""
+    logits = dataset_logits(predictor, dataset, progress=progress)
+    return to_prediction(predictor.package, logits)
+
+
+def evaluate(
+    predictor: Predictor, dataset: Dataset, *, progress: Callable[[int, int], None] | None = None
+) -> dict[str, Any]:
+    """Predict and measure a labelled data set: see `measure`."""
+    return measure(predictor.package, dataset, predict_dataset(predictor, dataset, progress=progress))
+
+
+def measure(package: ModelPackage, dataset: Dataset, prediction: Prediction) -> dict[str, Any]:
+    """Measure predictions against labels.
+
+    Returns:
+        JSON content: n, dataset_digest, balanced_accuracy, recall of each class (share, counts, 95 %
+        interval), confusion (single-label: rows are labels, columns predictions, by the most probable class),
+        and where the package knows what good means: auroc of the defect score; where it is calibrated:
+        escape, overkill, automatic_reject_overkill, automatic_reject_recall, each with share, counts,
+        two-sided 95 % Clopper-Pearson interval and one-sided 95 % upper bound, and the verdicts' counts. A
+        share of nothing is None.
+    """
+    _check_classes(package, dataset)
+    multi_label = package.task == "multi-label"
+    targets = label_matrix(dataset, package.classes) > 0
+    probabilities = prediction.probabilities
+    predicted = (
+        probabilities >= 0.5 if multi_label else one_hot(probabilities.argmax(axis=1), targets.shape[1])
+    )
+    hits = (predicted & targets).sum(axis=0)
+    result: dict[str, Any] = {
+        "n": len(dataset.items),
+        "dataset_digest": dataset.digest,
+        "balanced_accuracy": balanced_accuracy(probabilities, targets, multi_label=multi_label),
+        "recall": {
+            name: share(int(hits[index]), int(targets[:, index].sum()))
+            for index, name in enumerate(package.classes)
+        },
+    }
+    if not multi_label:
+        result["confusion"] = (targets.T.astype(np.int64) @ predicted.astype(np.int64)).tolist()
+    if not multi_label and package.good_class is None:
+        return result
+    defective = defective_mask(package, dataset)
+    scores = prediction.defect_scores.astype(np.float64)
+    result["auroc"] = auroc(scores, defective)
+    if package.thresholds is None:
+        return result
+    flagged, rejected = scores >= package.thresholds.review, scores >= package.thresholds.reject
+    n_defective, n_good = int(defective.sum()), int((~defective).sum())
+    result["escape"] = share(int((~flagged & defective).sum()), n_defective)
+    result["overkill"] = share(int((flagged & ~defective).sum()), n_good)
+    result["automatic_reject_overkill"] = share(int((rejected & ~defective).sum()), n_good)
+    result["automatic_reject_recall"] = share(int((rejected & defective).sum()), n_defective)
+    result["verdicts"] = {
+        "pass": int((~flagged).sum()),
+        "review": int((flagged & ~rejected).sum()),
+        "reject": int(rejected.sum()),
+    }
+    return result
+
+
+def share(count: int, total: int) -> dict[str, Any]:
+    """A share with its counts, two-sided interval and one-sided upper bound, all at 95 %."""
+    if not total:
+        return {"share": None, "count": count, "total": total, "interval": None, "upper_bound": None}
+    return {
+        "share": count / total,
+        "count": count,
+        "total": total,
+        "interval": list(interval(count, total, CONFIDENCE)),
+        "upper_bound": upper_bound(count, total, CONFIDENCE),
+    }
+
+
+def defective_mask(package: ModelPackage, dataset: Dataset) -> NDArray[np.bool_]:
+    """Which pictures are defective, (N,) bool, by the package's notion of good."""
+    if package.task == "multi-label":
+        return np.array([bool(item.labels) for item in dataset.items], dtype=bool)
+    return np.array([item.labels[0] != package.good_class for item in dataset.items], dtype=bool)
+
+
+def _check_classes(package: ModelPackage, dataset: Dataset) -> None:
+    known = set(package.classes)
+    strange = sorted({label for item in dataset.items for label in item.labels} - known)
+    if dataset.task != package.task or strange:
+        raise DataError(
+            f"the data is {dataset.task} with labels unknown to the model: {', '.join(strange) or 'none'}; "
+            f"{package.path} is {package.task} with classes {', '.join(package.classes)}"
+        )

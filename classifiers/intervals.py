@@ -1,0 +1,65 @@
+"""Exact binomial intervals (Clopper and Pearson 1934) and what follows from them for sample sizes.
+
+scipy is imported inside the functions: prediction does not need it.
+"""
+
+from __future__ import annotations
+
+import math
+
+
+def upper_bound(count: int, total: int, confidence: float = 0.95) -> float:
+    """One-sided upper bound of a share after `count` of `total`; 1 - (1-confidence)**(1/total) for none.
+
+    Raises:
+        ValueError: count outside 0..total, or nothing counted.
+    """
+    _check(count, total)
+    if count == total:
+        return 1.0
+    if count == 0:
+        return float(-math.expm1(math.log1p(-confidence) / total))
+    from scipy.stats import beta
+
+    return float(beta.ppf(confidence, count + 1, total - count))
+
+
+def interval(count: int, total: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Two-sided interval (lower, upper) of a share after `count` of `total`.
+
+    Raises:
+        ValueError: count outside 0..total, or nothing counted.
+    """
+    _check(count, total)
+    one_sided = (1 + confidence) / 2
+    # The lower end for the events is one minus the upper end for the non-events.
+    return 1 - upper_bound(total - count, total, one_sided), upper_bound(count, total, one_sided)
+
+
+def needed_without_misses(target: float, confidence: float = 0.95) -> int:
+    """The smallest number of pictures of which none missed bounds the share by `target`: about 3 / target."""
+    if not 0 < target < 1:
+        raise ValueError(f"a target share must lie between 0 and 1, got {target}")
+    needed = max(1, math.ceil(math.log1p(-confidence) / math.log1p(-target)))
+    # The logarithms are rounded; the bound itself decides.
+    while needed > 1 and upper_bound(0, needed - 1, confidence) <= target:
+        needed -= 1
+    while upper_bound(0, needed, confidence) > target:
+        needed += 1
+    return needed
+
+
+def most_misses(total: int, target: float, confidence: float = 0.95) -> int | None:
+    """The largest count of `total` whose upper bound is at most `target`; None when not even 0 will do."""
+    if total < needed_without_misses(target, confidence):
+        return None
+    low, high = 0, total  # the bound grows with the count: low will do, high (bound 1) will not
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if upper_bound(middle, total, confidence) <= target else (low, middle)
+    return low
+
+
+def _check(count: int, total: int) -> None:
+    if total < 1 or not 0 <= count <= total:
+        raise ValueError(f"{count} of {total} is not a share")

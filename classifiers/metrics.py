@@ -1,0 +1,71 @@
+"""How good a classifier is, from probabilities and targets alone."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+def auroc(scores: NDArray[np.floating], positive: NDArray[np.bool_]) -> float | None:
+    """Area under the ROC curve: the chance that a positive scores above a negative, ties counting half.
+
+    Args:
+        scores: (N,).
+        positive: (N,) bool.
+
+    Returns:
+        In [0, 1]; None when one of the two kinds is absent. (Mann-Whitney U statistic, midranks for ties.)
+    """
+    n_positive = int(positive.sum())
+    n_negative = len(positive) - n_positive
+    if not n_positive or not n_negative:
+        return None
+    _, inverse, counts = np.unique(scores, return_inverse=True, return_counts=True)
+    midranks = np.cumsum(counts) - (counts - 1) / 2
+    rank_sum = float(midranks[inverse][positive].sum())
+    return (rank_sum - n_positive * (n_positive + 1) / 2) / (n_positive * n_negative)
+
+
+def class_recalls(predicted: NDArray[np.bool_], targets: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Share of each class's pictures that were predicted as such: (K,), NaN where a class has no picture.
+
+    Args:
+        predicted: (N, K) bool.
+        targets: (N, K) bool.
+    """
+    with np.errstate(invalid="ignore"):
+        return np.asarray((predicted & targets).sum(axis=0) / targets.sum(axis=0), dtype=np.float64)
+
+
+def one_hot(indices: NDArray[np.integer], n_classes: int) -> NDArray[np.bool_]:
+    """(N,) class indices to (N, K) bool."""
+    return np.asarray(np.arange(n_classes)[None, :] == np.asarray(indices)[:, None])
+
+
+def balanced_accuracy(
+    probabilities: NDArray[np.floating], targets: NDArray[np.bool_], *, multi_label: bool
+) -> float | None:
+    """Single-label: the mean recall over the classes that occur, by the most probable class.
+
+    Multi-label: for each class the mean of recall and specificity at probability 0.5, averaged over the
+    classes for which both exist.
+
+    Args:
+        probabilities: (N, K).
+        targets: (N, K) bool.
+        multi_label: which of the two.
+
+    Returns:
+        In [0, 1]; None where no class allows it.
+    """
+    if multi_label:
+        predicted = np.asarray(probabilities >= 0.5)
+        values = (class_recalls(predicted, targets) + class_recalls(~predicted, ~targets)) / 2
+    else:
+        values = class_recalls(one_hot(probabilities.argmax(axis=1), targets.shape[1]), targets)
+    present = values[~np.isnan(values)]
+    return float(present.mean()) if len(present) else None

@@ -1,0 +1,79 @@
+"""What training minimises, how it balances classes, and what chooses the best epoch."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from classifiers.data import Dataset, label_matrix
+from classifiers.metrics import auroc, balanced_accuracy
+
+
+def balance_weights(
+    targets: torch.Tensor, *, balance: str, power: float, multi_label: bool
+) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+    """(K,) weights for the loss and (N,) weights for the draws: one of them, or none.
+
+    Classes weigh (largest count / count) ** power. Drawn by it, a multi-label picture counts by its
+    rarest label and a picture without labels like a class of its own. In a multi-label loss, pos_weight is
+    (negatives / positives) ** power.
+    """
+    counts = targets.sum(dim=0).double()
+    if balance == "loss":
+        if multi_label:
+            return ((len(targets) - counts) / counts).pow(power).clamp(min=1e-3).float(), None
+        weights = (counts.max() / counts).pow(power)
+        # Scaled so that the mean weight of a picture is 1 and the learning rate keeps its meaning.
+        return (weights * len(targets) / (weights * counts).sum()).float(), None
+    if balance == "sampler":
+        unlabelled = targets.sum(dim=1) == 0
+        largest = torch.maximum(counts.max(), unlabelled.sum().double())
+        weights = (largest / counts).pow(power)
+        draw = (targets.double() * weights).amax(dim=1)
+        if bool(unlabelled.any()):
+            draw[unlabelled] = (largest / unlabelled.sum()).pow(power)
+        return None, draw
+    return None, None
+
+
+def training_loss(
+    logits: torch.Tensor,
+    targets: torch.Tensor,
+    *,
+    weight: torch.Tensor | None,
+    smoothing: float,
+    multi_label: bool,
+) -> torch.Tensor:
+    """Cross entropy (single-label) or binary cross entropy (multi-label), with label smoothing.
+
+    Args:
+        logits: (B, K) float32.
+        targets: (B, K), 1 for labels that hold.
+        weight: (K,) class weights, or positive weights where multi-label.
+        smoothing: share of the target spread over the classes.
+        multi_label: which of the two.
+    """
+    if multi_label:
+        smooth = targets * (1 - smoothing) + smoothing / 2
+        return F.binary_cross_entropy_with_logits(logits, smooth, pos_weight=weight)
+    return F.cross_entropy(logits, targets.argmax(dim=1), weight=weight, label_smoothing=smoothing)
+
+
+def validation_metrics(logits: torch.Tensor, dataset: Dataset) -> dict[str, float | None]:
+    """Loss, balanced accuracy, and AUROC of the defect score (None without a good class) of logits (N, K)."""
+    targets = torch.from_numpy(label_matrix(dataset, dataset.classes))
+    if dataset.multi_label:
+        loss = F.binary_cross_entropy_with_logits(logits, targets)
+        probabilities = logits.sigmoid()
+        scores = probabilities.amax(dim=1)
+    else:
+        loss = F.cross_entropy(logits, targets.argmax(dim=1))
+        probabilities = logits.softmax(dim=1)
+        good = [name == dataset.good_class for name in dataset.classes]
+        scores = probabilities[:, ~torch.tensor(good)].sum(dim=1)
+    area = None
+    if dataset.multi_label or dataset.good_class is not None:
+        area = auroc(scores.numpy(), np.array([dataset.is_defective(item) for item in dataset.items]))
+    accuracy = balanced_accuracy(probabilities.numpy(), targets.numpy() > 0, multi_label=dataset.multi_label)
+    return {"loss": float(loss), "balanced_accuracy": accuracy, "auroc": area}

@@ -1,0 +1,271 @@
+"""The model package: a folder with `model.safetensors` and `model.json`; its digest is its version."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+import safetensors
+import safetensors.torch
+import torch
+
+from classifiers import manifest
+from classifiers.errors import PackageError
+from classifiers.network import create_network
+from classifiers.parity import parity_logits
+from classifiers.preprocessing import Preprocessing
+from classifiers.thresholds import Thresholds
+
+__all__ = [
+    "ModelPackage",
+    "PackageError",
+    "Preprocessing",
+    "Thresholds",
+    "build_model",
+    "load_package",
+    "save_package",
+]
+
+WEIGHTS_FILE = "model.safetensors"
+MANIFEST_FILE = "model.json"
+# Formats that can run code when they are read, or that nobody here reads: none may lie beside the weights.
+FOREIGN_WEIGHTS = (
+    ".pt",
+    ".pth",
+    ".bin",
+    ".pkl",
+    ".pickle",
+    ".ckpt",
+    ".joblib",
+    ".npy",
+    ".npz",
+    ".h5",
+    ".onnx",
+)
+
+
+@dataclass(frozen=True)
+class ModelPackage:
+    """A model package as read from, or written to, disk.
+
+    Attributes:
+        path: the folder.
+        digest: SHA-256 over the canonical JSON of everything in model.json but the digest itself; it
+            covers the weights through their own SHA-256. This is the model's version.
+        weights_sha256: SHA-256 of model.safetensors.
+        architecture: a timm model name.
+        model_args: further arguments of `timm.create_model`.
+        classes: class names in the order of the network's outputs.
+        good_class: the class that means "no defect"; None in multi-label packages.
+        task: "single-label" or "multi-label".
+        preprocessing: how pixels become input.
+        temperature: what logits are divided by (Guo et al. 2017, "On calibration of modern neural networks").
+        thresholds: the zones pass / review / reject with their evidence; None until calibrated.
+        training: how the model came to be: data digests, settings, command, metrics.
+        parity: logits, already divided by the temperature, for the analytic test pictures of `parity.py`.
+        created_at: when the package was written (aware UTC).
+    """
+
+    path: Path
+    digest: str
+    weights_sha256: str
+    architecture: str
+    model_args: dict[str, Any]
+    classes: tuple[str, ...]
+    good_class: str | None
+    task: str
+    preprocessing: Preprocessing
+    temperature: float
+    thresholds: Thresholds | None
+    training: dict[str, Any]
+    parity: tuple[tuple[float, ...], ...]
+    created_at: datetime
+
+    @property
+    def activation(self) -> Literal["softmax", "sigmoid"]:
+        """Turns logits into probabilities: "softmax" for single-label, "sigmoid" for multi-label."""
+        return "softmax" if self.task == "single-label" else "sigmoid"
+
+    @property
+    def good_index(self) -> int | None:
+        """The index of the good class, or None where there is none."""
+        return None if self.good_class is None else self.classes.index(self.good_class)
+
+
+def load_package(path: str | os.PathLike[str]) -> ModelPackage:
+    """Read a model package and check it: schema, digests, no foreign weights, nothing outside the folder.
+
+    Raises:
+        PackageError: naming the file and what is wrong with it.
+    """
+    folder = Path(path)
+    if not folder.is_dir():
+        hint = " (a package is the folder, not a weights file)" if folder.is_file() else ""
+        raise PackageError(f"{folder}: no model package here{hint}")
+    for name in (MANIFEST_FILE, WEIGHTS_FILE):
+        if (folder / name).is_symlink() or not (folder / name).is_file():
+            raise PackageError(f"{folder / name}: must be a regular file inside the package")
+    for entry in sorted(folder.rglob("*")):
+        if entry.suffix.lower() in FOREIGN_WEIGHTS:
+            raise PackageError(f"{entry}: only {WEIGHTS_FILE} is accepted as weights; remove this file")
+    package = _from_content(folder, manifest.read(folder / MANIFEST_FILE))
+    actual = hashlib.sha256((folder / WEIGHTS_FILE).read_bytes()).hexdigest()
+    if actual != package.weights_sha256:
+        raise PackageError(
+            f"{folder / WEIGHTS_FILE}: SHA-256 is {actual}, {MANIFEST_FILE} says {package.weights_sha256}; "
+            "the weights are not the ones that were validated"
+        )
+    return package
+
+
+def save_package(
+    path: str | os.PathLike[str],
+    model: torch.nn.Module,
+    *,
+    architecture: str,
+    model_args: Mapping[str, Any],
+    classes: tuple[str, ...],
+    good_class: str | None,
+    task: str,
+    preprocessing: Preprocessing,
+    temperature: float = 1.0,
+    thresholds: Thresholds | None = None,
+    training: Mapping[str, Any] | None = None,
+    created_at: datetime | None = None,
+) -> ModelPackage:
+    """Write a model package, all of it or nothing, and read it back.
+
+    Args:
+        path: the folder to make; it must not exist, for a package is never overwritten.
+        model: the network whose weights are stored, with raw logits (not divided by the temperature).
+            It is evaluated in float32 on the CPU for the parity logits and left as it was found.
+        architecture: what `build_model` makes the network from; model_args likewise.
+        model_args: further arguments of `timm.create_model`.
+        classes: class names in output order.
+        good_class: the class that means "no defect", or None.
+        task: "single-label" or "multi-label".
+        preprocessing: how pixels become input.
+        temperature: what logits are to be divided by.
+        thresholds: zones with their evidence, when calibrated.
+        training: JSON content: data digests, settings, command, metrics.
+        created_at: aware time; now when None.
+
+    Raises:
+        PackageError: the folder exists, or the content breaks the schema.
+    """
+    folder = Path(path)
+    if folder.exists() or folder.is_symlink():
+        raise PackageError(
+            f"{folder}: exists already; a model package is never overwritten, choose another folder"
+        )
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    # A network made afresh from the stored description, so that what is described is what was measured.
+    twin = create_network(architecture, model_args, len(classes))
+    try:
+        twin.load_state_dict(state)
+    except RuntimeError as error:
+        raise PackageError(
+            f"{architecture} with {dict(model_args)} does not take these weights: {error}"
+        ) from error
+    weights = safetensors.torch.save(state)
+    content: dict[str, Any] = {
+        "schema": manifest.SCHEMA,
+        "architecture": architecture,
+        "model_args": dict(model_args),
+        "classes": list(classes),
+        "good_class": good_class,
+        "task": task,
+        "preprocessing": asdict(preprocessing),
+        "temperature": float(temperature),
+        "thresholds": None if thresholds is None else asdict(thresholds),
+        "training": dict(training or {}),
+        "parity": parity_logits(twin.eval(), preprocessing, temperature=temperature),
+        "created_at": (created_at or datetime.now(UTC)).astimezone(UTC).isoformat(),
+        "weights_sha256": hashlib.sha256(weights).hexdigest(),
+    }
+    text = manifest.render(content)
+    _from_content(folder, manifest.parse(text, name=str(folder / MANIFEST_FILE)))
+
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    try:
+        temporary.chmod(0o755)
+        (temporary / WEIGHTS_FILE).write_bytes(weights)
+        (temporary / MANIFEST_FILE).write_text(text, encoding="utf-8")
+        temporary.rename(folder)
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            shutil.rmtree(temporary)
+    return load_package(folder)
+
+
+def build_model(package: ModelPackage) -> torch.nn.Module:
+    """Make the package's network with its stored weights: float32, on the CPU, raw logits, eval mode.
+
+    Raises:
+        PackageError: the weights changed since the package was loaded, or do not fit the architecture.
+    """
+    file = package.path / WEIGHTS_FILE
+    # The bytes that are checked are the bytes that are used.
+    data = file.read_bytes()
+    if hashlib.sha256(data).hexdigest() != package.weights_sha256:
+        raise PackageError(f"{file}: changed since the package was loaded")
+    network = create_network(package.architecture, package.model_args, len(package.classes))
+    try:
+        network.load_state_dict(safetensors.torch.load(data))
+    except (RuntimeError, safetensors.SafetensorError) as error:
+        raise PackageError(f"{file}: does not fit {package.architecture}: {error}") from error
+    return network.float().eval()
+
+
+def _from_content(folder: Path, content: dict[str, Any]) -> ModelPackage:
+    """Turn checked JSON into the dataclass; every field is checked for its type and range."""
+    read = manifest.Reader(content, str(folder / MANIFEST_FILE))
+    task = read.choice("task", ("single-label", "multi-label"))
+    classes = read.strings("classes")
+    if len(set(classes)) != len(classes) or not all(classes):
+        raise read.error("classes", "must be distinct, non-empty names")
+    if task == "single-label" and len(classes) < 2:
+        raise read.error("classes", "must be at least two for a single-label model")
+    good_class = read.optional_string("good_class")
+    if good_class is not None and (task != "single-label" or good_class not in classes):
+        raise read.error("good_class", "must be one of the classes of a single-label model, or null")
+    parity = tuple(tuple(row) for row in read.number_rows("parity", columns=len(classes)))
+    temperature = read.number("temperature")
+    if temperature <= 0:
+        raise read.error("temperature", "must be positive")
+    thresholds = read.optional_mapping("thresholds")
+    try:
+        preprocessing = Preprocessing(**_tuples(read.mapping("preprocessing")))
+        zones = None if thresholds is None else Thresholds(**thresholds)
+    except (TypeError, ValueError) as error:
+        raise PackageError(f"{folder / MANIFEST_FILE}: {error}") from error
+    return ModelPackage(
+        path=folder,
+        digest=manifest.digest(content),
+        weights_sha256=read.string("weights_sha256"),
+        architecture=read.string("architecture"),
+        model_args=read.mapping("model_args"),
+        classes=classes,
+        good_class=good_class,
+        task=task,
+        preprocessing=preprocessing,
+        temperature=temperature,
+        thresholds=zones,
+        training=read.mapping("training"),
+        parity=parity,
+        created_at=read.time("created_at"),
+    )
+
+
+def _tuples(values: dict[str, Any]) -> dict[str, Any]:
+    """JSON has lists where the dataclass has tuples."""
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}

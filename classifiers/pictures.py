@@ -1,0 +1,185 @@
+"""Decoded, resized pictures of a data set: kept in memory when they fit, batched, augmented."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from timm.data.random_erasing import RandomErasing
+from timm.data.transforms_factory import create_transform
+from torchvision import transforms
+
+from classifiers.data import DataError, Dataset, Item
+from classifiers.preprocessing import Preprocessing
+from sources.decoding import decode
+from sources.errors import Unreadable
+
+CACHE_BYTES = 4 * 2**30
+DECODING_THREADS = 4
+
+
+def read_pixels(item: Item) -> NDArray[np.uint8]:
+    """Decode one labelled picture to (h, w, 3) uint8.
+
+    Raises:
+        DataError: it cannot be read; labelled data is never skipped silently.
+    """
+    try:
+        return decode(item.path.read_bytes()).pixels
+    except (OSError, Unreadable) as error:
+        raise DataError(f"{item.path}: {error}; repair it or take it out of the labelled data") from error
+
+
+class Pictures(torch.utils.data.Dataset[NDArray[np.uint8]]):
+    """The resized pictures (H, W, 3) uint8 of a data set, decoded once where memory allows.
+
+    Args:
+        dataset: which pictures.
+        preprocessing: decides their size.
+        cache_bytes: pictures are kept in memory when all of them take no more than this.
+        progress: called with (done, total) while the cache is filled.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        preprocessing: Preprocessing,
+        *,
+        cache_bytes: int = CACHE_BYTES,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> None:
+        self.items = dataset.items
+        self.preprocessing = preprocessing
+        rows, columns = preprocessing.input_size
+        self._cache: NDArray[np.uint8] | None = None
+        if len(self.items) * rows * columns * 3 <= cache_bytes:
+            self._cache = np.empty((len(self.items), rows, columns, 3), dtype=np.uint8)
+            with ThreadPoolExecutor(DECODING_THREADS) as pool:
+                for index, pixels in enumerate(pool.map(self._resized, self.items)):
+                    self._cache[index] = pixels
+                    if progress is not None:
+                        progress(index + 1, len(self.items))
+
+    def _resized(self, item: Item) -> NDArray[np.uint8]:
+        return self.preprocessing.resize(read_pixels(item))
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, index: int) -> NDArray[np.uint8]:
+        return self._cache[index] if self._cache is not None else self._resized(self.items[index])
+
+    def batches(self, batch_size: int) -> Iterator[torch.Tensor]:
+        """All pictures in order, as normalised input (B, 3, H, W) float32; decoding runs a batch ahead."""
+        with ThreadPoolExecutor(DECODING_THREADS) as pool:
+            starts = range(0, len(self), batch_size)
+            ahead = [pool.submit(self.__getitem__, index) for index in range(min(batch_size, len(self)))]
+            for start in starts:
+                now = ahead
+                following = range(start + batch_size, min(start + 2 * batch_size, len(self)))
+                ahead = [pool.submit(self.__getitem__, index) for index in following]
+                stacked = torch.from_numpy(np.stack([future.result() for future in now]))
+                yield self.preprocessing.normalise(stacked.permute(0, 3, 1, 2))
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """How training pictures are varied. Defaults keep small defects in the picture and suit grey surfaces.
+
+    Attributes:
+        horizontal_flip: probability.
+        vertical_flip: probability.
+        rotation: largest angle, degrees.
+        crop_scale: the smallest share of the area a random crop keeps; 1 for none. Below 0.7 defects at the
+            border are lost while the label still claims them.
+        crop_ratio: the largest change of the aspect ratio.
+        brightness: largest relative change; the camera's exposure.
+        contrast: largest relative change.
+        saturation: largest relative change; 0 for grey pictures.
+        auto_augment: a policy of timm, such as "rand-m5-n2-mstd0.5"; it turns colour jitter off.
+        erase: probability of blackening a rectangle; it may hide the defect.
+    """
+
+    horizontal_flip: float = 0.5
+    vertical_flip: float = 0.5
+    rotation: float = 5.0
+    crop_scale: float = 0.85
+    crop_ratio: float = 1.1
+    brightness: float = 0.3
+    contrast: float = 0.3
+    saturation: float = 0.0
+    auto_augment: str | None = None
+    erase: float = 0.0
+
+    def transform(self, preprocessing: Preprocessing) -> Callable[[Image.Image], torch.Tensor]:
+        """The transform from a resized PIL picture to a varied one (3, H, W) uint8, built by timm.
+
+        Normalising is left to whole batches: picture by picture, torch's threads cost more than they share.
+        """
+        chain: Any = create_transform(
+            (3, *preprocessing.input_size),
+            is_training=True,
+            scale=(self.crop_scale, 1.0),
+            ratio=(1 / self.crop_ratio, self.crop_ratio),
+            hflip=self.horizontal_flip,
+            vflip=self.vertical_flip,
+            color_jitter=(self.brightness, self.contrast, self.saturation),
+            auto_augment=self.auto_augment,
+            interpolation=preprocessing.interpolation,
+            mean=preprocessing.mean,
+            normalize=False,
+        )
+        steps = list(chain.transforms)
+        if self.rotation:
+            steps.insert(
+                0,
+                transforms.RandomRotation(
+                    self.rotation,
+                    interpolation=transforms.InterpolationMode.BILINEAR,
+                    fill=list(preprocessing.fill),
+                ),
+            )
+        if self.erase:
+            erasing = RandomErasing(self.erase, device="cpu")  # type: ignore[no-untyped-call]
+            steps.append(erasing)
+        return transforms.Compose(steps)  # type: ignore[no-any-return]
+
+
+class AugmentedPictures(torch.utils.data.Dataset[tuple[torch.Tensor, int]]):
+    """A training view: every draw is decided by (seed, epoch, position), whatever process makes it."""
+
+    def __init__(self, pictures: Pictures, augmentation: Augmentation, seed: int) -> None:
+        self.pictures = pictures
+        self.transform = augmentation.transform(pictures.preprocessing)
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    def __getitem__(self, draw: tuple[int, int, int]) -> tuple[torch.Tensor, int]:
+        """Make one picture (3, H, W) uint8 for draw = (epoch, position in the epoch, picture index)."""
+        epoch, position, index = draw
+        # timm draws from `random` and numpy, torchvision from torch; all three are put back afterwards, so
+        # that dropout in this process sees its own stream.
+        key = int(np.random.SeedSequence([self.seed, epoch, position]).generate_state(1)[0])
+        states = random.getstate(), np.random.get_state()
+        with torch.random.fork_rng(devices=[]):
+            random.seed(key)
+            np.random.seed(key)
+            torch.manual_seed(key)
+            result = self.transform(Image.fromarray(self.pictures[index]))
+        random.setstate(states[0])
+        np.random.set_state(states[1])
+        return result, index
+
+
+def draws(epoch: int, indices: Sequence[int]) -> list[tuple[int, int, int]]:
+    """The draws of one epoch for `AugmentedPictures`, in the order of the pictures to show."""
+    return [(epoch, position, index) for position, index in enumerate(indices)]

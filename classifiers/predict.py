@@ -1,0 +1,194 @@
+"""Batched prediction with a model package, and the verdict that follows from it."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from classifiers.errors import PackageError
+from classifiers.network import fold_temperature
+from classifiers.package import ModelPackage, build_model
+from classifiers.parity import check_parity, parity_logits
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Probabilities (B, K) float32 in [0, 1] and defect scores (B,) float32 in [0, 1]."""
+
+    probabilities: NDArray[np.float32]
+    defect_scores: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What the thresholds make of one picture.
+
+    Attributes:
+        verdict: "pass", "review" or "reject".
+        score: the defect score, in [0, 1].
+        flagged: (class name, class index, class probability) of every class that becomes a finding; empty
+            for "pass".
+    """
+
+    verdict: str
+    score: float
+    flagged: tuple[tuple[str, int, float], ...]
+
+
+class Predictor:
+    """A model package made ready: loaded once, checked for parity, used for any number of batches.
+
+    Args:
+        package: from `load_package`.
+        device: "auto" (CUDA when there is one), or any torch device.
+        precision: "auto" (float16 on CUDA, float32 elsewhere), "float32", "bfloat16" or "float16".
+        batch_size: pictures in one forward pass.
+
+    Attributes:
+        model: the float32 reference network in eval mode; its logits are already divided by the temperature
+            (folded into the last layer, so that it stays a plain timm model for the explainers).
+        device: the torch device in use.
+        precision: the precision in use.
+
+    Raises:
+        PackageError: weights that changed, an unknown device or precision, or logits that are not the
+            validated ones.
+    """
+
+    def __init__(
+        self, package: ModelPackage, *, device: str = "auto", precision: str = "auto", batch_size: int = 32
+    ) -> None:
+        if batch_size < 1:
+            raise PackageError(f"batch_size must be at least 1, not {batch_size}")
+        self.package = package
+        self.batch_size = batch_size
+        self.device = resolve_device(device)
+        if precision == "auto":
+            # float16 keeps three more bits than bfloat16; the rare overflow falls back to float32 below.
+            precision = "float16" if self.device.type == "cuda" else "float32"
+        if precision not in PRECISIONS:
+            raise PackageError(f"precision must be 'auto' or one of {tuple(PRECISIONS)}, not {precision!r}")
+        self.precision = precision
+        model = build_model(package)
+        fold_temperature(model, package.temperature)
+        self.model = model.to(self.device).to(memory_format=torch.channels_last)
+        check_parity(package.parity, parity_logits(self.model, package.preprocessing), "float32")
+        self._fast = self.model
+        if precision != "float32":
+            self._fast = copy.deepcopy(self.model).to(PRECISIONS[precision])
+            check_parity(package.parity, parity_logits(self._fast, package.preprocessing), precision)
+
+    def transform(self, pixels: NDArray[np.uint8]) -> torch.Tensor:
+        """Turn a decoded picture (h, w, 3) uint8 into the network's input (3, H, W) float32, on the CPU."""
+        return self.package.preprocessing.transform(pixels)
+
+    def logits(self, batch: torch.Tensor) -> torch.Tensor:
+        """Logits (B, K) float32 on the CPU, divided by the temperature, for input (B, 3, H, W).
+
+        Raises:
+            PackageError: the input has another shape, or the logits are not finite even in float32.
+        """
+        expected = (3, *self.package.preprocessing.input_size)
+        if batch.ndim != 4 or tuple(batch.shape[1:]) != expected:
+            raise PackageError(
+                f"input must be (B, {', '.join(map(str, expected))}), got {tuple(batch.shape)}"
+            )
+        parts = [torch.empty(0, len(self.package.classes))]
+        with torch.inference_mode():
+            for chunk in torch.split(batch, self.batch_size) if len(batch) else ():
+                chunk = chunk.to(self.device, memory_format=torch.channels_last, non_blocking=True)
+                part = self._fast(chunk.to(PRECISIONS[self.precision])).float()
+                if self.precision != "float32" and not bool(torch.isfinite(part).all()):
+                    part = self.model(chunk.float())
+                parts.append(part.cpu())
+        logits = torch.cat(parts)
+        if not bool(torch.isfinite(logits).all()):
+            raise PackageError(
+                "the network gave logits that are not finite; is the input normalised and finite?"
+            )
+        return logits
+
+    def predict(self, batch: torch.Tensor) -> Prediction:
+        """Probabilities and defect scores for normalised input (B, 3, H, W), any B, batch_size at a time."""
+        return to_prediction(self.package, self.logits(batch))
+
+
+def resolve_device(device: str) -> torch.device:
+    """Turn "auto" or a torch device name into a device that is there.
+
+    Raises:
+        PackageError: no such device.
+    """
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        resolved = torch.device(device)
+    except RuntimeError as error:
+        raise PackageError(f"device {device!r} is not known to torch; use 'auto', 'cpu' or 'cuda'") from error
+    if resolved.type == "cuda" and not torch.cuda.is_available():
+        raise PackageError(f"device {device!r} is not available here; use 'auto' or 'cpu'")
+    return resolved
+
+
+def to_prediction(package: ModelPackage, logits: torch.Tensor) -> Prediction:
+    """Turn logits (B, K), already divided by the temperature, into probabilities and defect scores."""
+    activated = logits.softmax(dim=1) if package.activation == "softmax" else logits.sigmoid()
+    probabilities = activated.float().numpy()
+    return Prediction(probabilities, defect_scores(package, probabilities))
+
+
+def defect_scores(package: ModelPackage, probabilities: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Defect scores (...,) from probabilities (..., K), in [0, 1].
+
+    Single-label: 1 - P(good), taken as the sum over the other classes, which keeps its precision where
+    P(good) is close to 1. Multi-label: the largest probability.
+
+    Raises:
+        PackageError: a single-label package that does not say which class is good.
+    """
+    if package.task == "multi-label":
+        return np.asarray(probabilities.max(axis=-1), dtype=np.float32)
+    if package.good_index is None:
+        raise PackageError(f"{package.path}: no good_class, so there is no defect score; train with one")
+    others = np.delete(probabilities, package.good_index, axis=-1).sum(axis=-1, dtype=np.float64)
+    return np.asarray(np.minimum(others, 1.0), dtype=np.float32)
+
+
+def decide(package: ModelPackage, probabilities: NDArray[np.float32]) -> Decision:
+    """Verdict and flagged classes for one picture's probabilities (K,).
+
+    Pass when the score is below the review threshold, review when below the reject threshold, else reject.
+    Flagged are, for single-label packages, the most probable defect class; for multi-label packages, every
+    class whose probability reaches the review threshold.
+
+    Raises:
+        PackageError: the package is not calibrated, or the probabilities are not (K,) finite numbers.
+    """
+    thresholds = package.thresholds
+    if thresholds is None:
+        raise PackageError(
+            f"{package.path}: not calibrated, so it cannot decide; run `kensa calibrate` first"
+        )
+    if probabilities.shape != (len(package.classes),) or not np.isfinite(probabilities).all():
+        raise PackageError(
+            f"probabilities must be {len(package.classes)} finite numbers, got {probabilities!r}"
+        )
+    score = float(defect_scores(package, probabilities))
+    if score < thresholds.review:
+        return Decision("pass", score, ())
+    if package.task == "multi-label":
+        indices = [index for index, value in enumerate(probabilities) if float(value) >= thresholds.review]
+    else:
+        defects = [index for index in range(len(package.classes)) if index != package.good_index]
+        indices = [max(defects, key=lambda index: float(probabilities[index]))]
+    flagged = tuple((package.classes[index], index, float(probabilities[index])) for index in indices)
+    return Decision("review" if score < thresholds.reject else "reject", score, flagged)

@@ -1,0 +1,101 @@
+"""From decoded pixels to what the network sees: resize without cropping, then normalise."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from PIL import Image
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+INTERPOLATIONS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+FITS = ("stretch", "pad")
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How a picture becomes the network's input.
+
+    Nothing is ever cropped: a cropped-away corner is an uninspected corner.
+
+    Attributes:
+        input_size: height and width of the network's input, in pixels.
+        mean: per-channel mean, on the 0..1 scale.
+        std: per-channel standard deviation, on the 0..1 scale.
+        interpolation: "bilinear" or "bicubic", both antialiased.
+        fit: "stretch" (aspect ratio changes) or "pad" (aspect ratio kept, bars of the mean colour).
+    """
+
+    input_size: tuple[int, int]
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    interpolation: str = "bilinear"
+    fit: str = "pad"
+
+    def __post_init__(self) -> None:
+        if len(self.input_size) != 2 or not all(type(side) is int and side >= 1 for side in self.input_size):
+            raise ValueError(f"input_size must be (height, width) in whole pixels, got {self.input_size}")
+        if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
+            raise ValueError(f"mean and std must be three numbers, std positive: {self.mean}, {self.std}")
+        if self.interpolation not in INTERPOLATIONS:
+            raise ValueError(
+                f"interpolation must be one of {tuple(INTERPOLATIONS)}, not {self.interpolation!r}"
+            )
+        if self.fit not in FITS:
+            raise ValueError(f"fit must be one of {FITS}, not {self.fit!r}")
+
+    def content_box(self, height: int, width: int) -> tuple[int, int, int, int]:
+        """Where a picture of this size lies in the network's input.
+
+        Returns:
+            (top, left, bottom, right) in input pixels; the whole input for "stretch". Whoever draws an
+            attribution map over the picture cuts this box out of the map first.
+        """
+        rows, columns = self.input_size
+        if self.fit == "stretch":
+            return 0, 0, rows, columns
+        scale = min(rows / height, columns / width)
+        inner_rows = min(rows, max(1, round(height * scale)))
+        inner_columns = min(columns, max(1, round(width * scale)))
+        top, left = (rows - inner_rows) // 2, (columns - inner_columns) // 2
+        return top, left, top + inner_rows, left + inner_columns
+
+    def resize(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Fit a picture (h, w, 3) uint8 into the input size: (H, W, 3) uint8, contiguous."""
+        if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8 or 0 in pixels.shape:
+            raise ValueError(
+                f"pixels must be a non-empty (h, w, 3) uint8 array, got {pixels.shape} {pixels.dtype}"
+            )
+        top, left, bottom, right = self.content_box(pixels.shape[0], pixels.shape[1])
+        picture = Image.fromarray(np.ascontiguousarray(pixels))
+        resized = picture.resize((right - left, bottom - top), INTERPOLATIONS[self.interpolation])
+        canvas = np.empty((*self.input_size, 3), dtype=np.uint8)
+        canvas[:] = self.fill
+        canvas[top:bottom, left:right] = np.asarray(resized)
+        return canvas
+
+    @property
+    def fill(self) -> tuple[int, int, int]:
+        """The colour of bars and of corners that augmentation uncovers: the mean, as 0..255."""
+        red, green, blue = (min(255, max(0, round(255 * value))) for value in self.mean)
+        return red, green, blue
+
+    def normalise(self, resized: torch.Tensor) -> torch.Tensor:
+        """Scale (..., 3, H, W) uint8 to float32 and subtract the mean, divide by std."""
+        mean = torch.tensor(self.mean, device=resized.device).view(3, 1, 1)
+        std = torch.tensor(self.std, device=resized.device).view(3, 1, 1)
+        return (resized.to(torch.float32) / 255.0 - mean) / std
+
+    def transform(self, pixels: NDArray[np.uint8]) -> torch.Tensor:
+        """Turn a picture (h, w, 3) uint8 into the network's input (3, H, W) float32."""
+        # In numpy: called picture by picture, often from several threads, where torch's own threads would
+        # cost ten times the work they share.
+        scaled = self.resize(pixels).transpose(2, 0, 1).astype(np.float32, order="C")
+        scaled /= np.float32(255)
+        scaled -= np.array(self.mean, dtype=np.float32)[:, None, None]
+        scaled /= np.array(self.std, dtype=np.float32)[:, None, None]
+        return torch.from_numpy(scaled)

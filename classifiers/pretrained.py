@@ -1,0 +1,154 @@
+"""Starting from somebody else's weights: a local safetensors file, nothing silently left out."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import timm
+import torch
+
+from classifiers.errors import ClassifierError
+from classifiers.network import create_network
+from classifiers.settings import TrainSettings
+
+
+def starting_network(settings: TrainSettings, n_classes: int) -> tuple[torch.nn.Module, dict[str, Any]]:
+    """Make the network to train and say, as JSON content, where its weights come from."""
+    extra: dict[str, Any] = {"drop_rate": settings.drop_rate}
+    if settings.drop_path_rate is not None:
+        extra["drop_path_rate"] = settings.drop_path_rate
+    model = create_network(settings.architecture, settings.model_args, n_classes, **extra)
+    if settings.pretrained is None:
+        return model, {"weights": "random"}
+    if settings.pretrained == "hub":
+        model = timm.create_model(
+            settings.architecture, pretrained=True, num_classes=n_classes, **{**settings.model_args, **extra}
+        )
+        config = getattr(model, "pretrained_cfg", {})
+        return model, {"weights": "hub", "hub_id": config.get("hf_hub_id"), "tag": config.get("tag")}
+    return model, {"weights": "file", **asdict(load_pretrained(model, Path(settings.pretrained)))}
+
+
+@dataclass(frozen=True)
+class PretrainedReport:
+    """What was taken from a weights file: its name and SHA-256, and the head's tensors that were left out."""
+
+    file: str
+    sha256: str
+    head_dropped: tuple[str, ...]
+
+
+def load_pretrained(model: torch.nn.Module, file: Path) -> PretrainedReport:
+    """Load a .safetensors file into a timm network, in place; a head of another size is dropped.
+
+    Raises:
+        ClassifierError: not safetensors, or tensors that are missing, unexpected or of another shape
+            anywhere but in the head.
+    """
+    if file.suffix != ".safetensors":
+        raise ClassifierError(f"{file}: pretrained weights must be a .safetensors file; pickles are not read")
+    try:
+        data = file.read_bytes()
+        state = safetensors.torch.load(data)
+    except (OSError, safetensors.SafetensorError) as error:
+        raise ClassifierError(f"{file}: cannot be read as safetensors: {error}") from error
+    own = model.state_dict()
+    head = _head_prefixes(model)
+    dropped = tuple(
+        name
+        for name, tensor in sorted(state.items())
+        if name.startswith(head) and (name not in own or own[name].shape != tensor.shape)
+    )
+    state = {name: tensor for name, tensor in state.items() if name not in dropped}
+    problems = [
+        f"{name} has shape {tuple(state[name].shape)} instead of {tuple(own[name].shape)}"
+        for name in state.keys() & own.keys()
+        if state[name].shape != own[name].shape
+    ]
+    problems += [f"{name} is unexpected" for name in state.keys() - own.keys()]
+    # Batch counters are not used with a fixed momentum; many conversions leave them out.
+    problems += [
+        f"{name} is missing"
+        for name in own.keys() - state.keys()
+        if not name.startswith(head) and not name.endswith("num_batches_tracked")
+    ]
+    if problems:
+        shown = "; ".join(sorted(problems)[:5])
+        more = f" and {len(problems) - 5} more" if len(problems) > 5 else ""
+        raise ClassifierError(f"{file}: not weights of this architecture and model_args: {shown}{more}")
+    model.load_state_dict(state, strict=False)
+    return PretrainedReport(file.name, hashlib.sha256(data).hexdigest(), dropped)
+
+
+def _head_prefixes(model: torch.nn.Module) -> tuple[str, ...]:
+    """The names of the classifier's tensors start with one of these, by timm's own record."""
+    config = getattr(model, "pretrained_cfg", {})
+    names = config.get("classifier") or ()
+    return tuple(f"{name}." for name in ([names] if isinstance(names, str) else names))
+
+
+def has_folded_batch_norms(model: torch.nn.Module) -> bool:
+    """Whether the batch norms hold no statistics (mean 0, one variance): folded away by a conversion.
+
+    Training such a network in the usual way would at once normalise with batch statistics that the weights
+    already account for, which destroys what was learnt.
+    """
+    norms = [module for module in model.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+    return bool(norms) and all(
+        norm.running_mean is not None
+        and norm.running_var is not None
+        and not bool(norm.running_mean.any())
+        and bool((norm.running_var == norm.running_var.flatten()[0]).all())
+        for norm in norms
+    )
+
+
+@torch.no_grad()
+def unfold_batch_norms(model: torch.nn.Module, batches: Iterable[torch.Tensor]) -> None:
+    """Give folded batch norms real statistics, measured on the batches; the network's function stays.
+
+    With mean m and variance v of a norm's input, and the old scale s = weight / sqrt(old variance + eps) and
+    shift b, the norm becomes weight' = s * sqrt(v + eps), bias' = b + s * (m - old mean): the same output in
+    eval mode, and nearly the same in training mode, where batch statistics come close to m and v.
+
+    Args:
+        model: changed in place; its mode is kept.
+        batches: normalised input (B, 3, H, W); some hundred pictures are plenty.
+    """
+    norms = [module for module in model.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+    sums: dict[torch.nn.Module, list[torch.Tensor]] = {}
+
+    def measure(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+        values = inputs[0].double()
+        count = torch.tensor(values.numel() / values.shape[1], dtype=torch.float64)
+        now = [values.sum(dim=(0, 2, 3)), values.square().sum(dim=(0, 2, 3)), count]
+        sums[module] = [a + b for a, b in zip(sums[module], now, strict=True)] if module in sums else now
+
+    was_training = model.training
+    hooks = [norm.register_forward_pre_hook(measure) for norm in norms]
+    try:
+        model.eval()
+        for batch in batches:
+            model(batch)
+    finally:
+        for hook in hooks:
+            hook.remove()
+        model.train(was_training)
+    for norm in norms:
+        if norm not in sums or norm.running_mean is None or norm.running_var is None:
+            continue
+        total, squares, count = sums[norm]
+        mean = total / count
+        variance = (squares / count - mean.square()).clamp(min=0)
+        old_mean, old_variance = norm.running_mean.double(), norm.running_var.double()
+        scale = norm.weight.double() / (old_variance + norm.eps).sqrt()
+        norm.bias.copy_(norm.bias.double() + scale * (mean - old_mean))
+        norm.weight.copy_(scale * (variance + norm.eps).sqrt())
+        norm.running_mean.copy_(mean)
+        norm.running_var.copy_(variance)

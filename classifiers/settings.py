@@ -1,0 +1,125 @@
+"""What a training is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from classifiers.errors import ClassifierError
+from classifiers.pictures import CACHE_BYTES, Augmentation
+
+
+class TrainingError(ClassifierError):
+    """A training cannot be started, continued or finished; the message says why and what to do."""
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """Settings of `train`. The defaults suit fine-tuning a small CNN on some thousand pictures.
+
+    Attributes:
+        architecture: any CNN of timm by name.
+        model_args: further arguments of `timm.create_model`.
+        pretrained: None (from scratch), a local .safetensors file, or "hub" (timm's own download).
+        input_size: height and width of the network's input, in pixels.
+        mean: per-channel mean (0..1); None takes what timm states for the architecture.
+        std: per-channel standard deviation; likewise.
+        interpolation: "bilinear" or "bicubic".
+        fit: "pad" keeps the aspect ratio, "stretch" does not.
+        epochs: how often all training pictures (or as many draws) are shown.
+        batch_size: pictures in one step.
+        optimizer: a name of `timm.optim.list_optimizers()`.
+        learning_rate: after warm-up.
+        weight_decay: not applied to biases and norms.
+        layer_decay: factor on the learning rate for each layer further from the head; None for none.
+        schedule: "cosine", "poly", "tanh" or "step" of timm, updated at every step.
+        warmup_epochs: linear warm-up.
+        final_learning_rate: share of learning_rate at the end.
+        clip_gradient: largest norm of the gradient; None for no limit.
+        label_smoothing: share of the target spread over the other classes.
+        balance: "sampler" (rare classes are shown more often), "loss" (they weigh more) or "none".
+        balance_power: 1 makes classes equal, 0.5 goes half the way, on a logarithmic scale.
+        ema_decay: of the averaged weights that are validated and kept; None trains without.
+        drop_rate: dropout before the head.
+        drop_path_rate: stochastic depth; None keeps the architecture's default.
+        freeze_batch_norm: keep the statistics of batch norms as they were loaded.
+        augmentation: how training pictures are varied.
+        select_by: "balanced_accuracy" or "auroc" (of the defect score) on the validation pictures.
+        patience: stop after so many epochs without a better one; None runs all epochs.
+        seed: of everything random.
+        device: "auto" or a torch device.
+        precision: "float32", or "bfloat16" for autocast in bfloat16.
+        threads: of torch on the CPU; None leaves them as they are.
+        workers: processes that augment; 0 does it in this one. The result is the same.
+        cache_bytes: resized pictures are kept in memory up to this.
+    """
+
+    architecture: str = "mobilenetv3_small_050"
+    model_args: Mapping[str, Any] = field(default_factory=dict)
+    pretrained: str | None = None
+    input_size: tuple[int, int] = (224, 224)
+    mean: tuple[float, float, float] | None = None
+    std: tuple[float, float, float] | None = None
+    interpolation: str = "bilinear"
+    fit: str = "pad"
+    epochs: int = 30
+    batch_size: int = 32
+    optimizer: str = "adamw"
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.05
+    layer_decay: float | None = None
+    schedule: str = "cosine"
+    warmup_epochs: int = 2
+    final_learning_rate: float = 0.01
+    clip_gradient: float | None = 5.0
+    label_smoothing: float = 0.1
+    balance: str = "sampler"
+    balance_power: float = 1.0
+    ema_decay: float | None = 0.99
+    drop_rate: float = 0.2
+    drop_path_rate: float | None = None
+    freeze_batch_norm: bool = False
+    augmentation: Augmentation = field(default_factory=Augmentation)
+    select_by: str = "balanced_accuracy"
+    patience: int | None = None
+    seed: int = 0
+    device: str = "auto"
+    precision: str = "float32"
+    threads: int | None = None
+    workers: int = 0
+    cache_bytes: int = CACHE_BYTES
+
+    def __post_init__(self) -> None:
+        def check(good: bool, name: str, expected: str) -> None:
+            if not good:
+                raise TrainingError(f"settings: {name} must be {expected}, got {getattr(self, name)!r}")
+
+        check(self.epochs >= 1, "epochs", "at least 1")
+        check(self.batch_size >= 2, "batch_size", "at least 2 (batch norms need more than one picture)")
+        check(self.learning_rate > 0, "learning_rate", "positive")
+        check(0 <= self.warmup_epochs < self.epochs or self.epochs == 1, "warmup_epochs", "less than epochs")
+        check(
+            self.schedule in ("cosine", "poly", "tanh", "step"),
+            "schedule",
+            "'cosine', 'poly', 'tanh' or 'step'",
+        )
+        check(0 <= self.final_learning_rate <= 1, "final_learning_rate", "between 0 and 1")
+        check(0 <= self.label_smoothing < 1, "label_smoothing", "in [0, 1)")
+        check(self.balance in ("sampler", "loss", "none"), "balance", "'sampler', 'loss' or 'none'")
+        check(self.balance_power >= 0, "balance_power", "at least 0")
+        check(self.ema_decay is None or 0 < self.ema_decay < 1, "ema_decay", "in (0, 1), or None")
+        check(self.select_by in ("balanced_accuracy", "auroc"), "select_by", "'balanced_accuracy' or 'auroc'")
+        check(self.patience is None or self.patience >= 1, "patience", "at least 1, or None")
+        check(self.precision in ("float32", "bfloat16"), "precision", "'float32' or 'bfloat16'")
+        check(self.threads is None or self.threads >= 1, "threads", "at least 1, or None")
+        check(self.workers >= 0, "workers", "at least 0")
+
+    def record(self) -> dict[str, Any]:
+        """The settings as JSON content, without what cannot change the result, and without machine paths."""
+        content = asdict(self)
+        for name in ("workers", "cache_bytes"):
+            del content[name]
+        if self.pretrained is not None:
+            content["pretrained"] = self.pretrained.replace("\\", "/").rsplit("/", 1)[-1]
+        return content

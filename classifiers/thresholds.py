@@ -1,0 +1,77 @@
+"""The zones pass / review / reject, with the evidence they rest on."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """Thresholds on the defect score and what was measured when they were chosen.
+
+    All shares are in [0, 1]; a "bound" is the one-sided upper Clopper-Pearson bound at `confidence` of the
+    share beside it, pictures taken as independent. Groups (parts, lots) are counted too, for a reader who
+    wants to know how independent the pictures were.
+
+    Attributes:
+        review: scores below it pass.
+        reject: scores at or above it are rejected; those between are for review.
+        target_escape_rate: the most defective pictures that may pass.
+        escape_rate: defective pictures below `review`.
+        escape_bound: its bound; at most the target.
+        n_missed: how many those are.
+        overkill_rate: good pictures at or above `review`: what the target costs.
+        overkill_bound: its bound.
+        n_flagged_good: how many those are.
+        target_overkill: the most good pictures that may be rejected automatically.
+        reject_overkill_rate: good pictures at or above `reject`.
+        reject_overkill_bound: its bound; at most target_overkill.
+        n_rejected_good: how many those are.
+        reject_recall: defective pictures at or above `reject`.
+        n_defective: defective calibration pictures.
+        n_good: good calibration pictures.
+        n_defective_groups: groups with at least one defective picture.
+        n_good_groups: groups with at least one good picture.
+        confidence: of the bounds.
+        dataset_digest: the calibration data.
+    """
+
+    review: float
+    reject: float
+    target_escape_rate: float
+    escape_rate: float
+    escape_bound: float
+    n_missed: int
+    overkill_rate: float
+    overkill_bound: float
+    n_flagged_good: int
+    target_overkill: float
+    reject_overkill_rate: float
+    reject_overkill_bound: float
+    n_rejected_good: int
+    reject_recall: float
+    n_defective: int
+    n_good: int
+    n_defective_groups: int
+    n_good_groups: int
+    confidence: float
+    dataset_digest: str
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.type == "int":
+                if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+                    raise ValueError(f"thresholds.{field.name} must be a count, got {value!r}")
+            elif field.type == "float":
+                if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+                    raise ValueError(f"thresholds.{field.name} must be a number, got {value!r}")
+                if not 0 <= value <= 1:
+                    raise ValueError(f"thresholds.{field.name} must be between 0 and 1, got {value!r}")
+            elif not isinstance(value, str):
+                raise ValueError(f"thresholds.{field.name} must be text, got {value!r}")
+        if self.review > self.reject:
+            raise ValueError(
+                f"thresholds.review {self.review} must not exceed thresholds.reject {self.reject}"
+            )

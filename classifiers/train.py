@@ -1,0 +1,108 @@
+"""Training: timm's networks, optimisers, schedules, augmentation and averaging; resumable after a kill."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from pathlib import Path
+
+import torch
+
+from classifiers.checkpoint import read_checkpoint, write_checkpoint
+from classifiers.data import Dataset
+from classifiers.manifest import canonical
+from classifiers.package import ModelPackage, load_package
+from classifiers.settings import TrainingError, TrainSettings
+from classifiers.trainer import Progress, Trainer, TrainProgress
+
+__all__ = ["TrainProgress", "TrainSettings", "TrainingError", "train"]
+
+
+def train(
+    training: Dataset,
+    validation: Dataset,
+    settings: TrainSettings,
+    out: Path,
+    *,
+    command: str = "",
+    progress: Progress | None = None,
+) -> ModelPackage:
+    """Train a network and write the model package of its best epoch.
+
+    After each epoch the state is kept in the folder `<out>.training` beside the package. The same call after
+    a kill goes on from there and, on a CPU, ends with the same weights as an undisturbed one; once the
+    package exists, the same call returns it.
+
+    Args:
+        training: what is learnt; every class must occur.
+        validation: what chooses the best epoch; the same classes, no group in common.
+        settings: everything that decides the result.
+        out: the package's folder.
+        command: recorded in the package: how to make it again.
+        progress: called after each step and epoch; an exception from it ends the training.
+
+    Raises:
+        TrainingError: unfit data, a package or work folder of another training, a loss that is not finite.
+        DataError: a picture that cannot be read.
+    """
+    _check_data(training, validation)
+    report = progress or (lambda _: None)
+    fingerprint = _fingerprint(training, validation, settings)
+    work = out.with_name(out.name + ".training")
+    if out.exists():
+        package = load_package(out)
+        if package.training.get("fingerprint") == fingerprint:
+            if work.exists():  # killed after the package was written
+                shutil.rmtree(work)
+            return package
+        raise TrainingError(f"{out}: holds a package of another training; choose another folder or remove it")
+    checkpoint = read_checkpoint(work)
+    if checkpoint is not None and checkpoint.state["fingerprint"] != fingerprint:
+        raise TrainingError(
+            f"{work}: holds an unfinished training with other data or settings; finish it with those, "
+            "or remove it"
+        )
+    threads = torch.get_num_threads()
+    try:
+        if settings.threads is not None:
+            torch.set_num_threads(settings.threads)
+        trainer = Trainer(training, validation, settings, fingerprint, report)
+        if checkpoint is not None:
+            trainer.restore(checkpoint)
+        while not trainer.finished:
+            trainer.run_epoch()
+            write_checkpoint(work, trainer.epoch, trainer.snapshot())
+        package = trainer.save(out, command)
+    finally:
+        torch.set_num_threads(threads)
+    shutil.rmtree(work)
+    return package
+
+
+def _check_data(training: Dataset, validation: Dataset) -> None:
+    if training.classes != validation.classes or training.multi_label != validation.multi_label:
+        raise TrainingError("training and validation data must have the same classes; split one data set")
+    if absent := [name for name, count in training.counts().items() if not count]:
+        raise TrainingError(
+            f"no training picture of class {', '.join(absent)}; label some, or split differently"
+        )
+    if shared := {item.group for item in training.items} & {item.group for item in validation.items}:
+        raise TrainingError(
+            f"{len(shared)} groups are in training and validation, {sorted(shared)[0]!r} among them"
+        )
+    if len(training.items) < 2 or not validation.items:
+        raise TrainingError("at least two training pictures and one validation picture are needed")
+    if len(training.classes) < (1 if training.multi_label else 2):
+        raise TrainingError(f"classes {training.classes} are too few to tell apart")
+
+
+def _fingerprint(training: Dataset, validation: Dataset, settings: TrainSettings) -> str:
+    """What must be equal for a training to be the same one."""
+    weights = None
+    if settings.pretrained not in (None, "hub"):
+        try:
+            weights = hashlib.sha256(Path(str(settings.pretrained)).read_bytes()).hexdigest()
+        except OSError as error:
+            raise TrainingError(f"pretrained weights {settings.pretrained}: {error.strerror}") from error
+    content = [training.digest, validation.digest, settings.record(), weights]
+    return hashlib.sha256(canonical(content)).hexdigest()

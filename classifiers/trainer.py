@@ -1,0 +1,326 @@
+"""One plain training loop, and the state that lets it be interrupted between epochs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import timm
+import torch
+from timm.data.config import resolve_data_config
+from timm.optim import create_optimizer_v2  # type: ignore[attr-defined]
+from timm.scheduler.scheduler_factory import create_scheduler_v2
+from timm.utils.model_ema import ModelEmaV3
+
+from classifiers.checkpoint import Checkpoint
+from classifiers.data import Dataset, label_matrix
+from classifiers.network import create_network
+from classifiers.objective import balance_weights, training_loss, validation_metrics
+from classifiers.package import ModelPackage, save_package
+from classifiers.pictures import AugmentedPictures, Pictures, draws
+from classifiers.predict import resolve_device
+from classifiers.preprocessing import Preprocessing
+from classifiers.pretrained import has_folded_batch_norms, starting_network, unfold_batch_norms
+from classifiers.settings import TrainingError, TrainSettings
+
+# Pictures on which folded batch norms are measured.
+UNFOLDING_PICTURES = 256
+
+
+@dataclass(frozen=True)
+class TrainProgress:
+    """Where a training is.
+
+    Attributes:
+        phase: "reading" (pictures), "training" (after a step), "validated" (after an epoch).
+        done: pictures read, or steps done in this epoch.
+        total: of those.
+        epoch: from 1; 0 while reading.
+        epochs: how many there are.
+        loss: mean training loss of this epoch so far.
+        metrics: of this epoch, once validated: loss, balanced_accuracy, auroc, is_best.
+    """
+
+    phase: str
+    done: int
+    total: int
+    epoch: int = 0
+    epochs: int = 0
+    loss: float | None = None
+    metrics: dict[str, Any] | None = None
+
+
+Progress = Callable[[TrainProgress], None]
+
+
+class Trainer:
+    """The state of a training between epochs."""
+
+    def __init__(
+        self,
+        training: Dataset,
+        validation: Dataset,
+        settings: TrainSettings,
+        fingerprint: str,
+        report: Progress,
+    ) -> None:
+        self.settings = settings
+        self.report = report
+        self.dataset, self.validation = training, validation
+        self.fingerprint = fingerprint
+        self.data_digests = {"training": training.digest, "validation": validation.digest}
+        self.data_counts = {"training": training.counts(), "validation": validation.counts()}
+        self.device = resolve_device(settings.device)
+        torch.manual_seed(settings.seed)
+        self.model, self.origin = starting_network(settings, len(training.classes))
+        self.preprocessing = _preprocessing(settings, self.model)
+
+        def reading(done: int, total: int) -> None:
+            report(TrainProgress("reading", done, total))
+
+        size = settings.cache_bytes
+        self.pictures = Pictures(training, self.preprocessing, cache_bytes=size, progress=reading)
+        self.held_out = Pictures(validation, self.preprocessing, cache_bytes=size, progress=reading)
+        self.targets = torch.from_numpy(label_matrix(training, training.classes))
+
+        self.model.to(self.device).to(memory_format=torch.channels_last)
+        if settings.pretrained is not None and has_folded_batch_norms(self.model):
+            self._unfold()
+        try:
+            self.optimizer = create_optimizer_v2(
+                self.model,
+                opt=settings.optimizer,
+                lr=settings.learning_rate,
+                weight_decay=settings.weight_decay,
+                layer_decay=settings.layer_decay,
+            )
+        except (ValueError, AssertionError, TypeError) as error:
+            raise TrainingError(f"timm cannot make the optimizer {settings.optimizer!r}: {error}") from error
+        self.steps = max(1, len(self.pictures) // settings.batch_size)
+        self.schedule, _ = create_scheduler_v2(
+            self.optimizer,
+            sched=settings.schedule,
+            num_epochs=settings.epochs,
+            warmup_epochs=settings.warmup_epochs if settings.epochs > 1 else 0,
+            warmup_lr=settings.learning_rate * 0.01,
+            min_lr=settings.learning_rate * settings.final_learning_rate,
+            step_on_epochs=False,
+            updates_per_epoch=self.steps,
+        )
+        self.average: Any = None
+        if settings.ema_decay is not None:
+            self.average = ModelEmaV3(self.model, decay=settings.ema_decay, use_warmup=True)
+        self.loss_weight, self.draw_weight = balance_weights(
+            self.targets,
+            balance=settings.balance,
+            power=settings.balance_power,
+            multi_label=training.multi_label,
+        )
+        self.loss_weight = None if self.loss_weight is None else self.loss_weight.to(self.device)
+        self.epoch = 0
+        self.history: list[dict[str, Any]] = []
+        self.best_epoch = 0
+        self.best: dict[str, torch.Tensor] = {}
+
+    def _unfold(self) -> None:
+        """Measure folded batch norms on training pictures, evenly picked."""
+        stride = max(1, len(self.pictures) // UNFOLDING_PICTURES)
+        chosen = range(0, len(self.pictures), stride)
+
+        def batches() -> Iterator[torch.Tensor]:
+            for start in range(0, len(chosen), self.settings.batch_size):
+                indices = chosen[start : start + self.settings.batch_size]
+                stacked = torch.from_numpy(np.stack([self.pictures[index] for index in indices]))
+                yield self.preprocessing.normalise(stacked.permute(0, 3, 1, 2)).to(self.device)
+
+        unfold_batch_norms(self.model, batches())
+        self.origin["batch_norms_unfolded"] = True
+
+    @property
+    def finished(self) -> bool:
+        """Whether all epochs are done, or patience has run out."""
+        patience = self.settings.patience
+        stale = patience is not None and self.epoch - self.best_epoch >= patience and self.epoch > 0
+        return self.epoch >= self.settings.epochs or stale
+
+    def run_epoch(self) -> None:
+        """One pass over as many draws as there are training pictures, then validation."""
+        settings = self.settings
+        self.epoch += 1
+        # All randomness of an epoch starts here: it is the same epoch whether or not it follows a kill.
+        torch.manual_seed(_seed(settings.seed, self.epoch))
+        self.model.train()
+        if settings.freeze_batch_norm:
+            for module in self.model.modules():
+                if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
+                    module.eval()
+        total = 0.0
+        for step, (batch, indices) in enumerate(self._loader(), start=1):
+            update = (self.epoch - 1) * self.steps + step
+            batch = self.preprocessing.normalise(batch.to(self.device, non_blocking=True))
+            with self._autocast():
+                logits = self.model(batch.contiguous(memory_format=torch.channels_last))
+            loss = training_loss(
+                logits.float(),
+                self.targets[indices].to(self.device),
+                weight=self.loss_weight,
+                smoothing=settings.label_smoothing,
+                multi_label=self.dataset.multi_label,
+            )
+            value = float(loss.detach())
+            if not math.isfinite(value):
+                raise TrainingError(
+                    f"the loss became {value} in epoch {self.epoch}, step {step}; lower learning_rate "
+                    f"(now {settings.learning_rate:g}), or use precision 'float32'"
+                )
+            self.optimizer.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            if settings.clip_gradient is not None:
+                torch.nn.utils.clip_grad_norm_(self.model.parameters(), settings.clip_gradient)
+            self.optimizer.step()
+            self.schedule.step_update(update)
+            if self.average is not None:
+                self.average.update(self.model, step=update)
+            total += value
+            self.report(
+                TrainProgress("training", step, self.steps, self.epoch, settings.epochs, loss=total / step)
+            )
+        self._validate(total / self.steps)
+
+    def _loader(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        settings = self.settings
+        generator = torch.Generator().manual_seed(_seed(settings.seed, self.epoch) + 1)
+        count = len(self.pictures)
+        if self.draw_weight is None:
+            order = torch.randperm(count, generator=generator)
+        else:
+            order = torch.multinomial(self.draw_weight, count, replacement=True, generator=generator)
+        # The last, smaller batch is left out: another order puts other pictures there next time.
+        shown = order[: self.steps * settings.batch_size].tolist()
+        loader: torch.utils.data.DataLoader[Any] = torch.utils.data.DataLoader(
+            AugmentedPictures(self.pictures, settings.augmentation, settings.seed),
+            batch_size=settings.batch_size,
+            sampler=draws(self.epoch, shown),
+            num_workers=settings.workers,
+            generator=generator,
+        )
+        return iter(loader)
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(
+            self.device.type, dtype=torch.bfloat16, enabled=self.settings.precision == "bfloat16"
+        )
+
+    def _validate(self, training_loss: float) -> None:
+        network = self.model if self.average is None else self.average.module
+        network.eval()
+        parts = []
+        with torch.inference_mode(), self._autocast():
+            for batch in self.held_out.batches(self.settings.batch_size):
+                batch = batch.to(self.device, memory_format=torch.channels_last)
+                parts.append(network(batch).float().cpu())
+        metrics = validation_metrics(torch.cat(parts), self.validation)
+        learning_rate = self.optimizer.param_groups[0]["lr"]
+        entry = {
+            "epoch": self.epoch,
+            "training_loss": training_loss,
+            "learning_rate": learning_rate,
+            **metrics,
+        }
+        if not self.best_epoch or _rank(entry, self.settings) > _rank(
+            self.history[self.best_epoch - 1], self.settings
+        ):
+            self.best_epoch = self.epoch
+            self.best = {name: tensor.detach().cpu().clone() for name, tensor in network.state_dict().items()}
+        self.history.append(entry)
+        self.report(
+            TrainProgress(
+                "validated",
+                self.steps,
+                self.steps,
+                self.epoch,
+                self.settings.epochs,
+                loss=training_loss,
+                metrics={**metrics, "is_best": self.best_epoch == self.epoch},
+            )
+        )
+
+    def snapshot(self) -> Checkpoint:
+        """Everything the next epoch needs."""
+        weights = {"model": self.model.state_dict(), "best": self.best}
+        if self.average is not None:
+            weights["average"] = self.average.module.state_dict()
+        state = {
+            "fingerprint": self.fingerprint,
+            "epoch": self.epoch,
+            "best_epoch": self.best_epoch,
+            "history": self.history,
+            "origin": self.origin,
+        }
+        return Checkpoint(state, weights, self.optimizer.state_dict())
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Go back to where a checkpoint was taken."""
+        self.model.load_state_dict(checkpoint.weights["model"])
+        if self.average is not None:
+            self.average.module.load_state_dict(checkpoint.weights["average"])
+        self.optimizer.load_state_dict(checkpoint.optimizer)
+        self.best = checkpoint.weights["best"]
+        self.epoch = checkpoint.state["epoch"]
+        self.best_epoch = checkpoint.state["best_epoch"]
+        self.history = checkpoint.state["history"]
+        self.origin = checkpoint.state["origin"]
+        self.schedule.step_update(self.epoch * self.steps)
+
+    def save(self, out: Path, command: str) -> ModelPackage:
+        """Write the package of the best epoch."""
+        settings = self.settings
+        network = create_network(settings.architecture, settings.model_args, len(self.dataset.classes))
+        network.load_state_dict(self.best)
+        return save_package(
+            out,
+            network,
+            architecture=settings.architecture,
+            model_args=settings.model_args,
+            classes=self.dataset.classes,
+            good_class=None if self.dataset.multi_label else self.dataset.good_class,
+            task=self.dataset.task,
+            preprocessing=self.preprocessing,
+            training={
+                "command": command,
+                "settings": settings.record(),
+                "fingerprint": self.fingerprint,
+                "data_digests": self.data_digests,
+                "data_counts": self.data_counts,
+                "origin": self.origin,
+                "best_epoch": self.best_epoch,
+                "metrics": self.history[self.best_epoch - 1],
+                "history": self.history,
+                "versions": {"torch": torch.__version__, "timm": timm.__version__},
+            },
+        )
+
+
+def _seed(seed: int, epoch: int) -> int:
+    return int(np.random.SeedSequence([seed, epoch]).generate_state(1)[0])
+
+
+def _rank(entry: dict[str, Any], settings: TrainSettings) -> tuple[float, float]:
+    """Higher is better; the loss decides between equally good epochs, which small validation sets have."""
+    value = entry[settings.select_by]
+    return (float("-inf") if value is None else value, -entry["loss"])
+
+
+def _preprocessing(settings: TrainSettings, model: torch.nn.Module) -> Preprocessing:
+    config = resolve_data_config(model=model)  # type: ignore[no-untyped-call]
+    return Preprocessing(
+        input_size=settings.input_size,
+        mean=settings.mean or tuple(config["mean"]),
+        std=settings.std or tuple(config["std"]),
+        interpolation=settings.interpolation,
+        fit=settings.fit,
+    )

@@ -1,0 +1,224 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from classifiers.calibrate import (
+    CalibrationError,
+    calibrate,
+    check_enough,
+    choose_thresholds,
+    fit_temperature,
+    loss,
+)
+from classifiers.data import Dataset, load_dataset
+from classifiers.evaluation import evaluate
+from classifiers.package import ModelPackage, PackageError
+from classifiers.predict import Predictor
+from classifiers.thresholds import Thresholds
+
+WriteCsv = Callable[..., Path]
+
+
+def choose(bad: list[float], good: list[float], escape: float = 0.05, overkill: float = 0.05) -> Thresholds:
+    scores = np.array(bad + good, dtype=np.float32)
+    defective = np.array([True] * len(bad) + [False] * len(good))
+    order = np.random.default_rng(0).permutation(len(scores))
+    return choose_thresholds(
+        scores[order], defective[order], target_escape_rate=escape, target_overkill=overkill
+    )
+
+
+def test_zero_misses_of_59() -> None:
+    bad = [0.6 + 0.005 * index for index in range(59)]
+    good = [0.01 * index for index in range(59)]  # up to 0.58
+    zones = choose(bad, good)
+    assert zones.n_missed == 0
+    assert zones.escape_rate == 0
+    assert zones.escape_bound == pytest.approx(1 - 0.05 ** (1 / 59))
+    assert 0.58 < zones.review < 0.6
+    assert zones.reject == zones.review  # well separated: no review zone is needed
+    assert zones.overkill_rate == zones.reject_overkill_rate == 0
+    assert zones.reject_recall == 1
+    assert (zones.n_defective, zones.n_good) == (59, 59)
+
+
+def test_one_miss_is_allowed_from_93() -> None:
+    bad = [0.02, 0.4] + [0.9] * 91
+    zones = choose(bad, [0.1] * 60 + [0.5] * 10 + [0.95])
+    assert zones.n_missed == 1  # 0.02 escapes, the next smallest decides
+    assert zones.review == pytest.approx(0.4, rel=2e-4)
+    assert zones.review < 0.4
+    assert zones.escape_bound <= 0.05
+    assert zones.n_flagged_good == 11
+    assert zones.overkill_rate == pytest.approx(11 / 71)
+    # 71 good pictures allow no automatic reject (93 would be needed for one), so the highest decides.
+    assert 0.95 < zones.reject < 0.951
+    assert zones.n_rejected_good == 0
+    assert zones.reject_recall == 0
+    assert choose([0.02, *bad[2:]], [0.1] * 60).n_missed == 0  # 92 allow none
+
+
+def test_ties_never_escape_together() -> None:
+    zones = choose([0.3] * 93, [0.1] * 59)
+    assert zones.n_missed == 0
+    assert zones.review < 0.3
+
+
+def test_the_reject_threshold_mirrors_the_review_threshold() -> None:
+    bad = [0.2] + [0.99] * 60
+    good = [0.05] * 91 + [0.6, 0.97]
+    zones = choose(bad, good)
+    assert zones.review == pytest.approx(0.2, rel=2e-4)
+    assert zones.reject == pytest.approx(0.6, rel=1e-3)  # one of 93 good pictures may be above
+    assert zones.n_rejected_good == 1
+    assert zones.reject_overkill_bound <= 0.05
+    assert zones.reject_recall == pytest.approx(60 / 61)
+
+
+def test_groups_are_counted() -> None:
+    scores = np.array([0.9] * 60 + [0.1] * 60)
+    defective = scores > 0.5
+    groups = [f"tile{index // 6}" for index in range(120)]
+    zones = choose_thresholds(
+        scores, defective, target_escape_rate=0.05, target_overkill=0.05, groups=groups, dataset_digest="abc"
+    )
+    assert (zones.n_defective_groups, zones.n_good_groups, zones.dataset_digest) == (10, 10, "abc")
+
+
+@pytest.mark.parametrize(
+    ("n_defective", "n_good", "escape", "message"),
+    [
+        (0, 500, 0.05, "no defective picture in the calibration data; at least 59"),
+        (500, 0, 0.05, "no good picture in the calibration data; at least 59"),
+        (
+            58,
+            500,
+            0.05,
+            r"58 defective pictures cannot show a target escape rate of 0.05.*0\.0503.*At least 59",
+        ),
+        (200, 500, 0.01, "At least 299 defective"),
+        (500, 20, 0.05, "20 good pictures cannot show a target overkill of 0.05.*At least 59 good"),
+        (500, 500, 0.0, "must lie between 0 and 1, got 0"),
+        (500, 500, 1.0, "must lie between 0 and 1"),
+    ],
+)
+def test_refusals_say_what_would_be_needed(
+    n_defective: int, n_good: int, escape: float, message: str
+) -> None:
+    with pytest.raises(CalibrationError, match=message):
+        check_enough(n_defective, n_good, escape, 0.05)
+    with pytest.raises(CalibrationError, match=message):
+        choose([0.9] * n_defective, [0.1] * n_good, escape)
+
+
+def test_a_saturated_good_picture_is_no_reject_threshold() -> None:
+    with pytest.raises(CalibrationError, match="look at their labels"):
+        choose([0.9] * 60, [0.1] * 58 + [1.0])
+
+
+@pytest.mark.parametrize("n", [59, 93, 150])
+def test_the_bound_holds_although_chosen_from_the_same_pictures(n: int) -> None:
+    """Scores uniform on [0, 1]: the true escape rate is the threshold, in bounds in 95 % of worlds."""
+    rng = np.random.default_rng(n)
+    good = [0.0] * 59
+    kept = [choose(list(rng.random(n)), good).review <= 0.05 for _ in range(1000)]
+    assert np.mean(kept) >= 0.93  # 0.95 or more, less three standard errors of 0.007
+
+
+def drawn_targets(logits: torch.Tensor, temperature: float, *, multi_label: bool) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(1)
+    if multi_label:
+        return (torch.rand(logits.shape, generator=generator) < (logits / temperature).sigmoid()).float()
+    chosen = torch.multinomial((logits / temperature).softmax(dim=1), 1, generator=generator)
+    return torch.nn.functional.one_hot(chosen[:, 0], logits.shape[1]).float()
+
+
+@pytest.mark.parametrize("multi_label", [False, True])
+@pytest.mark.parametrize("true", [0.5, 1.0, 3.0])
+def test_the_temperature_is_found_again(true: float, multi_label: bool) -> None:
+    logits = 4 * torch.randn(4000, 3, generator=torch.Generator().manual_seed(0))
+    targets = drawn_targets(logits, true, multi_label=multi_label)
+    found = fit_temperature(logits, targets, multi_label=multi_label)
+    assert found == pytest.approx(true, rel=0.08)
+    at = [loss(logits, targets, found * factor, multi_label=multi_label) for factor in (0.97, 1, 1.03)]
+    assert at[1] == min(at)
+
+
+def test_a_faultless_model_keeps_a_finite_temperature() -> None:
+    logits = torch.tensor([[5.0, -5.0], [-5.0, 5.0]]).repeat(50, 1)
+    targets = torch.tensor([[1.0, 0.0], [0.0, 1.0]]).repeat(50, 1)
+    assert 0.2 < fit_temperature(logits, targets, multi_label=False) < 2
+    assert (
+        fit_temperature(1e6 * logits, 1 - targets, multi_label=False) == 20
+    )  # hopeless: the end of the range
+
+
+@pytest.fixture(scope="module")
+def calibration(tmp_path_factory: pytest.TempPathFactory, write_csv: WriteCsv) -> Dataset:
+    file = write_csv(tmp_path_factory.mktemp("calibration"), {"good": 60, "line": 40, "spot": 22}, seed=1)
+    return load_dataset(file, group_column="lot", good_class="good")
+
+
+def test_calibrate_end_to_end(package: ModelPackage, calibration: Dataset, tmp_path: Path) -> None:
+    seen: list[tuple[int, int]] = []
+    result = calibrate(
+        package,
+        calibration,
+        tmp_path / "calibrated",
+        device="cpu",
+        command="kensa calibrate",
+        progress=lambda done, total: seen.append((done, total)),
+    )
+    assert seen[-1] == (122, 122)
+    assert result.digest != package.digest
+    assert result.weights_sha256 == package.weights_sha256
+    zones = result.thresholds
+    assert zones is not None
+    assert (zones.n_defective, zones.n_good, zones.n_good_groups) == (62, 60, 30)
+    assert zones.escape_bound <= 0.05
+    assert zones.reject_overkill_bound <= 0.05
+    assert zones.dataset_digest == calibration.digest
+    record = result.training["calibration"]
+    assert record["package_digest"] == package.digest
+    assert record["loss_after"] <= record["loss_before"] + 1e-3
+    # The predictor of the new package sees the very rates the evidence states.
+    measured = evaluate(Predictor(result, device="cpu"), calibration)
+    assert measured["escape"]["count"] == zones.n_missed
+    assert measured["overkill"]["count"] == zones.n_flagged_good
+    assert measured["automatic_reject_overkill"]["count"] == zones.n_rejected_good
+    # Calibrating a calibrated package replaces, and does not pile up.
+    again = calibrate(result, calibration, tmp_path / "again", device="cpu")
+    assert again.temperature == pytest.approx(result.temperature, rel=1e-3)
+    assert again.thresholds is not None
+    assert again.thresholds.review == pytest.approx(zones.review, abs=1e-4)
+
+
+def test_calibrate_multi_label(
+    make_package: Callable[..., ModelPackage], tmp_path: Path, write_csv: WriteCsv
+) -> None:
+    package = make_package(tmp_path / "m", task="multi-label", classes=("crack", "line", "spot"))
+    file = write_csv(tmp_path / "d", {"": 60, "line": 30, "line;spot": 30})
+    result = calibrate(package, load_dataset(file, multi_label=True), tmp_path / "out", device="cpu")
+    assert result.thresholds is not None
+    assert (result.thresholds.n_defective, result.thresholds.n_good) == (60, 60)
+
+
+def test_what_cannot_be_calibrated(package: ModelPackage, calibration: Dataset, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with pytest.raises(CalibrationError, match="has no good class"):
+        calibrate(replace(package, good_class=None), calibration, out)
+    trained = replace(package, training={"data_digests": {"training": calibration.digest}})
+    with pytest.raises(CalibrationError, match="own training data"):
+        calibrate(trained, calibration, out)
+    goods = replace(calibration, items=tuple(i for i in calibration.items if i.labels == ("good",)))
+    with pytest.raises(CalibrationError, match="no defective picture"):
+        calibrate(package, goods, out)
+    with pytest.raises(PackageError, match="never overwritten"):
+        calibrate(package, calibration, package.path, device="cpu")
+    assert not out.exists()

@@ -1,0 +1,298 @@
+from __future__ import annotations
+
+import json
+import pickle
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from classifiers import manifest
+from classifiers.network import create_network
+from classifiers.package import ModelPackage, PackageError, build_model, load_package, save_package
+from classifiers.thresholds import Thresholds
+
+MakePackage = Callable[..., ModelPackage]
+
+
+@pytest.fixture
+def copy(package: ModelPackage, tmp_path: Path) -> Path:
+    shutil.copytree(package.path, tmp_path / "copy")
+    return tmp_path / "copy"
+
+
+def rewrite(folder: Path, change: Callable[[dict[str, Any]], None], *, digest: bool = True) -> None:
+    """Change model.json; with digest, the way a careful forger would."""
+    file = folder / "model.json"
+    content = json.loads(file.read_text())
+    change(content)
+    if digest:
+        content["digest"] = manifest.digest(content)
+    file.write_text(json.dumps(content))
+
+
+def test_round_trip(make_package: MakePackage, tmp_path: Path, zones: Thresholds) -> None:
+    when = datetime(2026, 11, 23, 10, 0, tzinfo=UTC)
+    saved = make_package(
+        tmp_path / "deep" / "model",
+        temperature=1.5,
+        thresholds=zones,
+        training={"command": "kensa train", "metrics": {"auroc": 0.9}},
+        created_at=when,
+    )
+    assert load_package(saved.path) == saved
+    assert saved.classes == ("good", "line", "spot")
+    assert saved.good_index == 0
+    assert saved.activation == "softmax"
+    assert saved.temperature == 1.5
+    assert saved.thresholds == zones
+    assert saved.training["metrics"] == {"auroc": 0.9}
+    assert saved.created_at == when
+    assert sorted(path.name for path in saved.path.iterdir()) == ["model.json", "model.safetensors"]
+    assert [path.name for path in saved.path.parent.iterdir()] == ["model"]  # nothing temporary left
+
+
+def test_same_content_same_digest(make_package: MakePackage, tmp_path: Path) -> None:
+    when = datetime(2026, 11, 23, tzinfo=UTC)
+    one, two = (make_package(tmp_path / name, created_at=when) for name in ("one", "two"))
+    assert one.digest == two.digest
+    assert (one.path / "model.json").read_bytes() == (two.path / "model.json").read_bytes()
+    other = make_package(tmp_path / "three", created_at=when, temperature=1.1)
+    assert other.digest != one.digest
+    assert other.weights_sha256 == one.weights_sha256
+
+
+def test_digest_is_over_canonical_json(package: ModelPackage) -> None:
+    import hashlib
+
+    content = json.loads((package.path / "model.json").read_text())
+    stated = content.pop("digest")
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    assert stated == package.digest == hashlib.sha256(text.encode()).hexdigest()
+
+
+def test_changed_weights_are_refused(copy: Path) -> None:
+    file = copy / "model.safetensors"
+    data = bytearray(file.read_bytes())
+    data[-1] ^= 1
+    file.write_bytes(data)
+    with pytest.raises(PackageError, match="not the ones that were validated"):
+        load_package(copy)
+
+
+def test_weights_changed_after_loading_are_refused(copy: Path) -> None:
+    loaded = load_package(copy)
+    file = copy / "model.safetensors"
+    file.write_bytes(file.read_bytes() + b" ")
+    with pytest.raises(PackageError, match="changed since"):
+        build_model(loaded)
+
+
+@pytest.mark.parametrize(
+    "field", ["temperature", "classes", "thresholds", "training", "parity", "created_at"]
+)
+def test_any_changed_field_breaks_the_digest(copy: Path, field: str) -> None:
+    def change(content: dict[str, Any]) -> None:
+        content[field] = None
+
+    rewrite(copy, change, digest=False)
+    with pytest.raises(PackageError, match="changed after writing"):
+        load_package(copy)
+
+
+@pytest.mark.parametrize("name", ["model.pt", "weights.PTH", "pytorch_model.bin", "sub/x.pkl", "old.ckpt"])
+def test_foreign_weights_beside_are_refused(copy: Path, name: str) -> None:
+    (copy / name).parent.mkdir(exist_ok=True)
+    (copy / name).write_bytes(pickle.dumps({}))
+    with pytest.raises(PackageError, match="only model"):
+        load_package(copy)
+
+
+def test_a_model_card_beside_is_fine(copy: Path) -> None:
+    (copy / "MODEL_CARD.md").write_text("# card")
+    load_package(copy)
+
+
+def test_pointing_at_a_file_or_nothing_is_refused(tmp_path: Path) -> None:
+    pickled = tmp_path / "model.pt"
+    pickled.write_bytes(pickle.dumps({}))
+    with pytest.raises(PackageError, match="the folder, not a weights file"):
+        load_package(pickled)
+    with pytest.raises(PackageError, match="no model package"):
+        load_package(tmp_path / "absent")
+    with pytest.raises(PackageError, match=r"model\.json"):
+        load_package(tmp_path)
+
+
+def test_a_pickle_named_safetensors_is_never_unpickled(copy: Path, tmp_path: Path) -> None:
+    import hashlib
+
+    class Bomb:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return (Path.touch, (tmp_path / "exploded",))
+
+    data = pickle.dumps(Bomb())
+    (copy / "model.safetensors").write_bytes(data)
+    rewrite(copy, lambda content: content.update(weights_sha256=hashlib.sha256(data).hexdigest()))
+    with pytest.raises(PackageError, match="does not fit"):
+        build_model(load_package(copy))
+    assert not (tmp_path / "exploded").exists()
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "model.json"])
+def test_a_link_out_of_the_folder_is_refused(copy: Path, tmp_path: Path, name: str) -> None:
+    (copy / name).rename(tmp_path / name)
+    (copy / name).symlink_to(tmp_path / name)
+    with pytest.raises(PackageError, match="regular file inside"):
+        load_package(copy)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("schema", 2, "schema 2 is unknown"),
+        ("schema", True, "schema True is unknown"),
+        ("task", "ranking", "task must be one of"),
+        ("classes", ["good"], "at least two"),
+        ("classes", ["good", "good", "spot"], "distinct"),
+        ("classes", "good", "list of texts"),
+        ("good_class", "fine", "one of the classes"),
+        ("temperature", 0, "positive"),
+        ("temperature", "1", "must be a number"),
+        ("temperature", True, "must be a number"),
+        ("parity", [[1.0]], "rows of 3 numbers"),
+        ("parity", [], "list of rows"),
+        ("created_at", "2026-11-23T10:00:00", "time zone"),
+        ("created_at", "yesterday", "ISO 8601"),
+        ("preprocessing", {"input_size": [32, 32], "crop": 0.9}, "crop"),
+        ("preprocessing", {"input_size": [0, 32]}, "input_size"),
+        ("thresholds", {"review": 0.1}, "missing"),
+        ("model_args", [], "must be an object"),
+        ("surprise", 1, "missing or unknown: surprise"),
+    ],
+)
+def test_content_that_breaks_the_schema_is_refused(
+    copy: Path, field: str, value: object, message: str
+) -> None:
+    rewrite(copy, lambda content: content.update({field: value}))
+    with pytest.raises(PackageError, match=message):
+        load_package(copy)
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999"])
+def test_numbers_that_are_none_are_refused(copy: Path, number: str) -> None:
+    file = copy / "model.json"
+    file.write_text(file.read_text().replace('"temperature": 2.0', f'"temperature": {number}'))
+    with pytest.raises(PackageError, match="not a number"):
+        load_package(copy)
+
+
+def test_a_key_twice_and_no_json_are_refused(copy: Path) -> None:
+    file = copy / "model.json"
+    text = file.read_text()
+    file.write_text(text.replace('"temperature": 2.0', '"temperature": 2.0, "temperature": 1.0'))
+    with pytest.raises(PackageError, match="twice"):
+        load_package(copy)
+    for content in ("{", "[]", "[" * 100_000, '"model"'):
+        file.write_text(content)
+        with pytest.raises(PackageError, match=r"JSON"):
+            load_package(copy)
+    file.write_bytes(b"\xff\xfe")
+    with pytest.raises(PackageError, match="UTF-8"):
+        load_package(copy)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"review": 0.8},
+        {"review": float("nan")},
+        {"escape_rate": 1.5},
+        {"n_missed": 1.0},
+        {"n_good": -1},
+        {"dataset_digest": 3},
+    ],
+)
+def test_thresholds_are_checked(zones: Thresholds, changes: dict[str, Any]) -> None:
+    from dataclasses import replace
+
+    with pytest.raises(ValueError, match=next(iter(changes))):
+        replace(zones, **changes)
+
+
+@pytest.mark.parametrize("name", ["hf-hub:someone/model", "local-dir:/tmp", "no_such_net", "", "../resnet18"])
+def test_only_timms_own_names_are_built(name: str) -> None:
+    with pytest.raises(PackageError, match="is not a model of timm"):
+        create_network(name, {}, 2)
+
+
+@pytest.mark.parametrize(
+    "key", ["checkpoint_path", "pretrained", "pretrained_cfg", "num_classes", "features_only"]
+)
+def test_model_args_cannot_name_other_weights(key: str) -> None:
+    with pytest.raises(PackageError, match=key):
+        create_network("test_efficientnet", {key: "x"}, 2)
+
+
+def test_unfit_model_args_are_an_error_of_the_package() -> None:
+    with pytest.raises(PackageError, match="timm cannot build"):
+        create_network("test_efficientnet", {"no_such_argument": 1}, 2)
+
+
+def test_a_package_is_never_overwritten(package: ModelPackage, make_package: MakePackage) -> None:
+    before = (package.path / "model.json").read_bytes()
+    with pytest.raises(PackageError, match="never overwritten"):
+        make_package(package.path)
+    assert (package.path / "model.json").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"training": {"loss": float("nan")}},
+        {"training": {"when": datetime(2026, 1, 1, tzinfo=UTC)}},
+        {"temperature": -1.0},
+        {"classes": ("good", "line")},
+        {"good_class": "absent"},
+    ],
+)
+def test_a_refused_package_leaves_nothing_behind(
+    make_package: MakePackage, tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    with pytest.raises(PackageError):
+        make_package(tmp_path / "model", **changes)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_saving_leaves_the_model_as_it_was(tmp_path: Path, package: ModelPackage) -> None:
+    network = build_model(package).train()
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    save_package(
+        tmp_path / "model",
+        network,
+        architecture=package.architecture,
+        model_args={},
+        classes=package.classes,
+        good_class="good",
+        task="single-label",
+        preprocessing=package.preprocessing,
+    )
+    assert network.training
+    assert all(torch.equal(before[name], tensor) for name, tensor in network.state_dict().items())
+
+
+def test_importing_the_room_is_light() -> None:
+    """A bare GPU machine has torch, torchvision, timm, safetensors, numpy and Pillow."""
+    code = (
+        "import sys, classifiers, classifiers.calibrate, classifiers.train, classifiers.evaluation\n"
+        "heavy = {'scipy', 'torchmetrics', 'prefect', 'sqlalchemy', 'pydantic', 'fastapi', 'rich', 'typer'}\n"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
