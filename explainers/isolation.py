@@ -1,0 +1,112 @@
+"""Running a model without leaving a trace on it, whatever the caller's torch modes are."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from explainers.errors import ExplainerError
+
+
+@contextmanager
+def isolated(model: nn.Module, images: Tensor, *, reparameterise: bool = False) -> Iterator[nn.Module]:
+    """Yield a private float32 evaluation copy of a model, under torch's default modes.
+
+    A copy rather than set-and-restore: mode, gradients, `requires_grad`, hooks, buffers and dtype of the
+    caller's model cannot be left changed, after an exception or from another thread. It is made at every
+    call because weights may have changed since the last one, and costs less than one of the hundreds of
+    passes that follow. Inside, autocast and inference mode are off (parameters made under inference mode
+    become ordinary ones in the copy); random state is given back at the end.
+
+    Args:
+        model: any eager module; one wrapped by `torch.compile` is unwrapped.
+        images: tensor whose device counts when the model has no parameters.
+        reparameterise: fold RepVGG / MobileOne branches of timm models (same function, fewer operations).
+
+    Yields:
+        The copy, on the model's own device.
+
+    Raises:
+        ExplainerError: the model cannot be copied.
+    """
+    device = model_device(model, images)
+    eager = getattr(model, "_orig_mod", model)
+    cuda = [device] if device.type == "cuda" else []
+    with (
+        torch.inference_mode(False),
+        torch.no_grad(),
+        torch.autocast(device.type, enabled=False),
+        torch.random.fork_rng(devices=cuda),
+    ):
+        try:
+            private = copy.deepcopy(eager)
+        except (RuntimeError, TypeError) as error:
+            raise ExplainerError(
+                f"{model_name(model)} cannot be copied ({error}); explain an eager, uncompiled module"
+            ) from error
+        if not isinstance(private, nn.Module):
+            raise ExplainerError(f"{type(model).__name__} is not a torch module")
+        private = private.float().eval().requires_grad_(False)
+        if reparameterise and type(private).__module__.startswith("timm."):
+            from timm.utils.model import reparameterize_model
+
+            private = reparameterize_model(private, inplace=True).requires_grad_(False)
+        yield private
+
+
+def model_name(model: nn.Module) -> str:
+    """Name a model for people: timm's architecture name where it has one, else its class."""
+    for source in ("pretrained_cfg", "default_cfg"):
+        settings = getattr(model, source, None)
+        architecture = settings.get("architecture") if isinstance(settings, dict) else None
+        if architecture:
+            return f"{architecture} ({type(model).__name__})"
+    return type(model).__name__
+
+
+def model_device(model: nn.Module, images: Tensor) -> torch.device:
+    """Device of the model's first parameter or buffer, or the pictures' own when it has neither."""
+    for tensor in (*model.parameters(), *model.buffers()):
+        return tensor.device
+    return images.device
+
+
+def private_images(images: Tensor, device: torch.device) -> Tensor:
+    """Copy pictures to (B, C, H, W) float32 on `device`, off the caller's graph.
+
+    Raises:
+        ExplainerError: not a 4-D floating point tensor, no picture or pixel in it, or NaN or infinity in it.
+    """
+    if images.ndim != 4 or not images.is_floating_point():
+        raise ExplainerError(
+            f"images must be a (B, C, H, W) float tensor, got {tuple(images.shape)} {images.dtype}"
+        )
+    if images.numel() == 0:
+        raise ExplainerError(f"images has no pixels: shape {tuple(images.shape)}")
+    private = images.detach().to(device, torch.float32, copy=True, memory_format=torch.contiguous_format)
+    finite = torch.isfinite(private).flatten(1).all(dim=1)
+    if not bool(finite.all()):
+        raise ExplainerError(f"image {int(finite.int().argmin())} of the batch holds NaN or infinity")
+    return private
+
+
+def private_targets(targets: Tensor, count: int, device: torch.device) -> Tensor:
+    """Copy class indices to (B,) int64 on `device`.
+
+    Raises:
+        ExplainerError: not a whole-number tensor of one index per picture, or a negative index.
+    """
+    whole = not (targets.is_floating_point() or targets.is_complex() or targets.dtype == torch.bool)
+    if targets.ndim != 1 or len(targets) != count or not whole:
+        raise ExplainerError(
+            f"targets must be ({count},) class indices, one per image, got {tuple(targets.shape)} "
+            f"{targets.dtype}"
+        )
+    private = targets.detach().to(device, torch.int64, copy=True)
+    if bool((private < 0).any()):
+        raise ExplainerError(f"targets holds a negative class index: {int(private.min())}")
+    return private

@@ -1,0 +1,83 @@
+"""Drop and Increase on a network whose score is known by hand."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from explainers import ExplainerError, drop_increase
+
+X = torch.tensor([2.0, 0.0, 1.0, 3.0]).view(1, 1, 1, 4)
+
+
+def sigma(z):
+    return 1 / (1 + math.exp(-z))
+
+
+def test_drop_and_increase_by_hand(paper):
+    """The network of test_paper.py: Y = sigma(11/8).
+
+    Kept A = (2, 0, 0, 0): A2' = (0, 1, 1, 1); P1' = (1, 0), P2' = (1/2, 1);
+    z1 = 1/2 + 3 (3/4) - 1/2 (1/2 + 3/4) = 34/16 = 17/8: higher, an increase.
+    Kept A = (0, 0, 0, 3): A2' = (1, 1, 1, 0); P1' = (0, 3/2), P2' = (1, 1/2);
+    z1 = 3/4 + 3 (3/4) - 1/2 (3/4 + 3/4) = 9/4: an increase for class 1, so a drop for class 0.
+    """
+    maps = torch.tensor([[[1.0, 0.2, 0.1, 0.0]], [[0.0, 0.1, 0.2, 1.0]]])
+    scores, drop, increase = drop_increase(
+        paper(), X.repeat(2, 1, 1, 1), torch.tensor([1, 0]), maps, keep=0.25
+    )
+    whole, left = sigma(-11 / 8), sigma(-9 / 4)
+    torch.testing.assert_close(scores, torch.tensor([sigma(17 / 8), left]))
+    torch.testing.assert_close(drop, torch.tensor([0.0, 100 * (whole - left) / whole]))
+    assert increase.tolist() == [True, False]
+
+
+def test_zeros_of_a_map_are_never_kept(paper):
+    """keep = 1 with support of one pixel keeps that pixel; an undefined map keeps nothing: z1 = 3 - 1/2."""
+    maps = torch.tensor([[[1.0, 0, 0, 0]], [[0.0, 0, 0, 0]]])
+    scores, _, _ = drop_increase(paper(), X.repeat(2, 1, 1, 1), torch.tensor([1, 1]), maps, keep=1.0)
+    torch.testing.assert_close(scores, torch.tensor([sigma(17 / 8), sigma(5 / 2)]))
+
+
+def test_everything_kept_changes_nothing(small):
+    model, images, targets = small().train(), torch.randn(20, 3, 16, 16), torch.arange(20) % 3
+    scores, drop, increase = drop_increase(model, images, targets, torch.ones(20, 16, 16), keep=1.0)
+    with torch.no_grad():
+        torch.testing.assert_close(scores, model.eval()(images).softmax(1)[torch.arange(20), targets])
+    assert not drop.any()
+    assert not increase.any()
+
+
+def test_a_score_of_zero_cannot_drop(paper):
+    model = paper()
+    with torch.no_grad():
+        model.head.bias.copy_(torch.tensor([500.0, 0.0]))
+    _, drop, increase = drop_increase(model, X, torch.tensor([1]), torch.ones(1, 1, 4))
+    assert drop.tolist() == [0.0]
+    assert increase.tolist() == [False]
+
+
+def test_the_model_is_left_alone_and_works_under_inference_mode(small):
+    model, images = small().train(), torch.randn(2, 3, 16, 16)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    with torch.inference_mode():
+        drop_increase(model, images, torch.tensor([0, 1]), torch.rand(2, 16, 16), activation="sigmoid")
+    assert model.training
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("maps", "targets", "options", "message"),
+    [
+        (torch.ones(1, 8, 8), [0], {}, "maps must be"),
+        (torch.full((1, 16, 16), torch.nan), [0], {}, "NaN"),
+        (torch.ones(1, 16, 16), [3], {}, "class 3"),
+        (torch.ones(1, 16, 16), [0], {"keep": 0.0}, "share"),
+        (torch.ones(1, 16, 16), [0], {"activation": "tanh"}, "activation"),
+    ],
+)
+def test_bad_input_is_named(small, maps, targets, options, message):
+    with pytest.raises(ExplainerError, match=message):
+        drop_increase(small(), torch.zeros(1, 3, 16, 16), torch.tensor(targets), maps, **options)
