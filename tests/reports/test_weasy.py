@@ -1,0 +1,55 @@
+"""The renderer fetches nothing, and leaves the process as it found it."""
+
+import subprocess
+import sys
+
+import pytest
+
+from reports.record import ReportError
+from reports.weasy import Asset, MemoryFetcher, write_pdf
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "file:///etc/hostname",
+        "http://127.0.0.1:9/x",
+        "https://example.com/x.png",
+        "data:image/png;base64,AAAA",
+        "kensa:other",
+    ],
+)
+def test_only_assets_are_answered(url):
+    fetcher = MemoryFetcher({"kensa:logo": Asset(b"bytes", "image/png")})
+    with pytest.raises(ValueError, match="not among"):
+        fetcher.fetch(url)
+    assert fetcher.refused == [url]
+    response = fetcher.fetch("kensa:logo")
+    assert (response.read(), response.content_type) == (b"bytes", "image/png")
+
+
+@pytest.mark.parametrize(
+    "html",
+    [
+        '<img src="file:///etc/hostname">',
+        '<p style="background: url(https://example.com/x)">x</p>',
+        '<link rel="stylesheet" href="http://127.0.0.1:9/x.css">',
+        "<style>@import url(file:///etc/hostname)</style>",
+        '<svg><image href="file:///etc/hostname" width="9" height="9"/></svg>',
+    ],
+)
+def test_a_template_that_wants_to_fetch_is_an_error(html):
+    with pytest.raises(ReportError, match="never fetches"):
+        write_pdf(f'<html lang="en"><body>{html}</body></html>', "", {})
+
+
+def test_pillow_still_refuses_truncated_pictures():
+    code = "from PIL import ImageFile; import reports.render; print(ImageFile.LOAD_TRUNCATED_IMAGES)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
+def test_importing_the_room_does_not_load_the_renderer():
+    code = "import sys, reports; print('weasyprint' in sys.modules, 'torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "False"]
