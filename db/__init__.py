@@ -1,0 +1,102 @@
+"""The record: an append-only, hash-chained database of what was inspected, decided and why."""
+
+from db.artifacts import ArtifactRef, ArtifactStore
+from db.chain import Actor, Head, Recorder, head
+from db.columns import digest_of, storable, utc_now, uuid7
+from db.engine import Database, open_database
+from db.errors import ArtifactError, RecordError
+from db.history import EventFilter, EventRecord, find_events, get_event
+from db.outcomes import (
+    BatchResult,
+    ExplanationOutcome,
+    FindingOutcome,
+    ImageOutcome,
+    KnownOutcome,
+    LayerMasks,
+)
+from db.queries import (
+    ExplanationRecord,
+    FindingFilter,
+    FindingRecord,
+    RunImageRecord,
+    RunSummary,
+    UnreadableRecord,
+    find_findings,
+    find_run,
+    latest_run,
+    list_runs,
+    run_findings,
+    run_images,
+    run_reports,
+    run_summary,
+    run_unreadable,
+)
+from db.recording import inspected_before, known_outcomes, record_batch, recorded_uris
+from db.runs import (
+    ModelRecord,
+    ReportRecord,
+    RunCounts,
+    RunHandle,
+    finish_run,
+    record_report,
+    register_model,
+    start_or_resume_run,
+)
+from db.verification import Problem, Verification, verify
+
+__all__ = [
+    "Actor",
+    "ArtifactError",
+    "ArtifactRef",
+    "ArtifactStore",
+    "BatchResult",
+    "Database",
+    "EventFilter",
+    "EventRecord",
+    "ExplanationOutcome",
+    "ExplanationRecord",
+    "FindingFilter",
+    "FindingOutcome",
+    "FindingRecord",
+    "Head",
+    "ImageOutcome",
+    "KnownOutcome",
+    "LayerMasks",
+    "ModelRecord",
+    "Problem",
+    "RecordError",
+    "Recorder",
+    "ReportRecord",
+    "RunCounts",
+    "RunHandle",
+    "RunImageRecord",
+    "RunSummary",
+    "UnreadableRecord",
+    "Verification",
+    "digest_of",
+    "find_events",
+    "find_findings",
+    "find_run",
+    "finish_run",
+    "get_event",
+    "head",
+    "inspected_before",
+    "known_outcomes",
+    "latest_run",
+    "list_runs",
+    "open_database",
+    "record_batch",
+    "record_report",
+    "recorded_uris",
+    "register_model",
+    "run_findings",
+    "run_images",
+    "run_reports",
+    "run_summary",
+    "run_unreadable",
+    "start_or_resume_run",
+    "storable",
+    "utc_now",
+    "uuid7",
+    "verify",
+]

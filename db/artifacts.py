@@ -1,0 +1,109 @@
+"""The artefact store: bytes under their own digest, written atomically, verified at each read."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import uuid4
+
+import fsspec
+from fsspec.implementations.local import LocalFileSystem
+
+from db.errors import ArtifactError
+from db.schema import ARTIFACT_KINDS
+
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True, slots=True)
+class ArtifactRef:
+    """What the database says of stored bytes: SHA-256 (hex), kind, media type, size in bytes."""
+
+    digest: str
+    kind: str
+    media_type: str
+    size: int
+
+
+class ArtifactStore:
+    """Content-addressed storage behind fsspec: `ROOT/sha256/ab/cd/abcd…`.
+
+    `root` is a path or any fsspec URL. Nothing is ever overwritten with other bytes or deleted.
+    """
+
+    def __init__(self, root: str | Path) -> None:
+        self._files, folder = fsspec.core.url_to_fs(str(root))
+        self.root: str = str(folder).rstrip("/")
+
+    def path(self, digest: str) -> str:
+        """Give where the bytes of this digest lie; ArtifactError for anything but 64 hex digits."""
+        if not _DIGEST.fullmatch(digest):  # a digest comes from the database: it must not name another path
+            raise ArtifactError(f"{digest!r} is not a SHA-256 digest")
+        return f"{self.root}/sha256/{digest[:2]}/{digest[2:4]}/{digest}"
+
+    def put(self, data: bytes, kind: str, media_type: str) -> ArtifactRef:
+        """Store bytes under their digest; the same bytes twice are stored once.
+
+        Readers see the whole artefact or none. One found damaged is replaced by the good bytes.
+        """
+        if kind not in ARTIFACT_KINDS:
+            raise ArtifactError(f"artefact kind {kind!r} is none of {', '.join(ARTIFACT_KINDS)}")
+        ref = ArtifactRef(hashlib.sha256(data).hexdigest(), kind, media_type, len(data))
+        path = self.path(ref.digest)
+        if not self._holds(path, ref.digest):
+            folder = path.rpartition("/")[0]
+            self._files.makedirs(folder, exist_ok=True)
+            temporary = f"{folder}/.{ref.digest}.{uuid4().hex}.part"
+            try:
+                with self._files.open(temporary, "wb") as file:
+                    file.write(data)
+                    file.flush()
+                    if isinstance(self._files, LocalFileSystem):
+                        os.fsync(file.fileno())  # the database will soon say that these bytes exist
+                self._files.mv(temporary, path)
+            except BaseException:
+                if self._files.exists(temporary):
+                    self._files.rm_file(temporary)
+                raise
+        return ref
+
+    def get(self, digest: str) -> bytes:
+        """Give the bytes; ArtifactError where they are missing or are not those that were stored."""
+        path = self.path(digest)
+        try:
+            data: bytes = self._files.cat_file(path)
+        except FileNotFoundError:
+            raise ArtifactError(f"artefact {digest} is missing: {path} does not exist") from None
+        if hashlib.sha256(data).hexdigest() != digest:
+            raise ArtifactError(f"artefact {digest} was changed: the bytes of {path} have another digest")
+        return data
+
+    def check(self, digest: str) -> None:
+        """Raise ArtifactError where the stored bytes are missing or changed; reads them piece by piece."""
+        path = self.path(digest)
+        found = hashlib.sha256()
+        try:
+            for piece in self._pieces(path):
+                found.update(piece)
+        except FileNotFoundError:
+            raise ArtifactError(f"artefact {digest} is missing: {path} does not exist") from None
+        if found.hexdigest() != digest:
+            raise ArtifactError(f"artefact {digest} was changed: the bytes of {path} have another digest")
+
+    def _pieces(self, path: str) -> Iterator[bytes]:
+        with self._files.open(path, "rb") as file:
+            while piece := file.read(1 << 20):
+                yield piece
+
+    def _holds(self, path: str, digest: str) -> bool:
+        if not self._files.exists(path):
+            return False
+        try:
+            self.check(digest)
+        except ArtifactError:
+            return False
+        return True

@@ -1,0 +1,207 @@
+"""Column types and the canonical form of a value: one text per value, the same in every database.
+
+What is hashed is what is stored. Times, identifiers and JSON have exactly one spelling, so that a flipped
+bit which a lenient parser would forgive (an upper-case hex digit, a space inside JSON) changes the digest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+import rfc8785
+from sqlalchemy import BigInteger, Boolean, DateTime, Dialect, Double, Integer, String, Text, Uuid
+from sqlalchemy.types import TypeDecorator, TypeEngine
+
+from db.errors import RecordError
+
+_FLAT = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+# Byte order, not the server's locale: cursors and sorted listings are the same on both databases.
+PlainText = String().with_variant(String(collation="C"), "postgresql")
+# On SQLite only INTEGER PRIMARY KEY is the row's own key; BIGINT would cost a second index.
+Sequence64 = BigInteger().with_variant(Integer(), "sqlite")
+
+
+class Time(TypeDecorator[datetime]):
+    """An aware UTC time with microseconds; naive times are refused.
+
+    PostgreSQL: `timestamptz`. SQLite: text `YYYY-MM-DDTHH:MM:SS.ffffffZ`, which sorts as time does.
+    """
+
+    impl = DateTime
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        """Text on SQLite, `timestamptz` elsewhere."""
+        return dialect.type_descriptor(String(27) if dialect.name == "sqlite" else DateTime(timezone=True))
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> Any:
+        """Python to database."""
+        if value is None:
+            return None
+        moment = aware(value)
+        return time_text(moment) if dialect.name == "sqlite" else moment
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
+        """Database to Python."""
+        if value is None:
+            return None
+        return (datetime.fromisoformat(value) if isinstance(value, str) else value).astimezone(UTC)
+
+
+class CanonicalText(str):
+    """JSON that is canonical already: stored as it stands."""
+
+    __slots__ = ()
+
+
+class Json(TypeDecorator[Any]):
+    """An object or array, stored as its RFC 8785 text.
+
+    Text, because PostgreSQL's `jsonb` rewrites numbers and refuses NUL, and SQLite's JSON column type would
+    turn a lone number into one: neither gives back what was hashed.
+    """
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: Any, dialect: Dialect) -> str | None:
+        """Python to database."""
+        return None if value is None else str(canonical_json(value))
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> Any:
+        """Database to Python."""
+        return None if value is None else json.loads(value)
+
+
+def uuid7() -> UUID:
+    """Give a new RFC 9562 version 7 identifier: sorted by creation time, unguessable tail."""
+    now = time.time_ns()
+    milliseconds, rest = divmod(now, 1_000_000)
+    fraction = (rest << 12) // 1_000_000  # method 3: sub-millisecond time in rand_a keeps the order
+    tail = int.from_bytes(os.urandom(8)) & ((1 << 62) - 1)
+    return UUID(int=milliseconds << 80 | 7 << 76 | fraction << 64 | 2 << 62 | tail)
+
+
+def utc_now() -> datetime:
+    """Give the present time, aware, UTC."""
+    return datetime.now(UTC)
+
+
+def aware(value: datetime) -> datetime:
+    """Give the same moment in UTC; RecordError for a time without a zone."""
+    if value.tzinfo is None or value.utcoffset() is None:
+        raise RecordError(
+            f"time {value.isoformat()} has no time zone: give an aware time, such as one in UTC"
+        )
+    return value.astimezone(UTC)
+
+
+def time_text(value: datetime) -> str:
+    """Give an aware UTC time as `YYYY-MM-DDTHH:MM:SS.ffffffZ`."""
+    return value.replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
+
+
+def storable(text: str) -> str:
+    r"""Give a text that both databases can hold: NUL and lone surrogates are spelled out (`\x00`, `\udcff`).
+
+    Names from outside (a file name that is not UTF-8) pass through here; ordinary text is unchanged.
+    """
+    return text.replace("\x00", "\\x00").encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def canonical_json(value: Any) -> CanonicalText:
+    """Give RFC 8785 text of a mapping or sequence; RecordError for NaN, infinities, other types."""
+    if isinstance(value, CanonicalText):
+        return value
+    if not isinstance(value, (dict, list, tuple)):
+        raise RecordError(f"a JSON column holds an object or an array, not {type(value).__name__}")
+    try:
+        return CanonicalText(rfc8785.dumps(value).decode())
+    except (rfc8785.CanonicalizationError, RecursionError) as error:
+        raise RecordError(f"not representable as canonical JSON: {error}") from error
+
+
+def digest_of(value: Mapping[str, Any] | Sequence[Any]) -> str:
+    """Give the SHA-256 (hex) of the value's RFC 8785 text; for settings digests and the like."""
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()
+
+
+def encoded(value: Any) -> str | int | None:
+    """Give the one spelling of a stored value, from either driver's raw result or a normalised Python value.
+
+    None, int and str stay; True is 1; floats are their shortest round-trip text; identifiers 32 hex digits.
+    """
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, int):
+        return int(value)
+    if isinstance(value, float):
+        return repr(value)
+    if isinstance(value, UUID):
+        return value.hex
+    if isinstance(value, datetime):
+        return time_text(value.astimezone(UTC))
+    if isinstance(
+        value, bytes
+    ):  # only ever there because someone put it there: SQLite takes any type anywhere
+        return f"bytes:{value.hex()}"
+    raise RecordError(f"no column holds a {type(value).__name__}")
+
+
+def flat_json(value: Any) -> bytes:
+    """Give RFC 8785 bytes of nested lists and dicts of str and int with ASCII keys, all that is hashed here.
+
+    For those the standard library's encoder agrees with RFC 8785 (a test compares them) and is far faster.
+    Text that is not Unicode, which only a damaged file can give, has bytes, and so a digest, of its own.
+    """
+    return _FLAT.encode(value).encode("utf-8", "surrogatepass")
+
+
+def _as_float(value: Any) -> float:
+    number = float(value)
+    if not math.isfinite(number):
+        raise RecordError(f"{number} is not a number that can be recorded")
+    return number + 0.0  # SQLite does not keep the sign of -0.0
+
+
+def _as_text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise RecordError(f"expected text, got {type(value).__name__}")
+    text = str.__str__(value)
+    if storable(text) != text:
+        raise RecordError(f"text {text!r} holds NUL or is not Unicode: pass it through db.storable first")
+    return text
+
+
+def _as_uuid(value: Any) -> UUID:
+    if not isinstance(value, UUID):
+        raise RecordError(f"expected an identifier, got {type(value).__name__}")
+    return value
+
+
+_NORMALISERS: tuple[tuple[type[TypeEngine[Any]], Callable[[Any], Any]], ...] = (
+    (Json, canonical_json),
+    (Time, aware),
+    (Uuid, _as_uuid),
+    (Boolean, bool),
+    (Double, _as_float),
+    (Integer, int),
+    (String, _as_text),
+)
+
+
+def normaliser(kind: TypeEngine[Any]) -> Callable[[Any], Any]:
+    """Give the function that turns a Python value into exactly what a column of this type gives back."""
+    for column_type, function in _NORMALISERS:
+        if isinstance(kind, column_type):
+            return function
+    raise RecordError(f"no rule for columns of type {kind!r}")

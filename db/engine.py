@@ -1,0 +1,181 @@
+"""Opening a database: SQLite or PostgreSQL, one way to read, one way to write."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
+from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.orm import Session
+
+from db.chain import Recorder
+from db.errors import RecordError
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+VERSION_TABLE = "kensa_schema"  # not Alembic's own name: Prefect may keep its tables in the same database
+# Any fixed number: what pg_advisory_xact_lock serialises writers on ("kensa" in ASCII).
+CHAIN_LOCK = int.from_bytes(b"kensa")
+BUSY_TIMEOUT_S = 60
+_SNAPSHOT = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+_LOCKED = {"isolation_level": "READ COMMITTED"}
+
+
+class Database:
+    """An open database. Close it, or use it as a context manager."""
+
+    def __init__(self, url: URL, engine: Engine, software_version: str) -> None:
+        self.url = url
+        self.engine = engine
+        self.software_version = software_version
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def sqlite(self) -> bool:
+        """Whether this is a SQLite file rather than a PostgreSQL server."""
+        return self.engine.dialect.name == "sqlite"
+
+    def close(self) -> None:
+        """Close all connections."""
+        self.engine.dispose()
+
+    def migrate(self) -> None:
+        """Create the schema or bring it up to date, guards included; safe to call at each start."""
+        if self.sqlite:
+            Path(str(self.url.database)).parent.mkdir(parents=True, exist_ok=True)
+        with self.exclusive(migrating=True) as connection:
+            command.upgrade(self.alembic(connection), "head")
+
+    def alembic(self, connection: Connection | None = None) -> Config:
+        """Give Alembic's configuration for this database; `connection` makes it join a transaction."""
+        config = Config(attributes={"connection": connection})
+        config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+        return config
+
+    def check(self) -> None:
+        """Raise RecordError where the database is absent or its schema is not this version's."""
+        wanted = ScriptDirectory(str(MIGRATIONS)).get_current_head()
+        with self.session() as session:
+            connection = session.connection()
+            opts = {"version_table": VERSION_TABLE}
+            present = MigrationContext.configure(connection, opts=opts).get_current_revision()
+        if present is None:
+            raise RecordError(f"database {self} holds no kensa record: run `kensa run` to start one")
+        if present != wanted:
+            raise RecordError(
+                f"database {self} has schema {present}, this version of kensa needs {wanted}: "
+                "update the older of the two (`kensa run` updates the database)"
+            )
+
+    def __str__(self) -> str:
+        return self.url.render_as_string(hide_password=True)
+
+    @contextmanager
+    def session(self) -> Iterator[Session]:
+        """Read: a session over one consistent snapshot, in which nothing can be written."""
+        self._require_file()
+        options = {} if self.sqlite else _SNAPSHOT
+        with self._connect(options) as connection, Session(connection) as session:
+            yield session  # ends in a rollback: there is nothing to commit
+
+    @contextmanager
+    def write(self) -> Iterator[Recorder]:
+        """Write: one transaction under the chain lock; all of it is kept, or none after an exception."""
+        self._require_file()
+        with self.exclusive() as connection, Session(connection) as session:
+            recorder = Recorder(session, self.software_version)
+            yield recorder
+            recorder.flush()
+
+    @contextmanager
+    def exclusive(self, *, migrating: bool = False) -> Iterator[Connection]:
+        """Give a connection whose transaction alone may write until it ends."""
+        # READ COMMITTED: what is read under the lock is what the last holder committed
+        options = {"kensa_begin": "migrate" if migrating else "write"} if self.sqlite else _LOCKED
+        with self._connect(options) as connection, connection.begin():
+            if not self.sqlite:
+                connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": CHAIN_LOCK})
+            yield connection
+
+    @contextmanager
+    def _connect(self, options: dict[str, Any]) -> Iterator[Connection]:
+        try:
+            connection = self.engine.connect()
+        except DBAPIError as error:
+            raise RecordError(f"cannot open database {self}: {error.orig}") from error
+        with connection:
+            yield connection.execution_options(**options)
+
+    def _require_file(self) -> None:
+        if self.sqlite and not Path(str(self.url.database)).is_file():
+            raise RecordError(f"there is no database at {self.url.database}: run `kensa run` to start one")
+
+
+def open_database(url: str, *, software_version: str | None = None) -> Database:
+    """Open `sqlite:///PATH` or `postgresql+psycopg://…`; connects when first used.
+
+    `software_version` is what events say wrote them: by default the installed version of kensa.
+    Raises RecordError for any other kind of URL, and for SQLite in memory, which no record outlives.
+    """
+    try:
+        parsed = make_url(url)
+    except ArgumentError as error:
+        raise RecordError(
+            f"database url {url!r} is not one: give sqlite:///PATH or postgresql://…"
+        ) from error
+    backend = parsed.get_backend_name()
+    if backend == "postgresql":
+        engine = create_engine(parsed.set(drivername="postgresql+psycopg"), pool_pre_ping=True)
+        event.listen(engine, "connect", _prepare_postgres)
+    elif backend == "sqlite" and parsed.database and parsed.database != ":memory:" and not parsed.query:
+        parsed = parsed.set(drivername="sqlite", database=str(Path(parsed.database).expanduser()))
+        engine = create_engine(parsed, connect_args={"timeout": BUSY_TIMEOUT_S})
+        event.listen(engine, "connect", _prepare_sqlite)
+        event.listen(engine, "begin", _begin_sqlite)
+    else:
+        shown = parsed.render_as_string(hide_password=True)
+        raise RecordError(f"database url {shown!r}: give sqlite:///PATH (a file) or postgresql://…")
+    return Database(parsed, engine, software_version or _installed_version())
+
+
+def _installed_version() -> str:
+    try:
+        return importlib.metadata.version("kensa")
+    except importlib.metadata.PackageNotFoundError:
+        return "source tree"
+
+
+def _prepare_sqlite(connection: Any, _record: object) -> None:
+    # The driver's own transaction handling begins late and never IMMEDIATE: `_begin_sqlite` does it instead.
+    connection.isolation_level = None
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = FULL")  # a recorded outcome survives a power cut
+
+
+def _prepare_postgres(connection: Any, _record: object) -> None:
+    # In another zone the driver could not hold the last hours of year 9999, nor the first of year 1.
+    connection.execute("SET TIME ZONE 'UTC'")
+    connection.commit()
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    purpose = connection.get_execution_options().get("kensa_begin", "read")
+    # Set before BEGIN (foreign_keys is ignored inside). Migrations recreate tables, which references forbid.
+    connection.exec_driver_sql(f"PRAGMA foreign_keys = {'OFF' if purpose == 'migrate' else 'ON'}")
+    connection.exec_driver_sql(f"PRAGMA query_only = {'ON' if purpose == 'read' else 'OFF'}")
+    connection.exec_driver_sql("BEGIN" if purpose == "read" else "BEGIN IMMEDIATE")

@@ -1,0 +1,9 @@
+"""The one family of errors this room raises."""
+
+
+class RecordError(ValueError):
+    """A record cannot be written, read or trusted; the message names the input and the remedy."""
+
+
+class ArtifactError(RecordError):
+    """An artefact is missing from the store, or its bytes are not the ones that were stored."""

@@ -1,0 +1,113 @@
+"""Triggers that keep history append-only in the database itself, whoever is connected.
+
+SQLite: before UPDATE, before DELETE, and before an INSERT that would meet an existing key (the hidden rowid
+included), for `INSERT OR REPLACE` deletes without firing DELETE triggers. PostgreSQL: row triggers for
+UPDATE and DELETE and a statement trigger for TRUNCATE, all ENABLE ALWAYS, so that a replication session does
+not slip past them.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection, Inspector, inspect, text
+
+from db.schema import Base
+
+_FUNCTION = """
+CREATE OR REPLACE FUNCTION kensa_append_only() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    RAISE EXCEPTION USING ERRCODE = 'restrict_violation',
+        MESSAGE = 'kensa: ' || TG_TABLE_NAME || ' is append-only: ' || TG_OP || ' refused';
+END $$
+"""
+
+
+def install(connection: Connection) -> None:
+    """Put the guards on every kensa table that is there, where they are missing or differ."""
+    inspector = inspect(connection)
+    if connection.dialect.name == "sqlite":
+        present = _sqlite_triggers(connection)
+        for name, statement in _sqlite_guards(inspector).items():
+            if present.get(name) != statement:
+                connection.exec_driver_sql(f"DROP TRIGGER IF EXISTS {name}")
+                connection.exec_driver_sql(statement)
+        return
+    connection.exec_driver_sql(_FUNCTION)
+    for name, (table, statement) in _postgres_guards(inspector).items():
+        if name not in _postgres_triggers(connection):
+            connection.exec_driver_sql(f"DROP TRIGGER IF EXISTS {name} ON {table}")
+            connection.exec_driver_sql(statement)
+            connection.exec_driver_sql(f"ALTER TABLE {table} ENABLE ALWAYS TRIGGER {name}")
+
+
+def missing(connection: Connection) -> list[str]:
+    """Give the names of guards that are not there as they should be."""
+    inspector = inspect(connection)
+    if connection.dialect.name == "sqlite":
+        present = _sqlite_triggers(connection)
+        return [
+            name for name, statement in _sqlite_guards(inspector).items() if present.get(name) != statement
+        ]
+    standing = _postgres_triggers(connection)
+    return [name for name in _postgres_guards(inspector) if name not in standing]
+
+
+def remove(connection: Connection) -> None:
+    """Take away what is left once the tables, and with them their triggers, are dropped."""
+    if connection.dialect.name == "postgresql":
+        connection.exec_driver_sql("DROP FUNCTION IF EXISTS kensa_append_only()")
+
+
+def _tables(inspector: Inspector) -> list[str]:
+    # Only kensa's own: other programs may keep tables in the same database.
+    there = set(inspector.get_table_names())
+    return [table.name for table in Base.metadata.sorted_tables if table.name in there]
+
+
+def _sqlite_guards(inspector: Inspector) -> dict[str, str]:
+    guards = {}
+    for table in _tables(inspector):
+        keys = [["rowid"], inspector.get_pk_constraint(table)["constrained_columns"]]
+        keys += [constraint["column_names"] for constraint in inspector.get_unique_constraints(table)]
+        taken = " OR ".join(
+            f"EXISTS (SELECT 1 FROM {table} WHERE {' AND '.join(f'{c} = NEW.{c}' for c in key)})"  # noqa: S608
+            for key in keys
+        )
+        for operation, condition in (("UPDATE", ""), ("DELETE", ""), ("INSERT", f" WHEN {taken}")):
+            name = f"guard_{table}_{operation.lower()}"
+            what = "another row has this key" if condition else f"{operation} refused"
+            guards[name] = (
+                f"CREATE TRIGGER {name} BEFORE {operation} ON {table}{condition} "
+                f"BEGIN SELECT RAISE(ABORT, 'kensa: {table} is append-only: {what}'); END"
+            )
+    return guards
+
+
+def _sqlite_triggers(connection: Connection) -> dict[str, str]:
+    rows = connection.execute(text("SELECT name, sql FROM sqlite_master WHERE type = 'trigger'"))
+    return {row.name: row.sql for row in rows}
+
+
+def _postgres_guards(inspector: Inspector) -> dict[str, tuple[str, str]]:
+    guards = {}
+    for table in _tables(inspector):
+        for suffix, when in (("row", "UPDATE OR DELETE"), ("truncate", "TRUNCATE")):
+            name = f"guard_{table}_{suffix}"
+            level = "ROW" if suffix == "row" else "STATEMENT"
+            guards[name] = (
+                table,
+                f"CREATE TRIGGER {name} BEFORE {when} ON {table} "
+                f"FOR EACH {level} EXECUTE FUNCTION kensa_append_only()",
+            )
+    return guards
+
+
+def _postgres_triggers(connection: Connection) -> set[str]:
+    rows = connection.execute(
+        text(
+            "SELECT t.tgname FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid "
+            "JOIN pg_proc p ON p.oid = t.tgfoid "
+            "WHERE NOT t.tgisinternal AND t.tgenabled = 'A' AND p.proname = 'kensa_append_only' "
+            "AND pg_table_is_visible(c.oid)"
+        )
+    )
+    return set(rows.scalars())

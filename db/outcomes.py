@@ -1,0 +1,130 @@
+"""What the inspection flow hands over: one outcome for each listed picture."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from db.artifacts import ArtifactRef
+from db.errors import RecordError
+from db.schema import VERDICTS
+
+
+@dataclass(frozen=True, slots=True)
+class LayerMasks:
+    """How many of a layer's candidate masks were kept."""
+
+    name: str
+    kept: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExplanationOutcome:
+    """An explanation to record. `drop` in percent; `box` left, top, right, bottom in pixels."""
+
+    method: str
+    parameters: Mapping[str, Any]
+    layers: tuple[LayerMasks, ...]
+    status: str
+    masked_score: float | None = None
+    drop: float | None = None
+    increase: bool | None = None
+    map: ArtifactRef | None = None
+    block_maps: tuple[tuple[str, ArtifactRef], ...] = ()
+    box: tuple[int, int, int, int] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FindingOutcome:
+    """One flagged class: its score in [0,1] and the threshold that the image's score reached."""
+
+    class_name: str
+    class_score: float
+    threshold: float
+    explanation: ExplanationOutcome | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageOutcome:
+    """What became of one listed picture.
+
+    `digest`: SHA-256 of its bytes, None where they could not be read (then it is unreadable).
+    `verdict` None: carry over the outcome already recorded for this digest (`known_outcomes`).
+    `picture`: where the bytes were put in the artefact store, if they were.
+    """
+
+    uri: str
+    version: str
+    size: int
+    part: str | None = None
+    lot: str | None = None
+    station: str | None = None
+    captured_at: datetime | None = None
+    digest: str | None = None
+    verdict: str | None = None
+    reason: str | None = None
+    width: int | None = None
+    height: int | None = None
+    format: str | None = None
+    mode: str | None = None
+    score: float | None = None
+    review_threshold: float | None = None
+    reject_threshold: float | None = None
+    probabilities: Sequence[float] | None = None
+    findings: tuple[FindingOutcome, ...] = ()
+    picture: ArtifactRef | None = None
+
+    def check(self) -> None:
+        """Raise RecordError where the outcome contradicts itself."""
+        if self.verdict is None:
+            if self.digest is None:
+                raise self._wrong("carries over an outcome but has no digest to find it by")
+            return
+        if self.verdict not in VERDICTS:
+            raise self._wrong(f"verdict {self.verdict!r} is none of {', '.join(VERDICTS)}")
+        unreadable = self.verdict == "unreadable"
+        if unreadable != (self.reason is not None):
+            raise self._wrong("an unreadable picture needs a reason, and no other verdict takes one")
+        if self.digest is None and not unreadable:
+            raise self._wrong(f"verdict {self.verdict!r} needs the digest of the picture it is about")
+        thresholds = (self.review_threshold, self.reject_threshold)
+        if unreadable != (self.score is None) or (not unreadable and None in thresholds):
+            raise self._wrong("score and both thresholds go with every verdict but unreadable")
+        # a flagged picture without a finding would never be put before a person
+        if bool(self.findings) != (self.verdict in ("review", "reject")):
+            raise self._wrong(f"verdict {self.verdict!r} with {len(self.findings)} findings")
+        if len({finding.class_name for finding in self.findings}) != len(self.findings):
+            raise self._wrong("two findings of the same class")
+        if self.picture is not None and self.picture.digest != self.digest:
+            raise self._wrong("the stored picture is not the one that was inspected: digests differ")
+
+    def _wrong(self, what: str) -> RecordError:
+        return RecordError(f"outcome of {self.uri!r}: {what}")
+
+
+@dataclass(frozen=True, slots=True)
+class KnownOutcome:
+    """A prediction that is recorded already."""
+
+    prediction_id: UUID
+    verdict: str
+    score: float | None
+    reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class BatchResult:
+    """What `record_batch` wrote. `already_recorded`: listed pictures that had their row before.
+
+    `verdicts` counts the pictures written now, carried-over ones included; `findings` are references.
+    """
+
+    recorded: int
+    carried_over: int
+    already_recorded: int
+    verdicts: Mapping[str, int]
+    findings: tuple[str, ...]

@@ -1,0 +1,434 @@
+"""Questions about runs and findings. Answers are frozen dataclasses, detached from the session."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, Row, Select, func, or_, select
+from sqlalchemy.orm import Session, aliased
+
+from db.errors import RecordError
+from db.lookup import those
+from db.outcomes import LayerMasks
+from db.runs import ModelRecord, ReportRecord, RunCounts, counts_from, run_counts, run_reference
+from db.schema import (
+    Disposition,
+    Explanation,
+    Finding,
+    Image,
+    ModelVersion,
+    Part,
+    Prediction,
+    Report,
+    Run,
+    RunEnd,
+    RunImage,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class RunSummary:
+    """A run at a glance. `status` unfinished: it has no end; its counts are then those so far."""
+
+    id: UUID
+    number: int
+    source: str
+    settings: Mapping[str, Any]
+    settings_digest: str
+    model: ModelRecord
+    software_version: str
+    host: str
+    trigger: str
+    started_at: datetime
+    finished_at: datetime | None
+    status: str
+    note: str
+    counts: RunCounts
+    class_counts: tuple[tuple[str, int], ...]
+    lots: tuple[str, ...]
+    stations: tuple[str, ...]
+    missing: tuple[str, ...]
+
+    @property
+    def reference(self) -> str:
+        """The run's printed number, such as R000012."""
+        return run_reference(self.number)
+
+
+@dataclass(frozen=True, slots=True)
+class RunImageRecord:
+    """One listed picture of a run."""
+
+    uri: str
+    digest: str | None
+    part: str | None
+    lot: str | None
+    station: str | None
+    captured_at: datetime | None
+    verdict: str
+    reason: str | None
+    score: float | None
+    carried_over: bool
+
+
+@dataclass(frozen=True, slots=True)
+class UnreadableRecord:
+    """A picture that could not be inspected, and why."""
+
+    uri: str
+    reason: str
+    digest: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ExplanationRecord:
+    """A finding's explanation; digests name artefacts, block maps go from shallow to deep."""
+
+    method: str
+    parameters: Mapping[str, Any]
+    layers: tuple[LayerMasks, ...]
+    status: str
+    masked_score: float | None
+    drop: float | None
+    increase: bool | None
+    map_digest: str | None
+    block_maps: tuple[tuple[str, str], ...]
+    box: tuple[int, int, int, int] | None
+
+
+@dataclass(frozen=True, slots=True)
+class FindingRecord:
+    """One flagged class on one listed picture, with its evidence. `disposition`: the latest decision."""
+
+    id: UUID
+    reference: str
+    uri: str
+    part: str | None
+    lot: str | None
+    station: str | None
+    captured_at: datetime | None
+    class_name: str
+    class_score: float
+    score: float
+    threshold: float
+    review_threshold: float | None
+    reject_threshold: float | None
+    verdict: str
+    carried_over: bool
+    image_digest: str
+    image_format: str | None
+    width: int | None
+    height: int | None
+    run_reference: str
+    model_digest: str
+    model_name: str
+    settings_digest: str
+    created_at: datetime
+    probabilities: tuple[float, ...] | None
+    explanation: ExplanationRecord | None
+    disposition: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FindingFilter:
+    """Which findings: every field given must match. `model`: digest, its first 6 digits or more, or name.
+
+    `run`: id, number or R000012. `since` inclusive, `until` exclusive, both aware.
+    """
+
+    part: str | None = None
+    lot: str | None = None
+    station: str | None = None
+    class_name: str | None = None
+    model: str | None = None
+    verdict: str | None = None
+    run: UUID | int | str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+
+
+def find_run_id(session: Session, which: UUID | int | str) -> UUID:
+    """Give the id of a run named by id, number, "12" or "R000012"; RecordError if there is none."""
+    key: ColumnElement[bool] | None = None
+    if isinstance(which, UUID):
+        key = Run.id == which
+    elif isinstance(which, int):
+        key = Run.number == which
+    elif (digits := which.strip().lstrip("Rr")).isdecimal() and len(digits) < 10:
+        key = Run.number == int(digits)
+    found = None if key is None else session.scalar(select(Run.id).where(key))
+    if found is None:
+        raise RecordError(f"there is no run {which}: give a number such as 12 or R000012")
+    return found
+
+
+def find_run(session: Session, which: UUID | int | str) -> RunSummary:
+    """Give the summary of a run named by id, number, "12" or "R000012"; RecordError if there is none."""
+    return run_summary(session, find_run_id(session, which))
+
+
+def latest_run(session: Session) -> RunSummary | None:
+    """Give the summary of the run with the highest number, if there is any run."""
+    runs = list_runs(session, limit=1)
+    return runs[0] if runs else None
+
+
+def list_runs(session: Session, limit: int = 50) -> list[RunSummary]:
+    """Give the latest runs, newest first."""
+    ids = session.scalars(select(Run.id).order_by(Run.number.desc()).limit(limit)).all()
+    return [run_summary(session, run_id) for run_id in ids]
+
+
+def run_summary(session: Session, run_id: UUID) -> RunSummary:
+    """Give everything a report's first page says of a run; RecordError if there is none of this id."""
+    found = session.execute(
+        select(Run, ModelVersion, RunEnd)
+        .join(ModelVersion, ModelVersion.id == Run.model_version_id)
+        .outerjoin(RunEnd, RunEnd.run_id == Run.id)
+        .where(Run.id == run_id)
+    ).one_or_none()
+    if found is None:
+        raise RecordError(f"there is no run {run_id}")
+    run, model, end = found
+    classes = session.execute(
+        select(Finding.class_name, func.count())
+        .join(RunImage, RunImage.prediction_id == Finding.prediction_id)
+        .where(RunImage.run_id == run_id)
+        .group_by(Finding.class_name)
+        .order_by(func.count().desc(), Finding.class_name)
+    )
+    lots = session.scalars(
+        select(Part.lot)
+        .join(RunImage, RunImage.part_id == Part.id)
+        .where(RunImage.run_id == run_id)
+        .distinct()
+    )
+    stations = session.scalars(select(RunImage.station).where(RunImage.run_id == run_id).distinct())
+    return RunSummary(
+        id=run.id,
+        number=run.number,
+        source=run.source,
+        settings=run.settings,
+        settings_digest=run.settings_digest,
+        model=ModelRecord.of(model),
+        software_version=run.software_version,
+        host=run.host,
+        trigger=run.trigger,
+        started_at=run.started_at,
+        finished_at=end.finished_at if end else None,
+        status=end.status if end else "unfinished",
+        note=end.note if end else "",
+        counts=counts_from(end.counts) if end else run_counts(session, run_id, 0),
+        class_counts=tuple((name, count) for name, count in classes),
+        lots=tuple(sorted(lot for lot in lots if lot)),
+        stations=tuple(sorted(station for station in stations if station)),
+        missing=tuple(end.missing) if end else (),
+    )
+
+
+def run_images(session: Session, run_id: UUID) -> Iterator[RunImageRecord]:
+    """Stream the full listing of a run in the order of its uris."""
+    statement = (
+        select(RunImage, Image.digest, Part.serial, Part.lot, Prediction.score)
+        .outerjoin(Image, Image.id == RunImage.image_id)
+        .outerjoin(Part, Part.id == RunImage.part_id)
+        .outerjoin(Prediction, Prediction.id == RunImage.prediction_id)
+        .where(RunImage.run_id == run_id)
+        .order_by(RunImage.uri)
+        .execution_options(yield_per=500)
+    )
+    for line, digest, serial, lot, score in session.execute(statement):
+        yield RunImageRecord(
+            uri=line.uri,
+            digest=digest,
+            part=serial or None,
+            lot=lot or None,
+            station=line.station,
+            captured_at=line.captured_at,
+            verdict=line.verdict,
+            reason=line.reason,
+            score=score,
+            carried_over=line.carried_over,
+        )
+
+
+def run_unreadable(session: Session, run_id: UUID) -> list[UnreadableRecord]:
+    """Give the run's unreadable pictures in the order of their uris."""
+    rows = session.execute(
+        select(RunImage.uri, RunImage.reason, Image.digest)
+        .outerjoin(Image, Image.id == RunImage.image_id)
+        .where(RunImage.run_id == run_id, RunImage.verdict == "unreadable")
+        .order_by(RunImage.uri)
+    )
+    return [UnreadableRecord(uri, reason or "", digest) for uri, reason, digest in rows]
+
+
+def run_reports(session: Session, run_id: UUID) -> list[ReportRecord]:
+    """Give the reports printed of a run, oldest first."""
+    rows = session.scalars(select(Report).where(Report.run_id == run_id).order_by(Report.revision))
+    return [ReportRecord.of(row) for row in rows]
+
+
+def run_findings(session: Session, run_id: UUID) -> list[FindingRecord]:
+    """Give every finding on the run's pictures, carried-over ones included, in the order of uris."""
+    statement = _findings(RunImage.prediction_id == Finding.prediction_id)
+    ordered = statement.where(RunImage.run_id == run_id).order_by(RunImage.uri, Finding.number)
+    return [_finding_record(row) for row in session.execute(ordered)]
+
+
+def find_findings(
+    session: Session, wanted: FindingFilter, *, limit: int = 100, before: UUID | None = None
+) -> list[FindingRecord]:
+    """Give findings that match, newest first, each with the first listed picture that matches.
+
+    `before`: the id of the last finding of the page before. RecordError for a model or run there is none of.
+    """
+    line = aliased(RunImage)
+    conditions = picture_conditions(line, wanted.part, wanted.lot, wanted.station)
+    if wanted.run is not None:
+        conditions.append(line.run_id == find_run_id(session, wanted.run))
+    first = (
+        select(line.id)
+        .where(line.prediction_id == Finding.prediction_id, *conditions)
+        .order_by(line.id)
+        .limit(1)
+        .correlate(Finding)
+        .scalar_subquery()
+    )
+    # The page's ids first: their evidence is then joined by key, whatever the planner knows of the tables.
+    statement = select(Finding.id, first).join(Prediction, Prediction.id == Finding.prediction_id)
+    if conditions:
+        statement = statement.where(Finding.prediction_id.in_(select(line.prediction_id).where(*conditions)))
+    if wanted.class_name is not None:
+        statement = statement.where(Finding.class_name == wanted.class_name)
+    if wanted.verdict is not None:
+        statement = statement.where(Prediction.verdict == wanted.verdict)
+    if wanted.model is not None:
+        digests = find_model_digests(session, wanted.model)
+        models = select(ModelVersion.id).where(ModelVersion.digest.in_(digests))
+        statement = statement.where(Prediction.model_version_id.in_(models))
+    if wanted.since is not None:
+        statement = statement.where(Finding.created_at >= wanted.since)
+    if wanted.until is not None:
+        statement = statement.where(Finding.created_at < wanted.until)
+    if before is not None:
+        statement = statement.where(Finding.id < before)
+    page = session.execute(statement.order_by(Finding.id.desc()).limit(limit)).all()
+    evidence = _findings(RunImage.prediction_id == Finding.prediction_id)
+    rows = those(session, evidence, RunImage.id, {line_id for _, line_id in page})
+    found = {(row.Finding.id, row.RunImage.id): row for row in rows}
+    return [_finding_record(found[finding_id, line_id]) for finding_id, line_id in page]
+
+
+def picture_conditions(
+    line: type[RunImage], part: str | None, lot: str | None, station: str | None
+) -> list[ColumnElement[bool]]:
+    """Give the conditions on a listed picture (a `RunImage` or an alias of it)."""
+    conditions: list[ColumnElement[bool]] = []
+    if part is not None or lot is not None:
+        parts = select(Part.id)
+        parts = parts if part is None else parts.where(Part.serial == part)
+        parts = parts if lot is None else parts.where(Part.lot == lot)
+        conditions.append(line.part_id.in_(parts))
+    if station is not None:
+        conditions.append(line.station == station)
+    return conditions
+
+
+def find_model_digests(session: Session, which: str) -> list[str]:
+    """Give the digests of models of this name, or that begin so (6 digits or more); RecordError if none."""
+    named = ModelVersion.name == which
+    begins = ModelVersion.digest.startswith(which, autoescape=True)
+    condition = or_(named, begins) if len(which) >= 6 else named
+    digests = list(session.scalars(select(ModelVersion.digest).where(condition)))
+    if not digests:
+        raise RecordError(f"there is no model {which!r}: give its name, or 6 or more digits of its digest")
+    return digests
+
+
+def _findings(line: ColumnElement[bool]) -> Select[*tuple[Any, ...]]:
+    latest = (
+        select(Disposition.decision)
+        .where(Disposition.finding_id == Finding.id)
+        .order_by(Disposition.id.desc())
+        .limit(1)
+        .correlate(Finding)
+        .scalar_subquery()
+    )
+    return (
+        select(
+            Finding,
+            Prediction,
+            Image,
+            RunImage,
+            Part.serial,
+            Part.lot,
+            ModelVersion.digest.label("model_digest"),
+            ModelVersion.name.label("model_name"),
+            Run.number.label("run_number"),
+            Explanation,
+            latest.label("disposition"),
+        )
+        .join(Prediction, Prediction.id == Finding.prediction_id)
+        .join(RunImage, line)
+        .join(Image, Image.id == Prediction.image_id)
+        .join(ModelVersion, ModelVersion.id == Prediction.model_version_id)
+        .join(Run, Run.id == Finding.run_id)
+        .outerjoin(Part, Part.id == RunImage.part_id)
+        .outerjoin(Explanation, Explanation.finding_id == Finding.id)
+    )
+
+
+def _finding_record(row: Row[Any]) -> FindingRecord:
+    finding: Finding = row.Finding
+    prediction: Prediction = row.Prediction
+    image: Image = row.Image
+    line: RunImage = row.RunImage
+    return FindingRecord(
+        id=finding.id,
+        reference=finding.reference,
+        uri=line.uri,
+        part=row.serial or None,
+        lot=row.lot or None,
+        station=line.station,
+        captured_at=line.captured_at,
+        class_name=finding.class_name,
+        class_score=finding.class_score,
+        score=finding.score,
+        threshold=finding.threshold,
+        review_threshold=prediction.review_threshold,
+        reject_threshold=prediction.reject_threshold,
+        verdict=prediction.verdict,
+        carried_over=line.carried_over,
+        image_digest=image.digest,
+        image_format=image.format,
+        width=image.width,
+        height=image.height,
+        run_reference=run_reference(row.run_number),
+        model_digest=row.model_digest,
+        model_name=row.model_name,
+        settings_digest=prediction.settings_digest,
+        created_at=finding.created_at,
+        probabilities=None if prediction.probabilities is None else tuple(prediction.probabilities),
+        explanation=None if row.Explanation is None else _explanation_record(row.Explanation),
+        disposition=row.disposition,
+    )
+
+
+def _explanation_record(row: Explanation) -> ExplanationRecord:
+    return ExplanationRecord(
+        method=row.method,
+        parameters=row.parameters,
+        layers=tuple(LayerMasks(**layer) for layer in row.layers),
+        status=row.status,
+        masked_score=row.masked_score,
+        drop=row.score_drop,
+        increase=row.score_increase,
+        map_digest=row.map_digest,
+        block_maps=tuple((entry["layer"], entry["digest"]) for entry in row.block_map_digests),
+        box=None if row.box is None else (row.box[0], row.box[1], row.box[2], row.box[3]),
+    )

@@ -1,0 +1,345 @@
+"""The tables. Every one is append-only; a change of state is a new row.
+
+Each domain row carries the sequence number of the one audit event that speaks for it.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, ClassVar
+from uuid import UUID
+
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    Double,
+    ForeignKey,
+    Index,
+    MetaData,
+    UniqueConstraint,
+    Uuid,
+)
+from sqlalchemy.orm import DeclarativeBase, Mapped, MappedAsDataclass, mapped_column
+
+from db.columns import Json, PlainText, Sequence64, Time, uuid7
+
+VERDICTS = ("pass", "review", "reject", "unreadable")
+RUN_STATUSES = ("completed", "failed")
+ARTIFACT_KINDS = ("picture", "map", "block_map", "report")
+DECISIONS = ("confirm", "overrule", "reclassify", "use-as-is", "rework", "repair", "scrap", "return")
+ACTOR_KINDS = ("human", "system")
+
+
+def _one_of(column: str, values: tuple[str, ...]) -> str:
+    return f"{column} IN ({', '.join(repr(value) for value in values)})"
+
+
+def _share(column: str) -> str:
+    return f"{column} >= 0 AND {column} <= 1"
+
+
+class Base(MappedAsDataclass, DeclarativeBase, kw_only=True):
+    """Declarative base: constructors take keyword arguments and are checked by mypy."""
+
+    metadata: ClassVar[MetaData] = MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+    type_annotation_map: ClassVar[dict[Any, Any]] = {
+        str: PlainText,
+        float: Double(),
+        datetime: Time(),
+        UUID: Uuid(),
+        dict[str, Any]: Json(),
+        list[Any]: Json(),
+    }
+
+
+class DomainRow(Base, kw_only=True):
+    """What every domain row has: its identifier and the event that speaks for it."""
+
+    __abstract__ = True
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default_factory=uuid7, sort_order=-2)
+    event_sequence: Mapped[int] = mapped_column(
+        Sequence64, ForeignKey("audit_event.sequence"), index=True, init=False, sort_order=-1
+    )
+
+
+class AuditEvent(Base, kw_only=True):
+    """One line of the history. `rows` lists [table, id] of the domain rows written with it."""
+
+    __tablename__ = "audit_event"
+
+    sequence: Mapped[int] = mapped_column(Sequence64, primary_key=True, autoincrement=False)
+    id: Mapped[UUID] = mapped_column(unique=True)
+    at: Mapped[datetime] = mapped_column(index=True)
+    actor_id: Mapped[str]
+    actor_kind: Mapped[str]
+    action: Mapped[str]
+    entity: Mapped[str]
+    entity_id: Mapped[str]
+    run_id: Mapped[UUID | None]  # no foreign key: the log stands on its own and is written before its rows
+    payload: Mapped[dict[str, Any]]
+    software_version: Mapped[str]
+    model_digest: Mapped[str | None]
+    settings_digest: Mapped[str | None]
+    image_digest: Mapped[str | None]
+    artifact_digests: Mapped[list[Any]]
+    rows: Mapped[list[Any]]
+    rows_digest: Mapped[str]
+    previous_hash: Mapped[str]
+    hash: Mapped[str] = mapped_column(unique=True)
+    scheme: Mapped[int]
+
+    __table_args__ = (
+        CheckConstraint("sequence >= 1", name="sequence"),
+        CheckConstraint(_one_of("actor_kind", ACTOR_KINDS), name="actor_kind"),
+        Index(None, "action", "sequence"),
+        Index(None, "actor_id", "sequence"),
+        Index(None, "run_id", "sequence"),
+        Index(None, "model_digest", "sequence"),
+    )
+
+
+class Part(DomainRow, kw_only=True):
+    """An inspected item. Empty serial or lot: not given (NULL would escape the unique key)."""
+
+    __tablename__ = "part"
+
+    serial: Mapped[str]
+    lot: Mapped[str] = mapped_column(index=True)
+
+    __table_args__ = (UniqueConstraint("serial", "lot"),)
+
+
+class Image(DomainRow, kw_only=True):
+    """One picture, known by the SHA-256 of its bytes. Width to mode are NULL where it cannot be decoded."""
+
+    __tablename__ = "image"
+
+    digest: Mapped[str] = mapped_column(unique=True)
+    size: Mapped[int] = mapped_column(BigInteger)
+    width: Mapped[int | None]
+    height: Mapped[int | None]
+    format: Mapped[str | None]
+    mode: Mapped[str | None]
+
+    __table_args__ = (CheckConstraint("size >= 0", name="size"),)
+
+
+class ModelVersion(DomainRow, kw_only=True):
+    """A model package, known by its digest."""
+
+    __tablename__ = "model_version"
+
+    digest: Mapped[str] = mapped_column(unique=True)
+    name: Mapped[str]
+    architecture: Mapped[str]
+    classes: Mapped[list[Any]]
+    task: Mapped[str]
+    thresholds: Mapped[dict[str, Any] | None]
+    card: Mapped[dict[str, Any]]
+
+    __table_args__ = (CheckConstraint(_one_of("task", ("single-label", "multi-label")), name="task"),)
+
+
+class Run(DomainRow, kw_only=True):
+    """One execution of the inspection flow, with a frozen copy of its settings."""
+
+    __tablename__ = "run"
+
+    number: Mapped[int] = mapped_column(unique=True)
+    source: Mapped[str]
+    settings: Mapped[dict[str, Any]]
+    settings_digest: Mapped[str]
+    model_version_id: Mapped[UUID] = mapped_column(ForeignKey("model_version.id"))
+    software_version: Mapped[str]
+    host: Mapped[str]
+    trigger: Mapped[str]
+    started_at: Mapped[datetime] = mapped_column(index=True)
+
+    __table_args__ = (CheckConstraint("number >= 1", name="number"),)
+
+
+class RunEnd(DomainRow, kw_only=True):
+    """That a run ended, how, and what it counted; a run without one is unfinished."""
+
+    __tablename__ = "run_end"
+
+    run_id: Mapped[UUID] = mapped_column(ForeignKey("run.id"), unique=True)
+    status: Mapped[str]
+    finished_at: Mapped[datetime]
+    counts: Mapped[dict[str, Any]]
+    missing: Mapped[list[Any]]
+    note: Mapped[str]
+
+    __table_args__ = (CheckConstraint(_one_of("status", RUN_STATUSES), name="status"),)
+
+
+class Prediction(DomainRow, kw_only=True):
+    """The one outcome of an image under a model and settings. `run_id`: the run that made it."""
+
+    __tablename__ = "prediction"
+
+    image_id: Mapped[UUID] = mapped_column(ForeignKey("image.id"))
+    model_version_id: Mapped[UUID] = mapped_column(ForeignKey("model_version.id"))
+    settings_digest: Mapped[str]
+    run_id: Mapped[UUID] = mapped_column(ForeignKey("run.id"), index=True)
+    verdict: Mapped[str]
+    reason: Mapped[str | None]
+    score: Mapped[float | None]
+    review_threshold: Mapped[float | None]
+    reject_threshold: Mapped[float | None]
+    probabilities: Mapped[list[Any] | None]
+    created_at: Mapped[datetime]
+
+    __table_args__ = (
+        UniqueConstraint("image_id", "model_version_id", "settings_digest"),
+        CheckConstraint(_one_of("verdict", VERDICTS), name="verdict"),
+        CheckConstraint(_share("score"), name="score"),
+        CheckConstraint(_share("review_threshold"), name="review_threshold"),
+        CheckConstraint(_share("reject_threshold"), name="reject_threshold"),
+        CheckConstraint("(verdict = 'unreadable') = (score IS NULL)", name="scored"),
+        CheckConstraint("(verdict = 'unreadable') = (reason IS NOT NULL)", name="reasoned"),
+    )
+
+
+class RunImage(DomainRow, kw_only=True):
+    """The accounting: one row for each picture a run listed, whatever became of it."""
+
+    __tablename__ = "run_image"
+
+    run_id: Mapped[UUID] = mapped_column(ForeignKey("run.id"))
+    uri: Mapped[str]
+    version: Mapped[str]
+    size: Mapped[int] = mapped_column(BigInteger)
+    part_id: Mapped[UUID | None] = mapped_column(ForeignKey("part.id"), index=True)
+    station: Mapped[str | None] = mapped_column(index=True)
+    captured_at: Mapped[datetime | None]
+    image_id: Mapped[UUID | None] = mapped_column(ForeignKey("image.id"), index=True)
+    prediction_id: Mapped[UUID | None] = mapped_column(ForeignKey("prediction.id"), index=True)
+    verdict: Mapped[str]
+    reason: Mapped[str | None]
+    carried_over: Mapped[bool]
+    created_at: Mapped[datetime]
+
+    __table_args__ = (
+        UniqueConstraint("run_id", "uri"),
+        Index(None, "uri", "version"),
+        CheckConstraint(_one_of("verdict", VERDICTS), name="verdict"),
+        CheckConstraint("verdict = 'unreadable' OR prediction_id IS NOT NULL", name="decided"),
+        CheckConstraint("(verdict = 'unreadable') = (reason IS NOT NULL)", name="reasoned"),
+        CheckConstraint("(image_id IS NULL) = (prediction_id IS NULL)", name="image"),
+    )
+
+
+class Finding(DomainRow, kw_only=True):
+    """One flagged class on one image. `number` counts within the run that made it."""
+
+    __tablename__ = "finding"
+
+    reference: Mapped[str] = mapped_column(unique=True)
+    run_id: Mapped[UUID] = mapped_column(ForeignKey("run.id"))
+    number: Mapped[int]
+    prediction_id: Mapped[UUID] = mapped_column(ForeignKey("prediction.id"))
+    class_name: Mapped[str]
+    class_score: Mapped[float]
+    score: Mapped[float]
+    threshold: Mapped[float]
+    created_at: Mapped[datetime] = mapped_column(index=True)
+
+    __table_args__ = (
+        UniqueConstraint("run_id", "number"),
+        UniqueConstraint("prediction_id", "class_name"),
+        Index(None, "class_name", "id"),
+        CheckConstraint("number >= 1", name="number"),
+        CheckConstraint(_share("class_score"), name="class_score"),
+        CheckConstraint(_share("score"), name="score"),
+        CheckConstraint(_share("threshold"), name="threshold"),
+    )
+
+
+class Explanation(DomainRow, kw_only=True):
+    """A finding's attribution map with everything needed to make it again.
+
+    `layers`: [{name, kept, total}]; `block_map_digests`: [{layer, digest}], shallow to deep;
+    `box`: [left, top, right, bottom] in pixels; `score_drop` in percent.
+    """
+
+    __tablename__ = "explanation"
+
+    finding_id: Mapped[UUID] = mapped_column(ForeignKey("finding.id"), unique=True)
+    method: Mapped[str]
+    parameters: Mapped[dict[str, Any]]
+    layers: Mapped[list[Any]]
+    status: Mapped[str]
+    masked_score: Mapped[float | None]
+    score_drop: Mapped[float | None]
+    score_increase: Mapped[bool | None]
+    map_digest: Mapped[str | None] = mapped_column(ForeignKey("artifact.digest"))
+    block_map_digests: Mapped[list[Any]]
+    box: Mapped[list[Any] | None]
+    created_at: Mapped[datetime]
+
+    __table_args__ = (CheckConstraint(_share("masked_score"), name="masked_score"),)
+
+
+class Artifact(DomainRow, kw_only=True):
+    """Bytes in the artefact store: a picture, a map, a report."""
+
+    __tablename__ = "artifact"
+
+    digest: Mapped[str] = mapped_column(unique=True)
+    kind: Mapped[str]
+    media_type: Mapped[str]
+    size: Mapped[int] = mapped_column(BigInteger)
+
+    __table_args__ = (
+        CheckConstraint(_one_of("kind", ARTIFACT_KINDS), name="kind"),
+        CheckConstraint("size >= 0", name="size"),
+    )
+
+
+class Disposition(DomainRow, kw_only=True):
+    """What a person decided about a finding; a later one supersedes, the earlier stays."""
+
+    __tablename__ = "disposition"
+
+    finding_id: Mapped[UUID] = mapped_column(ForeignKey("finding.id"), index=True)
+    decision: Mapped[str]
+    reason: Mapped[str]
+    person: Mapped[str]
+    created_at: Mapped[datetime]
+    supersedes_id: Mapped[UUID | None] = mapped_column(ForeignKey("disposition.id"), unique=True)
+    signature: Mapped[dict[str, Any] | None]
+
+    __table_args__ = (CheckConstraint(_one_of("decision", DECISIONS), name="decision"),)
+
+
+class Report(DomainRow, kw_only=True):
+    """A printed report of a run, and the audit head it carries."""
+
+    __tablename__ = "report"
+
+    run_id: Mapped[UUID] = mapped_column(ForeignKey("run.id"))
+    revision: Mapped[int]
+    artifact_digest: Mapped[str] = mapped_column(ForeignKey("artifact.digest"))
+    head_sequence: Mapped[int] = mapped_column(Sequence64)
+    head_hash: Mapped[str]
+    supersedes_id: Mapped[UUID | None] = mapped_column(ForeignKey("report.id"), unique=True)
+    created_at: Mapped[datetime]
+
+    __table_args__ = (
+        UniqueConstraint("run_id", "revision"),
+        CheckConstraint("revision >= 1", name="revision"),
+    )
+
+
+# In the order in which rows can be inserted: referenced tables first.
+DOMAIN_TABLES = tuple(table for table in Base.metadata.sorted_tables if table.name != "audit_event")

@@ -1,0 +1,283 @@
+"""Walking the audit trail: is it whole, and do the tables still say what it speaks for?
+
+Everything is read as it is stored, past the column types, and in windows: memory does not grow with the log.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import ColumnElement, Row, Select, Table, func, or_, select, true, type_coerce
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import Session
+from sqlalchemy.types import NullType
+
+from db import guards
+from db.artifacts import ArtifactStore
+from db.chain import GENESIS, SCHEME, Head, Record, event_hash, record_of, rows_digest
+from db.columns import Time
+from db.engine import Database
+from db.errors import ArtifactError
+from db.runs import run_counts, run_reference
+from db.schema import DOMAIN_TABLES, Artifact, AuditEvent, Base, Report, Run, RunEnd
+
+_EVENTS = Base.metadata.tables["audit_event"]
+_WINDOW = 500  # events looked at together, with their rows
+_MOST_PROBLEMS = 100
+_TIME_TEXT = 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One broken place; `sequence` is the event concerned, where there is one.
+
+    `kind`: gap, link, event, row, uncovered, run, report, head, guard, artifact or unreadable.
+    """
+
+    kind: str
+    where: str
+    message: str
+    sequence: int | None = None
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.message}"
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """What was walked and what is broken, in order. `truncated`: there is more than is listed."""
+
+    ok: bool
+    events: int
+    rows: int
+    artifacts: int
+    head: Head | None
+    problems: tuple[Problem, ...]
+    truncated: bool
+
+
+def verify(
+    db: Database,
+    *,
+    artifacts: ArtifactStore | None = None,
+    expected: Sequence[Head] = (),
+    progress: Callable[[int, int], None] | None = None,
+) -> Verification:
+    """Walk the whole audit trail of one snapshot; what is broken is reported, not raised.
+
+    Checks that sequence numbers have no gap, links and hashes hold, each event's rows are there unchanged,
+    and no row lies outside of an event; then that finished runs add up, the heads that reports carry (and
+    `expected` ones, from elsewhere) are in the log, the append-only guards stand, and, given the store, that
+    every artefact is there unchanged. RecordError only where there is no database that can be opened.
+    `progress` is told events walked and events in all.
+    """
+    with db.session() as session, _damaged_text_allowed(db, session):
+        walk = _Walk(session, progress)
+        try:
+            walk.chain()
+            # What is not what was recorded cannot be expected to add up as well.
+            if not walk.problems:
+                walk.finished_runs()
+            walk.heads(expected)
+            for name in guards.missing(session.connection()):
+                walk.report(
+                    "guard", f"guard {name}", "the trigger that keeps history append-only is not in place"
+                )
+            if artifacts is not None:
+                walk.artifacts(artifacts)
+        except DBAPIError as error:
+            walk.report("unreadable", f"after event {walk.head.sequence}", f"the database says: {error.orig}")
+        return Verification(
+            ok=not walk.problems,
+            events=walk.events,
+            rows=walk.rows,
+            artifacts=walk.artifacts_read,
+            head=walk.head if walk.events else None,
+            problems=tuple(walk.problems),
+            truncated=walk.truncated,
+        )
+
+
+@contextmanager
+def _damaged_text_allowed(db: Database, session: Session) -> Iterator[None]:
+    """Let SQLite give text that a changed byte made invalid, so that it can be reported and not only fail."""
+    raw: Any = session.connection().connection.driver_connection
+    if not db.sqlite:
+        yield
+        return
+    raw.text_factory = lambda data: data.decode("utf-8", "surrogateescape")
+    try:
+        yield
+    finally:
+        raw.text_factory = str
+
+
+class _Walk:
+    def __init__(self, session: Session, progress: Callable[[int, int], None] | None) -> None:
+        self.session = session
+        self.problems: list[Problem] = []
+        self.truncated = False
+        self.events = self.rows = self.artifacts_read = 0
+        self.head = Head(0, GENESIS)
+        self._progress = progress
+        self._postgres = session.get_bind().dialect.name == "postgresql"
+
+    def report(self, kind: str, where: str, message: str, sequence: int | None = None) -> None:
+        if len(self.problems) < _MOST_PROBLEMS:
+            self.problems.append(Problem(kind, where, message, sequence))
+        else:
+            self.truncated = True
+
+    def chain(self) -> None:
+        """Walk events in order, and with each window of them the rows that name them."""
+        total = self.session.scalar(select(func.count()).select_from(_EVENTS)) or 0
+        above: int | None = None
+        while events := self._raw(_EVENTS, _EVENTS.c.sequence, above, None):
+            upto = int(events[-1]["sequence"])
+            found = {
+                (table.name, str(record["id"])): record
+                for table in DOMAIN_TABLES
+                for record in self._raw(table, table.c.event_sequence, above, upto)
+            }
+            for event in events:
+                self._event(event)
+                self._rows_of(event, found)
+            self._uncovered(found)
+            above = upto
+            self.events += len(events)
+            if self._progress:
+                self._progress(self.events, total)
+        for table in DOMAIN_TABLES:
+            key = table.c.event_sequence
+            beyond = or_(key.is_(None), true() if above is None else key > above)
+            rows = self.session.execute(select(*self._columns(table)).where(beyond).limit(_MOST_PROBLEMS))
+            records = [record_of(rows.keys(), row) for row in rows]
+            self._uncovered({(table.name, str(record.get("id"))): record for record in records})
+
+    def finished_runs(self) -> None:
+        """Check that the counts each run ended with are those of its rows."""
+        statement = select(Run.number, RunEnd).join(RunEnd, RunEnd.run_id == Run.id)
+        for number, end in self._pages(statement, Run.number):
+            counted = run_counts(self.session, end.run_id, len(end.missing)).as_dict()
+            if counted != end.counts:
+                differing = [name for name, count in counted.items() if end.counts.get(name) != count]
+                told = ", ".join(f"{name} {end.counts.get(name)} for {counted[name]}" for name in differing)
+                self.report(
+                    "run", f"run {run_reference(number)}", f"its counts are not those of its rows: {told}"
+                )
+
+    def heads(self, expected: Sequence[Head]) -> None:
+        """Check that heads printed in reports, or kept elsewhere, are in the log."""
+        columns = (Report.head_sequence, Report.head_hash, Report.revision, Run.number)
+        statement = select(Report.id, *columns).join(Run, Run.id == Report.run_id)
+        for _, sequence, digest, revision, number in self._pages(statement, Report.id):
+            self._head(
+                Head(sequence, digest), "report", f"report {run_reference(number)} revision {revision}"
+            )
+        for head in expected:
+            self._head(head, "head", f"head {head.sequence}")
+
+    def artifacts(self, store: ArtifactStore) -> None:
+        """Check each artefact's bytes in the store."""
+        for _, digest, kind in self._pages(select(Artifact.id, Artifact.digest, Artifact.kind), Artifact.id):
+            self.artifacts_read += 1
+            try:
+                store.check(digest)
+            except ArtifactError as error:
+                self.report("artifact", f"{kind} {digest}", str(error))
+
+    def _event(self, event: Record) -> None:
+        sequence = int(event["sequence"])
+        where, wanted = f"event {sequence}", self.head.sequence + 1
+        if sequence < wanted:
+            self.report("event", where, "does not belong: the log begins with event 1", sequence)
+            return
+        if sequence != wanted:
+            gone = f"event {wanted}" if sequence == wanted + 1 else f"events {wanted} to {sequence - 1}"
+            self.report("gap", gone, f"missing: event {sequence} follows event {wanted - 1}", wanted)
+        elif event.get("previous_hash") != self.head.hash:
+            before = f"event {wanted - 1}" if wanted > 1 else "the beginning"
+            self.report("link", where, f"does not continue {before}: one of the two was replaced", sequence)
+        if event.get("scheme") != SCHEME:
+            self.report("event", where, f"follows scheme {event.get('scheme')}, not {SCHEME}", sequence)
+        elif event_hash(event) != event.get("hash"):
+            self.report("event", where, "was changed: its hash is not that of its contents", sequence)
+        self.head = Head(sequence, str(event.get("hash")))
+
+    def _rows_of(self, event: Record, found: dict[tuple[str, str], Record]) -> None:
+        sequence = int(event["sequence"])
+        records: list[tuple[str, Record]] = []
+        complete = True
+        for table, identifier in _listed(event):
+            record = found.get((table, identifier))
+            if record is None or record.get("event_sequence") != sequence:
+                complete = False
+                message = f"{table} row {identifier}, which it speaks for, is missing"
+                self.report("row", f"event {sequence}", message, sequence)
+            else:
+                del found[table, identifier]
+                records.append((table, record))
+        self.rows += len(records)
+        if complete and rows_digest(records) != event.get("rows_digest"):
+            names = ", ".join(f"{table} {record['id']}" for table, record in records) or "none listed"
+            message = f"the rows it speaks for were changed ({event.get('action')}; rows: {names})"
+            self.report("row", f"event {sequence}", message, sequence)
+
+    def _uncovered(self, left: dict[tuple[str, str], Record]) -> None:
+        for (table, identifier), record in left.items():
+            message = f"no event speaks for it (it names event {record.get('event_sequence')})"
+            self.report("uncovered", f"{table} row {identifier}", message)
+
+    def _head(self, head: Head, kind: str, where: str) -> None:
+        present = self.session.scalar(select(AuditEvent.hash).where(AuditEvent.sequence == head.sequence))
+        if head != Head(0, GENESIS) and present != head.hash:
+            what = "is missing" if present is None else "has another hash"
+            self.report(
+                kind, where, f"audit head {head.sequence}, {head.hash}: that event {what}", head.sequence
+            )
+
+    def _columns(self, table: Table) -> list[ColumnElement[Any]]:
+        # to_char: the driver cannot give a time such as 'infinity', which a person could have written
+        return [
+            func.to_char(func.timezone("UTC", column), _TIME_TEXT).label(column.name)
+            if self._postgres and isinstance(column.type, Time)
+            else type_coerce(column, NullType()).label(column.name)
+            for column in table.columns
+        ]
+
+    def _raw(
+        self, table: Table, key: ColumnElement[Any], above: int | None, upto: int | None
+    ) -> list[Record]:
+        statement = select(*self._columns(table))
+        if above is not None:
+            statement = statement.where(key > above)
+        statement = (
+            statement.where(key <= upto) if upto is not None else statement.order_by(key).limit(_WINDOW)
+        )
+        rows = self.session.execute(statement)
+        names = tuple(rows.keys())
+        return [record_of(names, row) for row in rows]
+
+    def _pages(self, statement: Select[*tuple[Any, ...]], key: Any) -> Iterator[Row[*tuple[Any, ...]]]:
+        """Run a statement whose first column is its unique key, a page at a time."""
+        above = None
+        while True:
+            page = statement if above is None else statement.where(key > above)
+            rows = self.session.execute(page.order_by(key).limit(_WINDOW)).all()
+            yield from rows
+            if len(rows) < _WINDOW:
+                return
+            above = rows[-1][0]
+            self.session.expunge_all()
+
+
+def _listed(event: Record) -> list[tuple[str, str]]:
+    """Give the rows an event lists; none where its text was damaged, which its hash has told already."""
+    try:
+        return [(str(table), str(identifier)) for table, identifier in json.loads(str(event.get("rows")))]
+    except (ValueError, TypeError):
+        return []

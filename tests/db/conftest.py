@@ -1,0 +1,311 @@
+"""A real PostgreSQL server beside SQLite, and a small plant that records runs."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import socket
+import sqlite3
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from sqlalchemy import select
+
+import db as record
+from db import (
+    Actor,
+    ArtifactStore,
+    Database,
+    ExplanationOutcome,
+    FindingOutcome,
+    ImageOutcome,
+    LayerMasks,
+    ModelRecord,
+    RunHandle,
+    guards,
+    open_database,
+)
+from db.schema import Base, Disposition, Finding
+
+ACTOR = Actor("inspector")
+SETTINGS = {"source": "line-1", "batch": 8}
+_NUMBERS = count(1)
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[str]:
+    """The address (user, host, port) of a PostgreSQL server of our own."""
+    programs = _postgres_programs()
+    if programs is None:
+        if os.environ.get("CI"):
+            pytest.fail("PostgreSQL's programs are absent: apt-get install postgresql")
+        pytest.skip("PostgreSQL's programs (initdb, pg_ctl) are absent: apt-get install postgresql")
+    folder = Path(tempfile.mkdtemp(prefix="kensa-pg-"))
+    user: list[str] = []
+    if os.geteuid() == 0:  # the server refuses to run as root
+        shutil.chown(folder, "postgres")
+        user = ["runuser", "-u", "postgres", "--"]
+    data = folder / "data"
+    with closing(socket.socket()) as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+
+    def call(program: str, *arguments: str) -> None:
+        done = subprocess.run(
+            [*user, str(programs / program), *arguments],
+            cwd=folder,
+            stdout=subprocess.PIPE if program == "initdb" else subprocess.DEVNULL,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        if done.returncode:
+            log = folder / "log"
+            pytest.fail(f"{program}: {done.stdout}{log.read_text() if log.exists() else ''}")
+
+    settings = f"-p {port} -k {folder} -c listen_addresses=127.0.0.1 -c fsync=off -c full_page_writes=off"
+    settings += " -c timezone=Asia/Kolkata"  # unlike UTC: what is recorded must not depend on it
+    try:
+        call("initdb", "-D", str(data), "-U", "kensa", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "-N")
+        call("pg_ctl", "-D", str(data), "-l", str(folder / "log"), "-w", "-o", settings, "start")
+        try:
+            yield f"kensa@127.0.0.1:{port}"
+        finally:
+            call("pg_ctl", "-D", str(data), "-m", "fast", "stop")
+    finally:
+        shutil.rmtree(folder)
+
+
+def _postgres_programs() -> Path | None:
+    found = shutil.which("pg_ctl")
+    homes = [Path(found).resolve().parent] if found else []
+    homes += sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
+    return next((home for home in homes if (home / "initdb").exists() and (home / "pg_ctl").exists()), None)
+
+
+@pytest.fixture(scope="session")
+def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("template") / "kensa.db"
+    with open_database(f"sqlite:///{path}") as database:
+        database.migrate()
+    return path
+
+
+@pytest.fixture(scope="session")
+def postgres_database(postgres_server: str) -> str:
+    url = new_postgres_database(postgres_server)
+    with open_database(url) as database:
+        database.migrate()
+    return url
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def backend(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def empty_url(backend: str, request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A place where no schema is yet."""
+    if backend == "sqlite":
+        return f"sqlite:///{tmp_path / 'empty' / 'kensa.db'}"
+    return new_postgres_database(request.getfixturevalue("postgres_server"))
+
+
+@pytest.fixture
+def url(backend: str, request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A database with the schema and nothing in it."""
+    if backend == "sqlite":
+        path = tmp_path / "kensa.db"
+        shutil.copy(request.getfixturevalue("sqlite_template"), path)
+        return f"sqlite:///{path}"
+    shared: str = request.getfixturevalue("postgres_database")
+    with open_database(shared) as database, database.exclusive() as connection:  # far faster than a new one
+        for table in reversed(Base.metadata.sorted_tables):
+            connection.exec_driver_sql(f"ALTER TABLE {table} DISABLE TRIGGER ALL")
+            connection.execute(table.delete())
+            connection.exec_driver_sql(f"ALTER TABLE {table} ENABLE TRIGGER ALL")
+        guards.install(connection)
+    return shared
+
+
+def new_postgres_database(server: str) -> str:
+    name = f"kensa_{next(_NUMBERS)}"
+    with psycopg.connect(f"postgresql://{server}/postgres", autocommit=True) as admin:
+        admin.execute(f"CREATE DATABASE {name}".encode())
+    return f"postgresql+psycopg://{server}/{name}"
+
+
+@pytest.fixture
+def database(url: str) -> Iterator[Database]:
+    with open_database(url, software_version="test 1") as opened:
+        yield opened
+
+
+@dataclass
+class Plant:
+    """A line with one model; everything it makes is determined by the numbers it is given."""
+
+    db: Database
+    store: ArtifactStore
+    model: ModelRecord
+    actor: Actor = ACTOR
+    settings: dict[str, Any] = field(default_factory=lambda: dict(SETTINGS))
+
+    def start(self, source: str = "line-1", **changed: Any) -> RunHandle:
+        given = {
+            "source": source,
+            "settings": self.settings,
+            "settings_digest": record.digest_of(self.settings),
+            "model": self.model,
+            "actor": self.actor,
+            "host": "bench",
+        }
+        return record.start_or_resume_run(self.db, **(given | changed))
+
+    def outcome(self, number: int, verdict: str = "pass", **changed: Any) -> ImageOutcome:
+        picture = self.store.put(b"picture %d" % number, "picture", "image/png")
+        given = ImageOutcome(
+            uri=f"lot-{number % 2}/part-{number:04d}.png",
+            version=f"{number}-1",
+            size=picture.size,
+            part=f"P{number:04d}",
+            lot=f"L{number % 2}",
+            station="cam-1" if number % 3 else "cam-2",
+            digest=picture.digest,
+            verdict=verdict,
+            width=64,
+            height=48,
+            format="PNG",
+            mode="L",
+        )
+        if verdict == "unreadable":
+            given = replace(given, reason="truncated", width=None, height=None, mode=None)
+        else:
+            score = {"pass": 0.1, "review": 0.4, "reject": 0.9}[verdict] + number / 10_000
+            given = replace(
+                given,
+                score=score,
+                review_threshold=0.3,
+                reject_threshold=0.7,
+                probabilities=(1 - score, score / 3, 2 * score / 3),
+            )
+        if verdict in ("review", "reject"):
+            given = replace(given, findings=(self.finding(number),), picture=picture)
+        return replace(given, **changed)
+
+    def finding(self, number: int) -> FindingOutcome:
+        heat = self.store.put(b"map %d" % number, "map", "image/png")
+        block = self.store.put(b"block map %d" % number, "block_map", "image/png")
+        return FindingOutcome(
+            class_name="pit" if number % 2 else "scratch",
+            class_score=0.5 + number / 10_000,
+            threshold=0.3,
+            explanation=ExplanationOutcome(
+                method="sise",
+                parameters={"mu": 0.0, "batch_size": 16},
+                layers=(LayerMasks("layer1", 3, 64), LayerMasks("layer2", 5, 128)),
+                status="ok",
+                masked_score=0.25,
+                drop=37.5,
+                increase=False,
+                map=heat,
+                block_maps=(("layer1", block),),
+                box=(1, 2, 30, 40),
+            ),
+        )
+
+    def record(self, run: RunHandle, *outcomes: ImageOutcome) -> record.BatchResult:
+        return record.record_batch(self.db, run, outcomes, actor=self.actor)
+
+    def finished_run(self, numbers: range = range(8)) -> RunHandle:
+        """A finished run with every verdict, in two batches, and its report."""
+        run = self.start()
+        verdicts = ("pass", "review", "reject", "unreadable")
+        outcomes = [self.outcome(number, verdicts[number % 4]) for number in numbers]
+        half = len(outcomes) // 2
+        self.record(run, *outcomes[:half])
+        self.record(run, *outcomes[half:])
+        record.finish_run(self.db, run, actor=self.actor, listed=len(outcomes))
+        with self.db.session() as session:
+            head = record.head(session)
+        report = self.store.put(b"report of run %d" % run.number, "report", "application/pdf")
+        record.record_report(self.db, run, report, head, actor=self.actor)
+        return run
+
+    def dispose(self, decision: str) -> None:
+        """Decide about the first finding, superseding what was decided before."""
+        with self.db.write() as recorder:
+            latest = recorder.session.scalar(select(Disposition).order_by(Disposition.id.desc()).limit(1))
+            row = Disposition(
+                finding_id=recorder.session.scalars(select(Finding.id).order_by(Finding.number)).first(),
+                decision=decision,
+                reason="seen under the lamp",
+                person="engineer",
+                created_at=record.utc_now(),
+                supersedes_id=latest.id if latest else None,
+                signature={"meaning": "approval"},
+            )
+            who = Actor("engineer", "human")
+            recorder.add([row], action="disposition.made", actor=who, entity="disposition", entity_id=row.id)
+
+    def verify(self, **options: Any) -> record.Verification:
+        return record.verify(self.db, **options)
+
+
+@pytest.fixture
+def plant(database: Database, tmp_path: Path) -> Plant:
+    digest = hashlib.sha256(b"model").hexdigest()
+    model = record.register_model(
+        database,
+        digest=digest,
+        name="tiny",
+        architecture="resnet10t",
+        classes=["good", "scratch", "pit"],
+        task="single-label",
+        thresholds={"review": 0.3, "reject": 0.7, "target_escape_rate": 0.01},
+        card={"trained_on": "synthetic"},
+        actor=ACTOR,
+    )
+    return Plant(database, ArtifactStore(tmp_path / "artifacts"), model)
+
+
+Attack = Callable[..., None]
+
+
+@pytest.fixture
+def attack(database: Database) -> Attack:
+    """Run statements as one who owns the file or is the server's superuser, and who hides the traces."""
+
+    def run(*statements: str) -> None:
+        database.close()
+        tables = [table.name for table in Base.metadata.sorted_tables]
+        if database.sqlite:
+            with closing(sqlite3.connect(str(database.url.database))) as raw:
+                raw.execute("PRAGMA ignore_check_constraints = ON")
+                for (name,) in raw.execute("SELECT name FROM sqlite_master WHERE type='trigger'").fetchall():
+                    raw.execute(f"DROP TRIGGER {name}")
+                for statement in statements:
+                    assert raw.execute(statement).rowcount, f"changed nothing: {statement}"
+                raw.commit()
+        else:
+            address = database.url.set(drivername="postgresql").render_as_string(hide_password=False)
+            with psycopg.connect(address) as server:
+                for table in tables:
+                    server.execute(f"ALTER TABLE {table} DISABLE TRIGGER ALL")
+                for statement in statements:
+                    assert server.execute(statement.encode()).rowcount, f"changed nothing: {statement}"
+                for table in tables:
+                    server.execute(f"ALTER TABLE {table} ENABLE TRIGGER ALL")
+        with database.exclusive(migrating=True) as connection:
+            guards.install(connection)
+
+    return run

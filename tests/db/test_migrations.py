@@ -1,0 +1,116 @@
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from alembic import command
+from sqlalchemy import Connection, inspect, text
+from sqlalchemy.exc import IntegrityError
+
+from db import Database, RecordError, engine, guards, open_database
+from db.schema import Base
+
+Plant = Any  # tests/db/conftest.py; test folders are not packages
+TABLES = {table.name for table in Base.metadata.sorted_tables}
+
+
+@pytest.fixture
+def url(empty_url: str) -> str:
+    """A database of its own for each test here, for its schema is changed."""
+    with open_database(empty_url) as database:
+        database.migrate()
+    return empty_url
+
+
+def upgrade(database: Database, revision: str = "head") -> None:
+    with database.exclusive(migrating=True) as connection:
+        command.upgrade(database.alembic(connection), revision)
+
+
+def downgrade(database: Database, revision: str) -> None:
+    with database.exclusive(migrating=True) as connection:
+        command.downgrade(database.alembic(connection), revision)
+
+
+def tables(connection: Connection) -> set[str]:
+    return set(inspect(connection).get_table_names())
+
+
+def test_up_down_and_up_again(empty_url: str) -> None:
+    with open_database(empty_url) as database:
+        database.migrate()
+        with database.exclusive() as connection:
+            assert tables(connection) == TABLES | {engine.VERSION_TABLE}
+            assert guards.missing(connection) == []
+        downgrade(database, "base")
+        with database.exclusive() as connection:
+            assert tables(connection) == {engine.VERSION_TABLE}
+            if not database.sqlite:
+                found = connection.scalar(text("SELECT count(*) FROM pg_proc WHERE proname LIKE 'kensa%'"))
+                assert found == 0
+        database.migrate()
+        database.check()
+
+
+def test_the_migrations_make_the_schema_that_the_code_has(database: Database) -> None:
+    with database.exclusive(migrating=True) as connection:
+        command.check(database.alembic(connection))  # raises where autogenerate would have something to do
+
+
+def test_constraints_are_named_as_in_the_code(database: Database) -> None:
+    with database.exclusive() as connection:
+        inspector = inspect(connection)
+        for table in Base.metadata.sorted_tables:
+            wanted = {str(c.name) for c in table.constraints if str(c.name).startswith("ck_")}
+            assert {c["name"] for c in inspector.get_check_constraints(table.name)} == wanted
+            assert inspector.get_pk_constraint(table.name)["name"] == f"pk_{table.name}"
+            for key in inspector.get_foreign_keys(table.name):
+                assert str(key["name"]).startswith("fk_")
+
+
+def test_a_history_is_not_migrated_away(plant: Plant) -> None:
+    with pytest.raises(RecordError, match="holds a history"):
+        downgrade(plant.db, "base")
+    assert plant.verify().ok
+
+
+def test_another_programs_tables_are_left_alone(empty_url: str) -> None:
+    with open_database(empty_url) as database:
+        if database.sqlite:
+            Path(str(database.url.database)).parent.mkdir()
+        with database.exclusive(migrating=True) as connection:
+            connection.execute(text("CREATE TABLE alembic_version (version_num VARCHAR(32))"))
+            connection.execute(text("INSERT INTO alembic_version VALUES ('prefect')"))
+        database.migrate()
+        with database.exclusive(migrating=True) as connection:
+            connection.execute(text("UPDATE alembic_version SET version_num = 'later'"))
+            command.check(database.alembic(connection))
+
+
+def test_guards_survive_the_recreation_of_their_table(
+    plant: Plant, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:  # fmt: skip
+    """A later migration in batch mode, as Alembic has it for SQLite, drops the table with its triggers."""
+    plant.finished_run()
+    folder = tmp_path / "migrations"
+    shutil.copytree(engine.MIGRATIONS, folder, ignore=shutil.ignore_patterns("__pycache__"))
+    (folder / "versions" / "0002_recreate.py").write_text(
+        "from alembic import op\nimport sqlalchemy as sa\n"
+        "revision, down_revision = '0002', '0001'\n"
+        "def upgrade():\n"
+        "    recreate = 'always' if op.get_bind().dialect.name == 'sqlite' else 'never'\n"
+        "    for name in ('image', 'audit_event', 'run'):\n"
+        "        with op.batch_alter_table(name, recreate=recreate) as batch:\n"
+        "            batch.add_column(sa.Column('remark', sa.String(), nullable=True))\n"
+    )
+    monkeypatch.setattr(engine, "MIGRATIONS", folder)
+    plant.db.migrate()
+    with plant.db.exclusive() as connection:
+        assert guards.missing(connection) == []
+        if plant.db.sqlite:
+            assert connection.execute(text("PRAGMA foreign_key_check")).all() == []
+    for statement in ("DELETE FROM image", "UPDATE audit_event SET remark = 'x'"):
+        with pytest.raises(IntegrityError, match="append-only"), plant.db.exclusive() as connection:
+            connection.execute(text(statement))
+    found = plant.verify()
+    assert found.ok, found.problems
