@@ -1,0 +1,135 @@
+"""The command line: `kensa`. Exit codes: 0 done, 1 something broken was found, 2 wrong usage or settings."""
+
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from flows import model_commands, record_commands
+from flows.console import ConsoleObserver, err, out, safe
+from flows.options import Config, Overrides, config_name, settings_of
+
+app = typer.Typer(
+    name="kensa",
+    help="Industrial defect inspection that explains itself.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+config_app = typer.Typer(no_args_is_help=True, help="Settings: show what is in force, check what is wrong.")
+app.add_typer(config_app, name="config")
+app.add_typer(record_commands.audit_app, name="audit")
+app.command()(record_commands.findings)
+app.command()(record_commands.report)
+app.command()(model_commands.train)
+app.command()(model_commands.calibrate)
+app.command()(model_commands.explain)
+app.command()(model_commands.synth)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"kensa {version('kensa')}")
+        raise typer.Exit
+
+
+@app.callback()
+def kensa(
+    _: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Industrial defect inspection that explains itself."""
+
+
+@app.command()
+def run(config: Config = None, overrides: Overrides = None) -> None:
+    """Inspect a source now: list, decode, classify, explain, record, report."""
+    from flows.quiet import prepare_prefect
+
+    # Settings are checked before anything starts; then Prefect, which reads its environment at import.
+    settings_of(config, overrides)
+    prepare_prefect(quiet=True)
+    from flows.inspection import inspect
+    from flows.observer import observed_by
+
+    with ConsoleObserver() as observer, observed_by(observer):
+        summary = inspect(config_name(config), overrides, trigger="manual")
+    if summary["unreadable"] or summary["missing"] or summary["unexplained"]:
+        raise typer.Exit(1)
+
+
+@app.command()
+def serve(config: Config = None, overrides: Overrides = None) -> None:
+    """Run the inspection on its cron schedule, against the Prefect server that PREFECT_API_URL names."""
+    from flows.quiet import prepare_prefect
+
+    settings = settings_of(config, overrides)
+    prepare_prefect(quiet=False)
+    from flows.serving import serve_inspection
+
+    serve_inspection(settings, config_name(config), overrides or [])
+
+
+@app.command()
+def demo(
+    folder: Annotated[Path, typer.Option(help="Where the demo's pictures, record and report go.")] = Path(
+        "demo"
+    ),
+) -> None:
+    """Show the main job on synthetic surfaces: no network, no GPU, no server."""
+    from flows.quiet import prepare_prefect
+
+    prepare_prefect(quiet=True)
+    from flows.demo import run_demo
+
+    run_demo(folder)
+
+
+@config_app.command("show")
+def config_show(config: Config = None, overrides: Overrides = None) -> None:
+    """Print the settings in force: defaults, file, environment and --set merged; the password masked."""
+    import yaml
+
+    sys.stdout.write(
+        yaml.safe_dump(settings_of(config, overrides).public(), sort_keys=False, allow_unicode=True)
+    )
+
+
+@config_app.command("check")
+def config_check(config: Config = None, overrides: Overrides = None) -> None:
+    """Check settings, paths and the model package without starting anything."""
+    from configs import ConfigError, check_paths
+    from flows.pipeline import checked_package
+
+    settings = settings_of(config, overrides)
+    if problems := check_paths(settings):
+        raise ConfigError("\n".join(f"{config_name(config)}: {problem}" for problem in problems))
+    package = checked_package(settings)
+    out.print(f"settings are in order; model {safe(str(package.path))} {package.digest[:12]}")
+
+
+def _expected_errors() -> tuple[type[Exception], ...]:
+    # Imported when something has gone wrong, so that `kensa --version` does not wait for torch.
+    from classifiers.errors import ClassifierError
+    from configs import ConfigError
+    from db import RecordError
+    from explainers import ExplainerError
+    from reports import ReportError
+    from sources import SourceError, Unreadable
+
+    return (ClassifierError, ConfigError, RecordError, ExplainerError, ReportError, SourceError, Unreadable)
+
+
+def main() -> None:
+    """Run the command line; an expected error is one message, not a traceback, and exit code 2."""
+    try:
+        app()
+    except Exception as error:
+        if not isinstance(error, _expected_errors()):
+            raise
+        err.print(f"[red]kensa:[/red] {safe(str(error))}", soft_wrap=True)
+        sys.exit(2)

@@ -1,0 +1,188 @@
+"""What the terminal shows: a run's progress, tables, CSV and JSON Lines."""
+
+import csv
+import io
+import json
+import re
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import fields, is_dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from flows.pipeline import BatchSummary, Inspection, RunResult
+    from flows.reporting import IssuedReport
+
+# Piped output is not cut to the 80 columns that rich takes where there is no terminal.
+_WIDTH = None if sys.stdout.isatty() else 160
+out = Console(highlight=False, width=_WIDTH)
+err = Console(stderr=True, highlight=False, width=_WIDTH)
+
+VERDICT_STYLE = {"pass": "green", "review": "yellow", "reject": "red", "unreadable": "magenta"}
+
+
+class Format(StrEnum):
+    """How a listing is printed."""
+
+    table = "table"
+    json = "json"
+    csv = "csv"
+
+
+class ConsoleObserver:
+    """Shows a run: a spinner with the counts so far, one line per recorded batch."""
+
+    def __init__(self) -> None:
+        self._status = out.status("opening the source, the model and the record …")
+        self._done = 0
+        self._findings = 0
+
+    def __enter__(self) -> "ConsoleObserver":
+        self._status.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._status.stop()
+
+    def started(self, inspection: "Inspection") -> None:
+        """Say which run begins, over what, with which model."""
+        run, package = inspection.run, inspection.package
+        out.print(
+            f"[bold]run {run.reference}[/bold] {'resumed' if run.resumed else 'started'}: "
+            f"{safe(run.source)} · model {safe(inspection.model.name)} {package.digest[:12]} · "
+            f"{inspection.predictor.device} {inspection.predictor.precision}"
+        )
+        self._status.update("listing …")
+
+    def batch(self, summary: "BatchSummary") -> None:
+        """Print one line for a recorded batch."""
+        result = summary.result
+        self._done += sum(result.verdicts.values())
+        self._findings += len(result.findings)
+        out.print(f"  batch {summary.number:>4}  {verdicts(result.verdicts)}{_carried(result.carried_over)}")
+        self._status.update(f"{self._done} images, {self._findings} findings …")
+
+    def finished(self, result: "RunResult", report: "IssuedReport | None") -> None:
+        """Print the counts that add up, and where the report is."""
+        counts = result.counts.as_dict()
+        out.print(
+            f"[bold]run {result.reference} done[/bold]: {counts['listed']} listed = "
+            + " + ".join(_verdict(name, counts[name]) for name in VERDICT_STYLE)
+            + _carried(counts["carried_over"])
+        )
+        if result.inspected_before:
+            out.print(f"  {result.inspected_before} inspected by earlier runs, not listed again")
+        if counts["missing"]:
+            out.print(f"  [magenta]{counts['missing']} named in the manifest, but not found[/magenta]")
+        if report is not None:
+            out.print(f"  report: {safe(str(report.path))}", soft_wrap=True)
+
+
+def verdicts(counts: Mapping[str, int]) -> str:
+    """Write verdict counts in their colours."""
+    return " · ".join(_verdict(name, counts.get(name, 0)) for name in VERDICT_STYLE)
+
+
+def _verdict(name: str, count: int) -> str:
+    return f"[{VERDICT_STYLE[name] if count else 'dim'}]{count} {name}[/]"
+
+
+def _carried(count: int) -> str:
+    return f" [dim]({count} carried over)[/dim]" if count else ""
+
+
+# Terminal escape sequences and bidi controls in file names and notes would act on the reader's terminal.
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
+
+def safe(text: str) -> str:
+    """Make text from outside printable: rich markup escaped, control characters shown as code points."""
+    return escape(_CONTROL.sub(lambda match: f"\\x{ord(match.group()):02x}", text))
+
+
+def print_rows(
+    rows: Sequence[Any], columns: dict[str, Callable[[Any], str]], form: Format, *, empty: str
+) -> None:
+    """Print records as a table of the given columns, or completely as JSON Lines or CSV.
+
+    Args:
+        rows: dataclass instances of one type.
+        columns: heading to cell text, for the table.
+        form: table, json or csv.
+        empty: what the table form says when there are no rows.
+    """
+    if form is Format.json:
+        for row in rows:
+            sys.stdout.write(json.dumps(plain(row), ensure_ascii=False) + "\n")
+    elif form is Format.csv:
+        _write_csv([plain(row) for row in rows])
+    elif not rows:
+        out.print(empty)
+    else:
+        table = Table(box=None, header_style="bold", pad_edge=False)
+        for heading in columns:
+            table.add_column(heading, overflow="fold")
+        for row in rows:
+            table.add_row(*(safe(cell(row)) for cell in columns.values()))
+        out.print(table)
+
+
+def plain(value: Any) -> Any:
+    """Turn a record into JSON-ready values: dataclasses to objects, times to ISO 8601, ids to text."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return {field.name: plain(getattr(value, field.name)) for field in fields(value)}
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, datetime):
+        return value.isoformat()
+    return str(value) if isinstance(value, UUID) else value
+
+
+def _write_csv(rows: Sequence[dict[str, Any]]) -> None:
+    if not rows:
+        return
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        writer.writerow({name: _cell(value) for name, value in row.items()})
+    sys.stdout.write(text.getvalue())
+
+
+def _cell(value: Any) -> Any:
+    if isinstance(value, dict | list):
+        return json.dumps(value, ensure_ascii=False)
+    # A spreadsheet would run text that begins like a formula.
+    if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")):
+        return "'" + value
+    return value
+
+
+def when(time: datetime | None) -> str:
+    """Print a time to the second, in UTC."""
+    return "" if time is None else time.strftime("%Y-%m-%d %H:%M:%SZ")
+
+
+@contextmanager
+def progress_bar(description: str) -> Iterator[Callable[[int, int], None]]:
+    """Show a bar; the function it gives takes (done, total)."""
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=err,
+    ) as progress:
+        task = progress.add_task(description, total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)

@@ -1,0 +1,92 @@
+"""The demo: a synthetic line, inspected, explained, recorded and reported on this machine alone."""
+
+import csv
+import shutil
+import sys
+from pathlib import Path
+
+import classifiers
+from db import FindingFilter, find_findings, open_database
+from flows.console import ConsoleObserver, Format, out, print_rows, progress_bar, safe
+from flows.inspection import inspect
+from flows.observer import observed_by
+from flows.record_commands import FINDING_COLUMNS
+from sources import Unreadable, decode
+from sources.synthetic import write_inspection_folder
+
+PACKAGE = Path(classifiers.__file__).parent / "packages" / "synthetic-surface"
+_COUNT, _SEED, _DEFECT_SHARE = 120, 2026, 0.12
+
+
+def run_demo(folder: Path) -> None:
+    """Make the line's pictures where they are missing, inspect them, say what was found."""
+    line = folder / "line"
+    if not line.is_dir():
+        _make_line(line)
+    record = [f"database.url=sqlite:///{folder / 'kensa.db'}", f"artifacts.uri={folder / 'artifacts'}"]
+    overrides = [
+        *record,
+        f"source.uri={line}",
+        f"model.package={PACKAGE}",
+        f"report.folder={folder / 'reports'}",
+    ]
+    with ConsoleObserver() as observer, observed_by(observer):
+        summary = inspect("demo", overrides, trigger="manual")
+    with open_database(f"sqlite:///{folder / 'kensa.db'}") as database, database.session() as session:
+        findings = find_findings(session, FindingFilter(run=summary["run"]), limit=_COUNT)
+    findings.sort(key=lambda finding: -finding.score)
+    out.print()
+    print_rows(findings, FINDING_COLUMNS, Format.table, empty="no findings")
+    out.print(f"\n{_against_truth(line, {finding.uri for finding in findings})}")
+    out.print(f"\nThe report: [bold]{safe(summary['report'])}[/bold]", soft_wrap=True)
+    out.print("\nWorth typing next:")
+    kensa = Path(sys.argv[0]).name if shutil.which("kensa") else _relative(Path(sys.argv[0]))
+    settings = "" if folder == Path("demo") else "".join(f" --set {setting}" for setting in record)
+    example = line / findings[0].uri if findings else line
+    for command in (
+        f"{kensa} findings -c demo --lot L002{settings}",
+        f"{kensa} audit verify -c demo{settings}",
+        f"{kensa} explain {example} --model {_relative(PACKAGE)} --out {folder / 'explained.png'}",
+    ):
+        out.print(f"  {safe(command)}", soft_wrap=True)
+
+
+def _make_line(line: Path) -> None:
+    """Write the pictures as a line would deliver them, two of them damaged as happens on a real one."""
+    unfinished = line.with_name(line.name + ".part")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    with progress_bar("making synthetic surfaces") as progress:
+        write_inspection_folder(
+            unfinished, count=_COUNT, seed=_SEED, defect_share=_DEFECT_SHARE, progress=progress
+        )
+    pictures = sorted((unfinished / "images").rglob("*.png"))
+    truncated, empty = pictures[7], pictures[70]
+    truncated.write_bytes(truncated.read_bytes()[:4000])
+    empty.write_bytes(b"")
+    unfinished.rename(line)
+
+
+def _against_truth(line: Path, flagged: set[str]) -> str:
+    """Compare with what the generator drew; the run itself never sees it."""
+    with (line / "truth.csv").open(newline="", encoding="utf-8") as file:
+        truth = {row["file"]: row["label"] for row in csv.DictReader(file)}
+    readable = {uri for uri in truth if _readable(line / uri)}
+    defective = {uri for uri in readable if truth[uri] != "good"}
+    good = readable - defective
+    return (
+        f"Against what the generator drew: {len(defective & flagged)} of {len(defective)} defective parts"
+        " flagged, "
+        f"{len(good & flagged)} of {len(good)} good parts flagged as well."
+    )
+
+
+def _readable(path: Path) -> bool:
+    try:
+        decode(path.read_bytes())
+    except Unreadable:
+        return False
+    return True
+
+
+def _relative(path: Path) -> Path:
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path

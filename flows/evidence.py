@@ -1,0 +1,181 @@
+"""The evidence of a finding: attribution maps, how far to trust them, and where they are kept."""
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+from scipy import ndimage
+
+from classifiers import Predictor
+from db import ArtifactStore, ExplanationOutcome, FindingOutcome, ImageOutcome, LayerMasks
+from explainers import Explainer, ExplainerError, Explanation
+from explainers.drawing import top_mask
+from explainers.trust import drop_increase
+
+if TYPE_CHECKING:
+    from flows.pipeline import Picture
+
+FloatMap = npt.NDArray[np.float32]
+
+
+def explain_findings(
+    explainer: Explainer,
+    predictor: Predictor,
+    store: ArtifactStore,
+    pictures: Sequence["Picture"],
+) -> list[tuple[FindingOutcome, ...]]:
+    """Explain every flagged class of the pictures, all together.
+
+    Returns:
+        per picture its findings, in the order of `picture.decision.flagged`. Where no map can be made the
+        finding's explanation says why in its status: a flagged defect is never lost.
+    """
+    work = [
+        (picture, name, index, score)
+        for picture in pictures
+        if picture.decision is not None
+        for name, index, score in picture.decision.flagged
+    ]
+    images = torch.stack([picture.tensor for picture, *_ in work if picture.tensor is not None])
+    targets = torch.tensor([index for _, _, index, _ in work])
+    explained = _explain_each(explainer, predictor, images.to(predictor.device), targets)
+    found: dict[str, list[FindingOutcome]] = {picture.outcome.uri: [] for picture in pictures}
+    for (picture, name, _, class_score), one in zip(work, explained, strict=True):
+        threshold = picture.outcome.review_threshold
+        if threshold is None:
+            raise ValueError(f"{picture.outcome.uri}: flagged without a threshold; classify it first")
+        finding = FindingOutcome(
+            class_name=name,
+            class_score=class_score,
+            threshold=threshold,
+            explanation=_stored(one, explainer, predictor, store, picture.outcome),
+        )
+        found[picture.outcome.uri].append(finding)
+    return [tuple(found[picture.outcome.uri]) for picture in pictures]
+
+
+@dataclass(frozen=True)
+class _Explained:
+    """One finding's row of an `Explanation` with its trust measures, or the reason why there is none."""
+
+    status: str
+    explanation: Explanation | None = None
+    row: int = 0
+    masked_score: float | None = None
+    drop: float | None = None
+    increase: bool | None = None
+
+
+def _explain_each(
+    explainer: Explainer, predictor: Predictor, images: torch.Tensor, targets: torch.Tensor
+) -> list[_Explained]:
+    try:
+        explanation = explainer(images, targets)
+        masked, drop, increase = drop_increase(
+            predictor.model,
+            images,
+            targets,
+            explanation.maps,
+            activation=predictor.package.activation,
+        )
+    except ExplainerError as error:
+        if len(images) == 1:
+            return [_Explained(status=f"failed: {error}")]
+        # One picture must not take the others' explanations with it: each on its own.
+        return [
+            one
+            for i in range(len(images))
+            for one in _explain_each(explainer, predictor, images[i : i + 1], targets[i : i + 1])
+        ]
+    return [
+        _Explained(status, explanation, row, float(masked[row]), float(drop[row]), bool(increase[row]))
+        if explanation.defined[row]
+        else _Explained(status, explanation, row)
+        for row, status in enumerate(explanation.status)
+    ]
+
+
+def _stored(
+    one: _Explained, explainer: Explainer, predictor: Predictor, store: ArtifactStore, outcome: ImageOutcome
+) -> ExplanationOutcome:
+    explanation = one.explanation
+    if explanation is None:
+        return ExplanationOutcome(method=explainer.method, parameters={}, layers=(), status=one.status)
+    layers = tuple(
+        LayerMasks(layer.name, int(explanation.masks[layer.name][one.row]), layer.maps)
+        for layer in explanation.layers
+    )
+    method, parameters = explanation.method, explanation.parameters
+    if not explanation.defined[one.row]:
+        return ExplanationOutcome(method=method, parameters=parameters, layers=layers, status=one.status)
+    if outcome.height is None or outcome.width is None:
+        raise ValueError(f"{outcome.uri}: explained without a size; decode it first")
+    # Where the model's input has bars beside the picture, the stored map is the picture's part alone.
+    top, left, bottom, right = predictor.package.preprocessing.content_box(outcome.height, outcome.width)
+    fused = explanation.maps[one.row, top:bottom, left:right].cpu().numpy()
+    return ExplanationOutcome(
+        method=method,
+        parameters=parameters,
+        layers=layers,
+        status=one.status,
+        masked_score=one.masked_score,
+        drop=one.drop,
+        increase=one.increase,
+        map=store.put(encode_map(fused), "map", "image/png"),
+        block_maps=tuple(
+            (
+                name,
+                store.put(
+                    encode_map(maps[one.row, top:bottom, left:right].cpu().numpy()), "block_map", "image/png"
+                ),
+            )
+            for name, maps in explanation.block_maps.items()
+        ),
+        box=attribution_box(fused, outcome.height, outcome.width),
+    )
+
+
+def encode_map(values: FloatMap) -> bytes:
+    """Encode a map (h, w) in [0, 1] as a 16-bit grey PNG, which any viewer opens in ten years' time."""
+    grey = np.rint(np.clip(values, 0.0, 1.0) * 65535).astype(np.uint16)
+    buffer = io.BytesIO()
+    Image.fromarray(grey).save(buffer, format="PNG", optimize=False)
+    return buffer.getvalue()
+
+
+def decode_map(data: bytes) -> FloatMap:
+    """Read a map that `encode_map` wrote: (h, w) float32 in [0, 1], exact to 1/65535."""
+    with Image.open(io.BytesIO(data)) as picture:
+        return (np.asarray(picture, dtype=np.float32) / np.float32(65535)).astype(np.float32)
+
+
+def attribution_box(values: FloatMap, height: int, width: int) -> tuple[int, int, int, int] | None:
+    """Return the box around the strongest region of a map: of the top 20 % pixels, the piece with the peak.
+
+    Args:
+        values: (h, w) in [0, 1], covering the whole picture.
+        height: of the picture, in pixels.
+        width: of the picture, in pixels.
+
+    Returns:
+        (left, top, right, bottom) in pixels of the picture, right and bottom exclusive; None for an
+        empty map.
+    """
+    region = top_mask(values)
+    if not region.any():
+        return None
+    pieces, _ = ndimage.label(region)
+    peak = np.unravel_index(int(np.argmax(np.where(region, values, -1.0))), values.shape)
+    rows, columns = np.nonzero(pieces == pieces[peak])
+    y, x = height / values.shape[0], width / values.shape[1]
+    return (
+        int(columns.min() * x),
+        int(rows.min() * y),
+        min(width, int(np.ceil((columns.max() + 1) * x))),
+        min(height, int(np.ceil((rows.max() + 1) * y))),
+    )

@@ -1,0 +1,118 @@
+"""The inspection flow: list, decode, classify, explain, record, report. Each task is a batch."""
+
+from collections import deque
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any
+
+from prefect import flow, task
+from prefect.artifacts import create_link_artifact, create_table_artifact
+from prefect.cache_policies import NO_CACHE
+from prefect.futures import PrefectFuture
+from prefect.task_runners import ThreadPoolTaskRunner
+
+from configs import load_settings
+from flows import pipeline
+from flows.observer import current_observer
+from flows.pipeline import Batch, Inspection, RunResult
+from flows.quiet import guard_ephemeral_server
+from flows.reporting import IssuedReport, issue_report
+from sources import ListedImage
+
+
+# NO_CACHE: Prefect would hash every batch's pixels to look it up; what is done is known by the record.
+@task(name="list", cache_policy=NO_CACHE, persist_result=False)
+def list_batch(listing: Iterator[ListedImage], size: int) -> list[ListedImage]:
+    """Take the next pictures of the listing."""
+    return list(islice(listing, size))
+
+
+@task(name="decode", cache_policy=NO_CACHE, persist_result=False)
+def decode_batch(inspection: Inspection, listed: list[ListedImage]) -> Batch:
+    """Read and decode a batch."""
+    return pipeline.decode(inspection, listed)
+
+
+@task(name="classify", cache_policy=NO_CACHE, persist_result=False)
+def classify_batch(inspection: Inspection, batch: Batch) -> Batch:
+    """Give each readable picture of a batch its verdict."""
+    return pipeline.classify(inspection, batch)
+
+
+@task(name="explain", cache_policy=NO_CACHE, persist_result=False)
+def explain_batch(inspection: Inspection, batch: Batch) -> Batch:
+    """Explain a batch's findings together."""
+    return pipeline.explain(inspection, batch)
+
+
+@task(name="record", retries=3, retry_delay_seconds=[1, 5, 15], cache_policy=NO_CACHE, persist_result=False)
+def record_batch(inspection: Inspection, batch: Batch) -> pipeline.BatchSummary:
+    """Write a batch's outcomes in one transaction; retried, since a database may be away for a moment."""
+    return pipeline.record(inspection, batch)
+
+
+@task(name="report", cache_policy=NO_CACHE, persist_result=False)
+def render_report(inspection: Inspection) -> IssuedReport:
+    """Render the run's report and record it."""
+    return issue_report(
+        inspection.database,
+        inspection.store,
+        inspection.run.id,
+        inspection.settings.report,
+        actor=pipeline.SYSTEM,
+    )
+
+
+# Its own type parameter is narrower than what @flow declares.
+_threads: Any = ThreadPoolTaskRunner(max_workers=16)
+
+
+@flow(name="inspect", task_runner=_threads, persist_result=False)
+def inspect(config: str, overrides: list[str] | None = None, trigger: str = "schedule") -> dict[str, Any]:
+    """Run one inspection as the settings say, and return its summary.
+
+    Args:
+        config: a YAML file, or the name of a shipped profile.
+        overrides: "section.key=value" entries that win over file and environment.
+        trigger: "manual" or "schedule", as the record shall say.
+    """
+    guard_ephemeral_server()
+    observer = current_observer()
+    with pipeline.open_inspection(load_settings(config, overrides or []), trigger) as inspection:
+        observer.started(inspection)
+        listing = inspection.listing()
+        ahead: deque[PrefectFuture[Batch]] = deque()
+        size = inspection.settings.run.batch_size
+        listed = list_batch(listing, size)
+        while listed or ahead:
+            while listed and len(ahead) <= inspection.settings.run.decode_ahead:
+                ahead.append(decode_batch.submit(inspection, listed))
+                listed = list_batch(listing, size)
+            batch = ahead.popleft().result()
+            batch = classify_batch(inspection, batch)
+            if batch.flagged:
+                batch = explain_batch(inspection, batch)
+            observer.batch(record_batch(inspection, batch))
+        result = pipeline.finish(inspection)
+        report = render_report(inspection) if inspection.settings.report.enabled else None
+        _publish(result, report)
+        observer.finished(result, report)
+        return {
+            "run": result.reference,
+            **result.counts.as_dict(),
+            "unexplained": inspection.unexplained,
+            "report": str(report.path) if report else None,
+        }
+
+
+def _publish(result: RunResult, report: IssuedReport | None) -> None:
+    key = f"run-{result.reference.lower()}"
+    create_table_artifact(
+        key=f"{key}-summary",
+        table=[{"images": name, "count": str(count)} for name, count in result.counts.as_dict().items()],
+        description=f"Inspection run {result.reference} of {result.source}",
+    )
+    if report is not None:
+        create_link_artifact(
+            key=f"{key}-report", link=report.path.absolute().as_uri(), link_text=report.path.name
+        )

@@ -1,0 +1,63 @@
+"""Who is told how a run gets on: the terminal of `kensa run`, or the log of a scheduled one."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from flows.pipeline import BatchSummary, Inspection, RunResult
+    from flows.reporting import IssuedReport
+
+_log = logging.getLogger("kensa")
+
+
+class Observer(Protocol):
+    """Told of a run's start, of each recorded batch, and of its end."""
+
+    def started(self, inspection: "Inspection") -> None:
+        """Take note of the run that begins or goes on."""
+
+    def batch(self, summary: "BatchSummary") -> None:
+        """Take note of a recorded batch."""
+
+    def finished(self, result: "RunResult", report: "IssuedReport | None") -> None:
+        """Take note of the end."""
+
+
+class LogObserver:
+    """Writes one log line per event."""
+
+    def started(self, inspection: "Inspection") -> None:
+        """Log the run's number and whether it is resumed."""
+        verb = "resumed" if inspection.run.resumed else "started"
+        _log.info("run %s %s: %s", inspection.run.reference, verb, inspection.run.source)
+
+    def batch(self, summary: "BatchSummary") -> None:
+        """Log a batch's verdicts."""
+        _log.info("batch %d: %s", summary.number, summary.sentence())
+
+    def finished(self, result: "RunResult", report: "IssuedReport | None") -> None:
+        """Log the counts and where the report is."""
+        _log.info("run %s finished: %s", result.reference, result.sentence())
+        if report is not None:
+            _log.info("report %s", report.path)
+
+
+_observer: ContextVar[Observer] = ContextVar("kensa_observer")
+
+
+def current_observer() -> Observer:
+    """Return the observer set by `observed_by`, else one that logs."""
+    return _observer.get(LogObserver())
+
+
+@contextmanager
+def observed_by(observer: Observer) -> Iterator[None]:
+    """Let `observer` be told of the runs within."""
+    token = _observer.set(observer)
+    try:
+        yield
+    finally:
+        _observer.reset(token)

@@ -1,0 +1,361 @@
+"""The steps of an inspection run, without Prefect: each takes a batch and gives a batch."""
+
+import hashlib
+import json
+import logging
+import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from itertools import islice
+
+import torch
+
+from classifiers import ModelPackage, PackageError, Predictor, decide, load_package
+from classifiers.package import MANIFEST_FILE
+from classifiers.predict import Decision
+from configs import ConfigError, Settings, check_paths
+from db import (
+    Actor,
+    ArtifactStore,
+    BatchResult,
+    Database,
+    ImageOutcome,
+    ModelRecord,
+    RunCounts,
+    RunHandle,
+    digest_of,
+    finish_run,
+    inspected_before,
+    known_outcomes,
+    open_database,
+    record_batch,
+    recorded_uris,
+    register_model,
+    start_or_resume_run,
+    storable,
+)
+from explainers import Explainer, create_explainer
+from flows.evidence import explain_findings
+from sources import ListedImage, Source, Unreadable, open_source
+from sources.decoding import decode as decode_picture
+
+_log = logging.getLogger("kensa")
+
+SYSTEM = Actor("kensa", "system")
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One listed picture on its way through a batch; `outcome` is filled in step by step."""
+
+    outcome: ImageOutcome
+    data: bytes | None = None
+    tensor: torch.Tensor | None = None
+    decision: Decision | None = None
+    probabilities: tuple[float, ...] = ()
+
+
+class Batch:
+    """Pictures on their way. Not a dataclass: Prefect would search one for futures, pixel by pixel."""
+
+    def __init__(self, number: int, pictures: list[Picture]) -> None:
+        self.number = number
+        self.pictures = pictures
+
+    @property
+    def flagged(self) -> list[int]:
+        """Positions of the pictures with a class that becomes a finding."""
+        return [i for i, p in enumerate(self.pictures) if p.decision is not None and p.decision.flagged]
+
+
+@dataclass(frozen=True)
+class BatchSummary:
+    """What was recorded of a batch."""
+
+    number: int
+    result: BatchResult
+
+    def sentence(self) -> str:
+        """Say the batch's verdicts in a few words."""
+        verdicts = ", ".join(f"{count} {verdict}" for verdict, count in self.result.verdicts.items() if count)
+        carried = f" ({self.result.carried_over} carried over)" if self.result.carried_over else ""
+        return f"{verdicts or 'nothing new'}{carried}"
+
+
+class Inspection:
+    """An open run and everything it works with: settings, source, model, explainer, record."""
+
+    def __init__(self, settings: Settings, database: Database, trigger: str) -> None:
+        self.settings = settings
+        self.database = database
+        self.source: Source = open_source(
+            settings.source.uri,
+            include=settings.source.include,
+            recursive=settings.source.recursive,
+            manifest=settings.source.manifest,
+            filename_pattern=settings.source.filename_pattern,
+            timezone=settings.source.timezone,
+        )
+        self.package = checked_package(settings)
+        self.predictor = Predictor(
+            self.package,
+            device=settings.model.device,
+            precision=settings.model.precision,
+            batch_size=settings.model.batch_size,
+        )
+        self.explainer = make_explainer(settings, self.predictor)
+        self.store = ArtifactStore(settings.artifacts.uri)
+        decision = settings.decision(self.predictor.precision)
+        self.model: ModelRecord = register_package(database, self.package)
+        self.run: RunHandle = start_or_resume_run(
+            database,
+            source=self.source.root,
+            settings={**settings.public(), "decision": decision},
+            settings_digest=digest_of(decision),
+            model=self.model,
+            actor=SYSTEM,
+            host=platform.node(),
+            trigger=trigger,
+        )
+        self.listed = 0
+        self.inspected_before = 0
+        self.unexplained = 0
+        self._batches = 0
+
+    def listing(self) -> Iterator[ListedImage]:
+        """List what is still to be done, in order; counts what is listed and what earlier runs have done."""
+        with self.database.session() as session:
+            recorded = recorded_uris(session, self.run.id)
+        listing = self.source.list()
+        while group := list(islice(listing, 500)):
+            known: set[tuple[str, str]] = set()
+            if self.settings.source.only_new:
+                with self.database.session() as session:
+                    known = inspected_before(session, self.run, [(storable(i.uri), i.version) for i in group])
+            for item in group:
+                if storable(item.uri) in recorded:
+                    self.listed += 1
+                elif (storable(item.uri), item.version) in known:
+                    self.inspected_before += 1
+                else:
+                    self.listed += 1
+                    yield item
+
+    def next_batch_number(self) -> int:
+        """Count the batches of this process."""
+        self._batches += 1
+        return self._batches
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """How a run ended."""
+
+    reference: str
+    source: str
+    counts: RunCounts
+    inspected_before: int
+
+    def sentence(self) -> str:
+        """Say the counts in a few words."""
+        counts = self.counts.as_dict()
+        return ", ".join(
+            f"{counts[name]} {name}" for name in ("listed", "pass", "review", "reject", "unreadable")
+        )
+
+
+@contextmanager
+def open_inspection(settings: Settings, trigger: str) -> Iterator[Inspection]:
+    """Open everything a run needs and start the run, or resume the one that was interrupted.
+
+    Raises:
+        ConfigError: a path in the settings, the pinned model digest or the explainer does not fit.
+        PackageError, SourceError, RecordError: the model package, source or database cannot be used.
+    """
+    if problems := check_paths(settings):
+        raise ConfigError("\n".join(problems))
+    with open_database(settings.database.url) as database:
+        database.migrate()
+        yield Inspection(settings, database, trigger)
+
+
+def checked_package(settings: Settings) -> ModelPackage:
+    """Load the model package that the settings name; refuse one that is not pinned or not calibrated."""
+    package = load_package(settings.model.package)
+    if settings.model.digest and settings.model.digest != package.digest:
+        raise PackageError(
+            f"{package.path}: its digest is {package.digest}, but model.digest pins {settings.model.digest};"
+            " use the package that was released, or change the pin"
+        )
+    if package.thresholds is None:
+        raise PackageError(
+            f"{package.path}: not calibrated, so it cannot decide; run `kensa calibrate` first"
+        )
+    return package
+
+
+def make_explainer(settings: Settings, predictor: Predictor) -> Explainer:
+    """Make the explainer that the settings name for the model in use."""
+    chosen = settings.explainer
+    preprocessing = predictor.package.preprocessing
+    return create_explainer(
+        chosen.method,
+        predictor.model,
+        layers=chosen.layers,
+        activation=predictor.package.activation,
+        mu=chosen.mu,
+        batch_size=chosen.batch_size,
+        baseline=chosen.baseline,
+        fusion=chosen.fusion,
+        mean=preprocessing.mean,
+        std=preprocessing.std,
+        precision=predictor.precision,
+    )
+
+
+def register_package(database: Database, package: ModelPackage) -> ModelRecord:
+    """Record a model package as a model version, with its card."""
+    # Verified by load_package: the card in the record is the package's own word for word.
+    card = json.loads((package.path / MANIFEST_FILE).read_text(encoding="utf-8"))
+    return register_model(
+        database,
+        digest=package.digest,
+        name=package.path.resolve().name,
+        architecture=package.architecture,
+        classes=package.classes,
+        task=package.task,
+        thresholds=card["thresholds"],
+        card=card,
+        actor=SYSTEM,
+    )
+
+
+def decode(inspection: Inspection, listed: list[ListedImage]) -> Batch:
+    """Read and decode pictures; what cannot be read is `unreadable` from here on, with the reason."""
+    return Batch(inspection.next_batch_number(), [_read(inspection, item) for item in listed])
+
+
+def _read(inspection: Inspection, item: ListedImage) -> Picture:
+    source = inspection.settings.source
+    outcome = ImageOutcome(
+        uri=item.uri,
+        version=item.version,
+        size=item.size,
+        part=item.metadata.part,
+        lot=item.metadata.lot,
+        station=item.metadata.station,
+        captured_at=item.metadata.captured_at,
+    )
+    try:
+        data = inspection.source.read(item)
+    except Unreadable as error:
+        return Picture(replace(outcome, verdict="unreadable", reason=str(error)))
+    outcome = replace(outcome, digest=hashlib.sha256(data).hexdigest(), size=len(data))
+    try:
+        decoded = decode_picture(data, max_pixels=source.max_pixels, grey_range=source.grey_range)
+    except Unreadable as error:
+        return Picture(replace(outcome, verdict="unreadable", reason=str(error)), data=data)
+    outcome = replace(
+        outcome, width=decoded.width, height=decoded.height, format=decoded.format, mode=decoded.mode
+    )
+    return Picture(outcome, data=data, tensor=inspection.predictor.transform(decoded.pixels))
+
+
+def classify(inspection: Inspection, batch: Batch) -> Batch:
+    """Give each readable picture its verdict; one that the record knows already keeps the recorded one."""
+    digests = [p.outcome.digest for p in batch.pictures if p.outcome.digest is not None]
+    with inspection.database.session() as session:
+        known = known_outcomes(session, digests, inspection.model.id, inspection.run.settings_digest)
+    todo: dict[str, torch.Tensor] = {}
+    for picture in batch.pictures:
+        digest = picture.outcome.digest
+        if digest is not None and picture.tensor is not None and digest not in known:
+            todo.setdefault(digest, picture.tensor)
+    decided: dict[str, tuple[Decision, tuple[float, ...]]] = {}
+    if todo:
+        prediction = inspection.predictor.predict(torch.stack(list(todo.values())))
+        for digest, row in zip(todo, prediction.probabilities, strict=True):
+            decided[digest] = decide(inspection.package, row), tuple(float(p) for p in row)
+    thresholds = inspection.package.thresholds
+    if thresholds is None:
+        raise PackageError(f"{inspection.package.path}: not calibrated; run `kensa calibrate` first")
+    pictures = []
+    for picture in batch.pictures:
+        # The first of equal pictures is decided and explained; record_batch links the others to it.
+        chosen = decided.pop(picture.outcome.digest or "", None)
+        if chosen is not None:
+            decision, probabilities = chosen
+            picture = replace(
+                picture,
+                decision=decision,
+                outcome=replace(
+                    picture.outcome,
+                    verdict=decision.verdict,
+                    score=decision.score,
+                    review_threshold=thresholds.review,
+                    reject_threshold=thresholds.reject,
+                    probabilities=probabilities,
+                ),
+            )
+        pictures.append(picture)
+    return Batch(batch.number, pictures)
+
+
+def explain(inspection: Inspection, batch: Batch) -> Batch:
+    """Explain the findings of a batch together, and put maps and pictures into the artefact store."""
+    flagged = batch.flagged
+    findings = explain_findings(
+        inspection.explainer,
+        inspection.predictor,
+        inspection.store,
+        [batch.pictures[i] for i in flagged],
+    )
+    pictures = list(batch.pictures)
+    for position, found in zip(flagged, findings, strict=True):
+        picture = pictures[position]
+        inspection.unexplained += sum(f.explanation is None or f.explanation.map is None for f in found)
+        pictures[position] = replace(picture, outcome=replace(picture.outcome, findings=found))
+    return Batch(batch.number, pictures)
+
+
+def record(inspection: Inspection, batch: Batch) -> BatchSummary:
+    """Store the pictures to keep, then write the batch's outcomes in one transaction."""
+    keep_all = inspection.settings.artifacts.pictures == "all"
+    outcomes = []
+    for picture in batch.pictures:
+        outcome = picture.outcome
+        wanted = bool(outcome.findings) or (keep_all and outcome.verdict is not None)
+        if wanted and picture.data is not None:
+            media_type = _MEDIA_TYPES.get(outcome.format or "", "application/octet-stream")
+            outcome = replace(outcome, picture=inspection.store.put(picture.data, "picture", media_type))
+        outcomes.append(outcome)
+    return BatchSummary(
+        batch.number, record_batch(inspection.database, inspection.run, outcomes, actor=SYSTEM)
+    )
+
+
+_MEDIA_TYPES = {
+    "PNG": "image/png",
+    "JPEG": "image/jpeg",
+    "TIFF": "image/tiff",
+    "BMP": "image/bmp",
+    "WEBP": "image/webp",
+}
+
+
+def finish(inspection: Inspection) -> RunResult:
+    """Close the run: every listed picture has an outcome, or this raises."""
+    missing = sorted(inspection.source.missing_from_listing())
+    note = ""
+    if inspection.inspected_before:
+        note = f"{inspection.inspected_before} pictures inspected by earlier runs were not listed again"
+    counts = finish_run(
+        inspection.database,
+        inspection.run,
+        actor=SYSTEM,
+        listed=inspection.listed,
+        missing=missing,
+        note=note,
+    )
+    return RunResult(inspection.run.reference, inspection.source.root, counts, inspection.inspected_before)

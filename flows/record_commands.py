@@ -1,0 +1,203 @@
+"""Commands that read the record: findings, audit log, show and verify, report."""
+
+import getpass
+import json
+from datetime import UTC, datetime
+from typing import Annotated
+
+import typer
+
+from db import (
+    Actor,
+    ArtifactStore,
+    Database,
+    EventFilter,
+    FindingFilter,
+    find_events,
+    find_findings,
+    find_run,
+    get_event,
+    latest_run,
+    open_database,
+    verify,
+)
+from flows.console import Format, err, out, plain, print_rows, progress_bar, safe, when
+from flows.options import Config, Overrides, settings_of
+
+audit_app = typer.Typer(no_args_is_help=True, help="The audit trail: verify it, list it, show one event.")
+
+Part = Annotated[str | None, typer.Option(help="Part serial.")]
+Lot = Annotated[str | None, typer.Option(help="Lot.")]
+Station = Annotated[str | None, typer.Option(help="Station.")]
+ClassName = Annotated[str | None, typer.Option("--class", help="Defect class.")]
+Model = Annotated[str | None, typer.Option(help="Model name, or the beginning of its digest.")]
+Run = Annotated[str | None, typer.Option(help="Run number, such as R000012.")]
+Since = Annotated[datetime | None, typer.Option(help="From this time on (UTC).")]
+Until = Annotated[datetime | None, typer.Option(help="Before this time (UTC).")]
+Limit = Annotated[int, typer.Option(min=1, help="At most so many, newest first.")]
+Form = Annotated[Format, typer.Option("--format", help="How to print.")]
+
+
+def person() -> Actor:
+    """Return who gives the command: the account's name, as far as the machine knows it."""
+    return Actor(getpass.getuser(), "human")
+
+
+def _utc(time: datetime | None) -> datetime | None:
+    return None if time is None else time.replace(tzinfo=UTC) if time.tzinfo is None else time
+
+
+def _open(config: str | None, overrides: list[str] | None) -> Database:
+    database = open_database(settings_of(config, overrides).database.url)
+    database.check()
+    return database
+
+
+def findings(
+    config: Config = None,
+    overrides: Overrides = None,
+    part: Part = None,
+    lot: Lot = None,
+    station: Station = None,
+    class_name: ClassName = None,
+    model: Model = None,
+    verdict: Annotated[str | None, typer.Option(help="review or reject.")] = None,
+    run: Run = None,
+    since: Since = None,
+    until: Until = None,
+    limit: Limit = 50,
+    form: Form = Format.table,
+) -> None:
+    """List flagged defects, newest first."""
+    wanted = FindingFilter(
+        part=part,
+        lot=lot,
+        station=station,
+        class_name=class_name,
+        model=model,
+        verdict=verdict,
+        run=run,
+        since=_utc(since),
+        until=_utc(until),
+    )
+    with _open(config, overrides) as database, database.session() as session:
+        rows = find_findings(session, wanted, limit=limit)
+    print_rows(rows, FINDING_COLUMNS, form, empty="no findings")
+
+
+FINDING_COLUMNS = {
+    "finding": lambda f: f.reference,
+    "image": lambda f: f.uri,
+    "part": lambda f: f.part or "",
+    "lot": lambda f: f.lot or "",
+    "class": lambda f: f.class_name,
+    "score": lambda f: f"{f.score:.3f}",
+    "verdict": lambda f: f.verdict,
+    "drop": lambda f: (
+        "" if f.explanation is None or f.explanation.drop is None else f"{f.explanation.drop:.0f} %"
+    ),
+}
+
+
+def report(
+    run: Annotated[
+        str | None, typer.Argument(help="Run number, such as R000012; the latest when absent.")
+    ] = None,
+    config: Config = None,
+    overrides: Overrides = None,
+) -> None:
+    """Render a run's report again; a new revision only when the record has changed since."""
+    from flows.reporting import issue_report
+
+    settings = settings_of(config, overrides)
+    with _open(config, overrides) as database:
+        with database.session() as session:
+            summary = find_run(session, run) if run else latest_run(session)
+        if summary is None:
+            out.print("no run in the record yet")
+            raise typer.Exit(1)
+        with out.status(f"rendering the report of {summary.reference} …"):
+            issued = issue_report(
+                database, ArtifactStore(settings.artifacts.uri), summary.id, settings.report, actor=person()
+            )
+    state = "new revision" if issued.new else "unchanged"
+    out.print(f"{safe(str(issued.path))} (revision {issued.record.revision}, {state})", soft_wrap=True)
+
+
+@audit_app.command("verify")
+def audit_verify(
+    config: Config = None,
+    overrides: Overrides = None,
+    artifacts: Annotated[
+        bool, typer.Option(help="Read every stored picture, map and report again as well.")
+    ] = True,
+) -> None:
+    """Walk the chain, derive every digest again, name the first broken place (then exit code 1)."""
+    settings = settings_of(config, overrides)
+    store = ArtifactStore(settings.artifacts.uri) if artifacts else None
+    with _open(config, overrides) as database, progress_bar("verifying") as progress:
+        result = verify(database, artifacts=store, progress=progress)
+    for problem in result.problems:
+        err.print(f"[red]broken:[/red] {safe(str(problem))}", soft_wrap=True)
+    if not result.ok:
+        raise typer.Exit(1)
+    checked = f"{result.events} events, {result.rows} rows, {result.artifacts} artefacts"
+    head = "empty" if result.head is None else f"{result.head.sequence} {result.head.hash}"
+    out.print(f"[green]intact:[/green] {checked}\nhead: {head}", soft_wrap=True)
+
+
+@audit_app.command("log")
+def audit_log(
+    config: Config = None,
+    overrides: Overrides = None,
+    part: Part = None,
+    lot: Lot = None,
+    station: Station = None,
+    class_name: ClassName = None,
+    model: Model = None,
+    actor: Annotated[str | None, typer.Option(help="Who did it.")] = None,
+    action: Annotated[str | None, typer.Option(help="What was done, such as run.started.")] = None,
+    run: Run = None,
+    since: Since = None,
+    until: Until = None,
+    limit: Limit = 50,
+    form: Form = Format.table,
+) -> None:
+    """List audit events, newest first."""
+    wanted = EventFilter(
+        part=part,
+        lot=lot,
+        station=station,
+        class_name=class_name,
+        model=model,
+        actor=actor,
+        action=action,
+        run=run,
+        since=_utc(since),
+        until=_utc(until),
+    )
+    with _open(config, overrides) as database, database.session() as session:
+        rows = find_events(session, wanted, limit=limit)
+    print_rows(rows, EVENT_COLUMNS, form, empty="no events")
+
+
+EVENT_COLUMNS = {
+    "event": lambda e: str(e.sequence),
+    "time": lambda e: when(e.at),
+    "actor": lambda e: e.actor_id,
+    "action": lambda e: e.action,
+    "what": lambda e: f"{e.entity} {e.entity_id}",
+    "hash": lambda e: e.hash[:12],
+}
+
+
+@audit_app.command("show")
+def audit_show(
+    event: Annotated[str, typer.Argument(help="Sequence number or id of the event.")],
+    config: Config = None,
+    overrides: Overrides = None,
+) -> None:
+    """Print one audit event completely, as JSON."""
+    with _open(config, overrides) as database, database.session() as session:
+        record = get_event(session, int(event) if event.isdecimal() else event)
+    print(json.dumps(plain(record), indent=2, ensure_ascii=False))

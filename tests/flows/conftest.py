@@ -1,0 +1,151 @@
+"""A small line to inspect: synthetic pictures, an untrained model package with thresholds, settings."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import timm
+import torch
+import yaml
+
+from classifiers import Predictor, Preprocessing, Thresholds, save_package
+from sources import decode
+from sources.synthetic import SURFACE_CLASSES, write_inspection_folder
+
+KENSA = Path(sys.executable).with_name("kensa")
+PICTURES = 24
+
+
+def make_thresholds(review: float, reject: float) -> Thresholds:
+    return Thresholds(
+        review=review,
+        reject=reject,
+        target_escape_rate=0.05,
+        escape_rate=0.0,
+        escape_bound=0.0487,
+        n_missed=0,
+        overkill_rate=0.1,
+        overkill_bound=0.17,
+        n_flagged_good=6,
+        target_overkill=0.05,
+        reject_overkill_rate=0.0,
+        reject_overkill_bound=0.0487,
+        n_rejected_good=0,
+        reject_recall=0.9,
+        n_defective=60,
+        n_good=60,
+        n_defective_groups=6,
+        n_good_groups=6,
+        confidence=0.95,
+        dataset_digest="0" * 64,
+    )
+
+
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Pictures of two lots with a manifest; read only."""
+    return write_inspection_folder(
+        tmp_path_factory.mktemp("line") / "line", count=PICTURES, seed=7, size=96, defect_share=0.4, lots=2
+    )
+
+
+@pytest.fixture(scope="session")
+def package(tmp_path_factory: pytest.TempPathFactory, pictures: Path) -> Path:
+    """A package with random weights, its thresholds laid so that all three verdicts occur on `pictures`."""
+    torch.manual_seed(3)
+    network = timm.create_model("test_resnet", num_classes=len(SURFACE_CLASSES)).eval()
+    with torch.no_grad():
+        network.get_classifier().weight.mul_(200)
+    root = tmp_path_factory.mktemp("packages")
+    content = {
+        "architecture": "test_resnet",
+        "model_args": {},
+        "classes": SURFACE_CLASSES,
+        "good_class": "good",
+        "task": "single-label",
+        "preprocessing": Preprocessing(input_size=(64, 64)),
+    }
+    raw = save_package(root / "raw", network, **content)
+    predictor = Predictor(raw)
+    tensors = [
+        predictor.transform(decode(p.read_bytes()).pixels) for p in sorted(pictures.rglob("images/*/*.png"))
+    ]
+    scores = predictor.predict(torch.stack(tensors)).defect_scores
+    review, reject = (float(np.quantile(scores, q)) for q in (0.5, 0.75))
+    assert scores.min() < review < reject < scores.max(), "the untrained network tells the pictures apart"
+    return save_package(root / "line", network, **content, thresholds=make_thresholds(review, reject)).path
+
+
+@dataclass(frozen=True)
+class Line:
+    """A settings file in a folder of its own, and the command line on it."""
+
+    folder: Path
+    config: Path
+
+    @property
+    def database_url(self) -> str:
+        return f"sqlite:///{self.folder / 'kensa.db'}"
+
+    def kensa(
+        self, *arguments: str, check: int | None = 0, **environment: str
+    ) -> subprocess.CompletedProcess[str]:
+        """Run `kensa ARGUMENTS -c CONFIG` and expect an exit code."""
+        done = subprocess.run(
+            [KENSA, *arguments, "-c", str(self.config)],
+            capture_output=True,
+            text=True,
+            env={**os.environ, **environment},
+            timeout=240,
+        )
+        assert check is None or done.returncode == check, done.stdout + done.stderr
+        return done
+
+    def json(self, *arguments: str) -> list[dict]:
+        return [json.loads(line) for line in self.kensa(*arguments, "--format", "json").stdout.splitlines()]
+
+
+@pytest.fixture
+def make_line(tmp_path: Path, pictures: Path, package: Path) -> Callable[..., Line]:
+    """Write settings over `pictures` (or another source) into a folder of their own."""
+
+    def make(name: str = "a", **sections: dict) -> Line:
+        folder = tmp_path / name
+        folder.mkdir()
+        settings: dict = {
+            "name": "test-line",
+            "source": {"uri": str(pictures), "manifest": "manifest.csv"},
+            "model": {"package": str(package)},
+            "run": {"batch_size": 5},
+            "database": {"url": f"sqlite:///{folder / 'kensa.db'}"},
+            "artifacts": {"uri": str(folder / "artifacts")},
+            "report": {"folder": str(folder / "reports"), "max_findings": 3},
+        }
+        for section, values in sections.items():
+            settings[section] = {**settings.get(section, {}), **values}
+        config = folder / "line.yaml"
+        config.write_text(yaml.safe_dump(settings))
+        return Line(folder, config)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def prefect_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A Prefect home of the tests' own for every process they start."""
+    home = tmp_path_factory.mktemp("prefect")
+    old = {name: os.environ.get(name) for name in ("PREFECT_HOME", "PREFECT_API_URL")}
+    os.environ["PREFECT_HOME"] = str(home)
+    os.environ.pop("PREFECT_API_URL", None)
+    yield home
+    for name, value in old.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value

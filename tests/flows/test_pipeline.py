@@ -1,0 +1,235 @@
+"""The steps of a run without Prefect: accounting, one outcome per picture, resumption, evidence."""
+
+import shutil
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from classifiers import PackageError
+from configs import ConfigError, load_settings
+from db import open_database, run_findings, run_images, run_summary, run_unreadable, verify
+from flows import pipeline
+from flows.evidence import attribution_box, decode_map, encode_map
+
+BATCH = 5
+
+
+def inspect_all(config: Path, overrides: list[str] | None = None, *, stop_after: int | None = None):
+    """Do what the flow does, without Prefect; `stop_after` leaves the run unfinished, as a kill would."""
+    with pipeline.open_inspection(load_settings(config, overrides or []), "manual") as inspection:
+        listing = inspection.listing()
+        batches = 0
+        while listed := [item for _, item in zip(range(BATCH), listing, strict=False)]:
+            batch = pipeline.classify(inspection, pipeline.decode(inspection, listed))
+            if batch.flagged:
+                batch = pipeline.explain(inspection, batch)
+            pipeline.record(inspection, batch)
+            batches += 1
+            if batches == stop_after:
+                return inspection, None
+        return inspection, pipeline.finish(inspection)
+
+
+def verdicts_of(url: str, run_id) -> dict[str, tuple]:
+    with open_database(url) as database, database.session() as session:
+        return {i.uri: (i.verdict, i.score, i.digest) for i in run_images(session, run_id)}
+
+
+@pytest.fixture
+def damaged(tmp_path: Path, pictures: Path) -> Path:
+    """The line's pictures, some of them damaged, one twice, one announced and missing."""
+    source = tmp_path / "damaged"
+    shutil.copytree(pictures, source)
+    files = sorted((source / "images").rglob("*.png"))
+    files[0].write_bytes(b"")
+    files[1].write_bytes(files[1].read_bytes()[:500])
+    files[2].write_text("not a picture")
+    files[3].unlink()
+    shutil.copy(files[-1], source / "images" / "L001" / "copy.png")
+    return source
+
+
+def test_listed_is_pass_plus_review_plus_reject_plus_unreadable(make_line, damaged):
+    line = make_line(source={"uri": str(damaged)})
+    inspection, result = inspect_all(line.config)
+    counts = result.counts
+    assert counts.listed == 24
+    assert counts.passed + counts.review + counts.reject + counts.unreadable == 24
+    assert counts.unreadable == 3
+    assert counts.missing == 1
+    assert min(counts.passed, counts.review, counts.reject) > 0
+    with open_database(line.database_url) as database:
+        with database.session() as session:
+            reasons = {r.uri: r.reason for r in run_unreadable(session, inspection.run.id)}
+            assert run_summary(session, inspection.run.id).missing == result_missing(damaged)
+        assert verify(database, artifacts=inspection.store).problems == ()
+    assert len(reasons) == 3
+    assert any("empty" in reason for reason in reasons.values())
+
+
+def result_missing(source: Path) -> tuple[str, ...]:
+    listed = {p.relative_to(source).as_posix() for p in source.rglob("*.png")}
+    rows = (source / "manifest.csv").read_text().splitlines()[1:]
+    return tuple(sorted(row.split(",")[0] for row in rows if row.split(",")[0] not in listed))
+
+
+def test_equal_pictures_share_one_outcome(make_line, damaged):
+    line = make_line(source={"uri": str(damaged)})
+    inspection, result = inspect_all(line.config)
+    with open_database(line.database_url) as database, database.session() as session:
+        images = list(run_images(session, inspection.run.id))
+        by_digest = Counter(i.digest for i in images)
+        twice = next(d for d, n in by_digest.items() if n == 2)
+        pair = [i for i in images if i.digest == twice]
+    assert [i.carried_over for i in pair].count(True) == 1
+    assert pair[0].score == pair[1].score
+    assert result.counts.carried_over == 1
+
+
+def test_running_again_computes_nothing_twice(make_line, monkeypatch):
+    line = make_line()
+    first, _ = inspect_all(line.config)
+
+    def never(*_):
+        raise AssertionError("a known picture was classified again")
+
+    monkeypatch.setattr("classifiers.Predictor.predict", never)
+    second, second_result = inspect_all(line.config)
+    assert (first.run.reference, second.run.reference) == ("R000001", "R000002")
+    assert second_result.counts.carried_over == second_result.counts.listed == 24
+    assert verdicts_of(line.database_url, first.run.id) == verdicts_of(line.database_url, second.run.id)
+
+
+def test_an_interrupted_run_goes_on_and_ends_like_an_undisturbed_one(make_line):
+    disturbed, undisturbed = make_line("a"), make_line("b")
+    begun, nothing = inspect_all(disturbed.config, stop_after=2)
+    assert nothing is None
+    resumed, result = inspect_all(disturbed.config)
+    whole, expected = inspect_all(undisturbed.config)
+    assert resumed.run.resumed
+    assert resumed.run.id == begun.run.id
+    assert result.counts == expected.counts
+    assert verdicts_of(disturbed.database_url, resumed.run.id) == verdicts_of(
+        undisturbed.database_url, whole.run.id
+    )
+    with open_database(disturbed.database_url) as database:
+        assert verify(database, artifacts=resumed.store).problems == ()
+
+
+def test_only_new_pictures_are_listed_when_asked_for(make_line, tmp_path, pictures):
+    source = tmp_path / "inbox"
+    shutil.copytree(pictures, source)
+    line = make_line(source={"uri": str(source), "only_new": True})
+    inspect_all(line.config)
+    added = source / "images" / "L001" / "P999999.png"
+    Image.fromarray(np.full((96, 96), 90, np.uint8)).save(added)
+    inspection, result = inspect_all(line.config)
+    assert (result.counts.listed, result.inspected_before) == (1, 24)
+    # Other settings are another question: everything is asked again.
+    _, other = inspect_all(line.config, ["explainer.mu=0.3"])
+    assert other.counts.listed == 25
+    with open_database(line.database_url) as database, database.session() as session:
+        assert "24 pictures" in (run_summary(session, inspection.run.id).note or "")
+
+
+def test_a_picture_that_changes_after_the_listing_is_noticed(make_line, tmp_path, pictures):
+    source = tmp_path / "inbox"
+    shutil.copytree(pictures, source)
+    line = make_line(source={"uri": str(source)})
+    victim = sorted((source / "images").rglob("*.png"))[-1]
+    with pipeline.open_inspection(load_settings(line.config), "manual") as inspection:
+        listed = list(inspection.listing())
+        Image.fromarray(np.zeros((96, 96), np.uint8)).save(victim)
+        batch = pipeline.classify(inspection, pipeline.decode(inspection, listed))
+        pipeline.record(inspection, pipeline.explain(inspection, batch))
+        counts = pipeline.finish(inspection).counts
+        assert (counts.unreadable, counts.listed) == (1, 24)
+        with inspection.database.session() as session:
+            (record,) = run_unreadable(session, inspection.run.id)
+    assert victim.name in record.uri
+    assert "changed" in record.reason
+
+
+def test_a_finding_carries_its_evidence(make_line):
+    line = make_line()
+    inspection, _ = inspect_all(line.config)
+    with open_database(line.database_url) as database, database.session() as session:
+        findings = run_findings(session, inspection.run.id)
+    assert findings
+    for finding in findings:
+        explanation = finding.explanation
+        assert explanation.method == "sise"
+        assert finding.score >= finding.review_threshold
+        picture = inspection.store.get(finding.image_digest)
+        assert picture == (Path(inspection.source.root) / finding.uri).read_bytes()
+        if explanation.map_digest is None:
+            assert explanation.status != "ok"
+            continue
+        fused = decode_map(inspection.store.get(explanation.map_digest))
+        assert fused.shape == (64, 64)
+        assert fused.max() == 1.0
+        assert len(explanation.block_maps) == len(explanation.layers)
+        left, top, right, bottom = explanation.box
+        assert 0 <= left < right <= 96
+        assert 0 <= top < bottom <= 96
+
+
+def test_all_pictures_are_kept_when_asked_for(make_line):
+    line = make_line(artifacts={"pictures": "all"})
+    inspection, _ = inspect_all(line.config)
+    for uri, (_, _, digest) in verdicts_of(line.database_url, inspection.run.id).items():
+        assert inspection.store.get(digest) == (Path(inspection.source.root) / uri).read_bytes()
+
+
+def test_a_map_that_cannot_be_made_is_said_not_lost(make_line, monkeypatch):
+    line = make_line()
+    from explainers import ExplainerError
+
+    def broken(*_):
+        raise ExplainerError("layer 3: not a number")
+
+    monkeypatch.setattr("explainers.sise.Sise.__call__", broken)
+    inspection, result = inspect_all(line.config)
+    with open_database(line.database_url) as database, database.session() as session:
+        findings = run_findings(session, inspection.run.id)
+    assert len(findings) == result.counts.review + result.counts.reject > 0
+    assert {f.explanation.status for f in findings} == {"failed: layer 3: not a number"}
+    assert inspection.unexplained == len(findings)
+
+
+def test_another_package_than_the_pinned_one_is_refused(make_line):
+    line = make_line(model={"digest": "a" * 64})
+    with pytest.raises(PackageError, match="pins"):
+        inspect_all(line.config)
+
+
+def test_an_uncalibrated_package_is_refused(make_line, package):
+    line = make_line(model={"package": str(package.with_name("raw"))})
+    with pytest.raises(PackageError, match="kensa calibrate"):
+        inspect_all(line.config)
+
+
+def test_wrong_paths_are_refused_before_anything_starts(make_line, tmp_path):
+    line = make_line(source={"uri": str(tmp_path / "nowhere")})
+    with pytest.raises(ConfigError, match=r"source\.uri"):
+        inspect_all(line.config)
+    assert not (line.folder / "kensa.db").exists()
+
+
+def test_a_map_survives_its_encoding():
+    rng = np.random.default_rng(0)
+    values = rng.random((17, 31), dtype=np.float32)
+    assert np.abs(decode_map(encode_map(values)) - values).max() <= 0.5 / 65535 + 1e-7
+    assert encode_map(values) == encode_map(values)
+
+
+def test_the_box_frames_the_piece_with_the_peak():
+    values = np.zeros((10, 10), np.float32)
+    values[2:4, 3:6] = 0.9
+    values[2, 3] = 1.0
+    values[8:10, 8:10] = 0.8
+    assert attribution_box(values, 100, 200) == (60, 20, 120, 40)
+    assert attribution_box(np.zeros((10, 10), np.float32), 100, 200) is None

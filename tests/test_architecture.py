@@ -1,0 +1,57 @@
+"""The house: imports point one way, and some rooms know nothing of some things."""
+
+import ast
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+# A picture moves through the rooms in this order; a room imports earlier ones only.
+ROOMS = ["configs", "sources", "classifiers", "explainers", "db", "reports", "flows"]
+FORBIDDEN = {
+    "sources": {"prefect", "fastapi", "sqlalchemy", "typer", "rich", "torch"},
+    "classifiers": {"prefect", "fastapi", "sqlalchemy", "typer", "rich", "pydantic", "yaml"},
+    "explainers": {"prefect", "fastapi", "sqlalchemy", "typer", "rich", "pydantic", "yaml", "fsspec"},
+    "reports": {"prefect", "fastapi", "sqlalchemy", "typer", "rich", "timm"},
+    "db": {"prefect", "fastapi", "torch", "timm", "typer", "rich"},
+    "configs": {"prefect", "fastapi", "sqlalchemy", "typer", "rich", "torch"},
+    "flows": {"fastapi"},
+}
+
+
+def imports(path: Path) -> set[str]:
+    """Top-level names that a file imports, wherever in the file."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import; write the room's name"
+            names.add((node.module or "").split(".")[0])
+    return names
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_imports_point_one_way(room: str) -> None:
+    files = sorted((ROOT / room).rglob("*.py"))
+    assert files, f"the room {room} is empty"
+    later = set(ROOMS[ROOMS.index(room) + 1 :]) | {"review"}
+    for path in files:
+        used = imports(path)
+        wrong = used & (later | FORBIDDEN[room])
+        assert not wrong, f"{path.relative_to(ROOT)} imports {sorted(wrong)}"
+
+
+def test_no_module_shadows_the_standard_library() -> None:
+    for room in ROOMS:
+        for path in (ROOT / room).rglob("*.py"):
+            assert path.stem not in sys.stdlib_module_names or path.stem.startswith("__"), path
+
+
+@pytest.mark.parametrize("room", ["classifiers", "explainers"])
+def test_the_gpu_rooms_import_with_torch_timm_numpy_alone(room: str) -> None:
+    allowed = {"torch", "torchvision", "timm", "safetensors", "numpy", "PIL", "scipy", "torchmetrics"}
+    for path in sorted((ROOT / room).rglob("*.py")):
+        foreign = imports(path) - set(sys.stdlib_module_names) - set(ROOMS) - allowed
+        assert not foreign, f"{path.relative_to(ROOT)} imports {sorted(foreign)}"
