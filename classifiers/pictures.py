@@ -37,6 +37,27 @@ def read_pixels(item: Item) -> NDArray[np.uint8]:
         raise DataError(f"{item.path}: {error}; repair it or take it out of the labelled data") from error
 
 
+def measure_colour(dataset: Dataset) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
+    """Mean and standard deviation per channel (0..1) of up to 256 pictures, evenly spaced in the data set.
+
+    Raises:
+        DataError: see `read_pixels`.
+    """
+    step = -(-len(dataset.items) // 256)
+    total, squares, count = np.zeros(3), np.zeros(3), 0
+    for item in dataset.items[::step]:
+        pixels = read_pixels(item).reshape(-1, 3) / 255.0
+        total += pixels.sum(axis=0)
+        squares += (pixels**2).sum(axis=0)
+        count += len(pixels)
+    mean = total / count
+    # A data set of one colour must not divide by nothing.
+    std = np.sqrt(np.maximum(squares / count - mean**2, 1e-4))
+    red, green, blue = (round(float(value), 4) for value in mean)
+    spread = tuple(round(float(value), 4) for value in std)
+    return (red, green, blue), (spread[0], spread[1], spread[2])
+
+
 class Pictures(torch.utils.data.Dataset[NDArray[np.uint8]]):
     """The resized pictures (H, W, 3) uint8 of a data set, decoded once where memory allows.
 

@@ -23,7 +23,8 @@ class TrainSettings:
         model_args: further arguments of `timm.create_model`.
         pretrained: None (from scratch), a local .safetensors file, or "hub" (timm's own download).
         input_size: height and width of the network's input, in pixels.
-        mean: per-channel mean (0..1); None takes what timm states for the architecture.
+        mean: per-channel mean (0..1); None takes what timm states for pretrained weights, and measures the
+            training pictures where there are none, so that 0 is their mean colour (explainers mask with it).
         std: per-channel standard deviation; likewise.
         interpolation: "bilinear" or "bicubic".
         fit: "pad" keeps the aspect ratio, "stretch" does not.

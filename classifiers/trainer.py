@@ -21,7 +21,7 @@ from classifiers.data import Dataset, label_matrix
 from classifiers.network import create_network
 from classifiers.objective import balance_weights, training_loss, validation_metrics
 from classifiers.package import ModelPackage, save_package
-from classifiers.pictures import AugmentedPictures, Pictures, draws
+from classifiers.pictures import AugmentedPictures, Pictures, draws, measure_colour
 from classifiers.predict import resolve_device
 from classifiers.preprocessing import Preprocessing
 from classifiers.pretrained import has_folded_batch_norms, starting_network, unfold_batch_norms
@@ -77,7 +77,7 @@ class Trainer:
         self.device = resolve_device(settings.device)
         torch.manual_seed(settings.seed)
         self.model, self.origin = starting_network(settings, len(training.classes))
-        self.preprocessing = _preprocessing(settings, self.model)
+        self.preprocessing = _preprocessing(settings, self.model, training)
 
         def reading(done: int, total: int) -> None:
             report(TrainProgress("reading", done, total))
@@ -315,12 +315,16 @@ def _rank(entry: dict[str, Any], settings: TrainSettings) -> tuple[float, float]
     return (float("-inf") if value is None else value, -entry["loss"])
 
 
-def _preprocessing(settings: TrainSettings, model: torch.nn.Module) -> Preprocessing:
-    config = resolve_data_config(model=model)  # type: ignore[no-untyped-call]
+def _preprocessing(settings: TrainSettings, model: torch.nn.Module, training: Dataset) -> Preprocessing:
+    if settings.pretrained is None:
+        mean, std = measure_colour(training)
+    else:
+        config = resolve_data_config(model=model)  # type: ignore[no-untyped-call]
+        mean, std = tuple(config["mean"]), tuple(config["std"])
     return Preprocessing(
         input_size=settings.input_size,
-        mean=settings.mean or tuple(config["mean"]),
-        std=settings.std or tuple(config["std"]),
+        mean=settings.mean or mean,
+        std=settings.std or std,
         interpolation=settings.interpolation,
         fit=settings.fit,
     )

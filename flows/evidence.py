@@ -82,6 +82,7 @@ def _explain_each(
             targets,
             explanation.maps,
             activation=predictor.package.activation,
+            masking="soft",
         )
     except ExplainerError as error:
         if len(images) == 1:

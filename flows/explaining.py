@@ -58,7 +58,7 @@ def explain_picture(
     if not explanation.defined[0]:
         return f"{name} {score:.3f}: {explanation.status[0]}; nothing to draw"
     masked, drop, increase = drop_increase(
-        predictor.model, images, targets, explanation.maps, activation=package.activation
+        predictor.model, images, targets, explanation.maps, activation=package.activation, masking="soft"
     )
     top, left, bottom, right = preprocessing.content_box(decoded.height, decoded.width)
     fused = explanation.maps[0, top:bottom, left:right].cpu().numpy()

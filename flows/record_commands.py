@@ -2,17 +2,20 @@
 
 import getpass
 import json
+import re
 from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
 
+from configs import ConfigError
 from db import (
     Actor,
     ArtifactStore,
     Database,
     EventFilter,
     FindingFilter,
+    Head,
     find_events,
     find_findings,
     find_run,
@@ -131,12 +134,19 @@ def audit_verify(
     artifacts: Annotated[
         bool, typer.Option(help="Read every stored picture, map and report again as well.")
     ] = True,
+    heads: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--head", help="An audit head from a printed report, SEQUENCE:HASH; must be in the log."
+        ),
+    ] = None,
 ) -> None:
     """Walk the chain, derive every digest again, name the first broken place (then exit code 1)."""
     settings = settings_of(config, overrides)
     store = ArtifactStore(settings.artifacts.uri) if artifacts else None
+    expected = [_head(text) for text in heads or []]
     with _open(config, overrides) as database, progress_bar("verifying") as progress:
-        result = verify(database, artifacts=store, progress=progress)
+        result = verify(database, artifacts=store, expected=expected, progress=progress)
     for problem in result.problems:
         err.print(f"[red]broken:[/red] {safe(str(problem))}", soft_wrap=True)
     if not result.ok:
@@ -144,6 +154,13 @@ def audit_verify(
     checked = f"{result.events} events, {result.rows} rows, {result.artifacts} artefacts"
     head = "empty" if result.head is None else f"{result.head.sequence} {result.head.hash}"
     out.print(f"[green]intact:[/green] {checked}\nhead: {head}", soft_wrap=True)
+
+
+def _head(text: str) -> Head:
+    sequence, _, digest = text.partition(":")
+    if not sequence.isdecimal() or not re.fullmatch("[0-9a-f]{64}", digest):
+        raise ConfigError(f"--head {text}: expected SEQUENCE:HASH as the report prints them")
+    return Head(int(sequence), digest)
 
 
 @audit_app.command("log")

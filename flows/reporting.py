@@ -223,7 +223,12 @@ def _explanation(finding: FindingRecord, store: ArtifactStore) -> Explanation:
         map=None if fused is None else decode_map(fused),
         block_maps=tuple((name, decode_map(data)) for name, data in blocks if data is not None),
         masks=tuple(LayerMasks(layer.name, layer.kept, layer.total) for layer in record.layers),
-        parameters=tuple((name, _printed(value)) for name, value in sorted(record.parameters.items())),
+        parameters=tuple(
+            # What is None is the method's own default, the layers found by rule among it.
+            (name, _printed(value))
+            for name, value in sorted(record.parameters.items())
+            if value is not None
+        ),
         masked_score=record.masked_score,
         drop=record.drop,
         increase=record.increase,
@@ -243,5 +248,5 @@ def _evidence(store: ArtifactStore, digest: str) -> bytes | None:
 
 def _printed(value: Any) -> str:
     if isinstance(value, list | tuple):
-        return ", ".join(str(v) for v in value)
-    return "none" if value is None else str(value)
+        return " ".join(_printed(v) for v in value)
+    return f"{value:g}" if isinstance(value, float) else str(value)

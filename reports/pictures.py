@@ -75,7 +75,7 @@ def draw_finding(finding: FindingPage, index: int, assets: dict[str, Asset]) -> 
     shown = pixels if pixels is not None else fused
     height_px, width_px = shown.shape[:2] if shown is not None else (1, 1)
     stacked = width_px / height_px > _WIDE
-    panel = (_TEXT_WIDTH, 40.0) if stacked else ((_TEXT_WIDTH - _GUTTER) / 2, 68.0)
+    panel = (_TEXT_WIDTH, 40.0) if stacked else ((_TEXT_WIDTH - _GUTTER) / 2, 58.0)
     width_mm, height_mm = _fitted(width_px, height_px, *panel)
 
     def store(name: str, image: Pixels, kind: str, width: float, height: float) -> Figure:

@@ -14,6 +14,9 @@ _THIN_SPACE = "\u202f"
 # as such; the mean drop of SISE on its authors' benchmarks is 31 to 38 %.
 GOOD_DROP = 25.0
 FAIR_DROP = 60.0
+# Below this class score the model itself does not believe in the class: no map of it is "supported", since
+# taking the rest of the picture away takes away what speaks against the class.
+UNDECIDED = 0.5
 
 
 def clean(text: str) -> str:
@@ -176,8 +179,18 @@ def judge_map(explanation: Explanation, class_score: float) -> Trust:
             "none", "Not measured", "The masked score was not measured: take the map as a hint only."
         )
     partly = "" if explanation.status == "ok" else f" The map is {clip(explanation.status, 200)}."
-    kept = f"With only the {percent(explanation.kept_share)} of pixels that the map ranks highest left"
+    kept = (
+        f"With only the {percent(explanation.kept_share)} of pixels that the map ranks highest left (the"
+        " rest in the picture's mean colour)"
+    )
     change = f"the score of this class goes from {score(class_score)} to {score(explanation.masked_score)}"
+    if class_score < UNDECIDED:
+        return Trust(
+            "fair",
+            "A place to look",
+            f"The model gives this class {score(class_score)}, less than even odds: the map shows where it"
+            f" found what little speaks for it, not where a defect is. {kept}, {change}.{partly}",
+        )
     if explanation.increase:
         return Trust(
             "good",

@@ -1,9 +1,14 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
+from classifiers.data import load_dataset
+from classifiers.pictures import measure_colour
 from classifiers.preprocessing import Preprocessing
 
 
@@ -68,3 +73,13 @@ def test_impossible_settings_are_refused(changes: dict[str, object]) -> None:
 def test_other_arrays_are_refused(pixels: np.ndarray) -> None:
     with pytest.raises(ValueError, match="uint8"):
         Preprocessing((4, 4)).resize(pixels)
+
+
+def test_the_training_pictures_own_colour_is_measured(tmp_path: Path) -> None:
+    for index, value in enumerate((51, 153)):
+        folder = tmp_path / f"class{index}"
+        folder.mkdir()
+        Image.new("RGB", (4, 4), (value, 102, 255)).save(folder / "one.png")
+    mean, std = measure_colour(load_dataset(tmp_path))
+    assert mean == (0.4, 0.4, 1.0)  # (51 + 153) / 2 / 255
+    assert std == (0.2, 0.01, 0.01)  # half the distance; a floor where all are equal

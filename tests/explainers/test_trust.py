@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import ClassVar
 
 import pytest
 import torch
@@ -81,3 +82,43 @@ def test_the_model_is_left_alone_and_works_under_inference_mode(small):
 def test_bad_input_is_named(small, maps, targets, options, message):
     with pytest.raises(ExplainerError, match=message):
         drop_increase(small(), torch.zeros(1, 3, 16, 16), torch.tensor(targets), maps, **options)
+
+
+class _Spy(torch.nn.Module):
+    """Keeps what it is shown; always sure of class 0."""
+
+    seen: ClassVar[list[torch.Tensor]] = []
+
+    def forward(self, x):
+        self.seen.append(x.clone())
+        return torch.tensor([[5.0, 0.0]]).expand(len(x), 2)
+
+
+def test_soft_masking_shows_the_kept_pixels_on_the_pictures_own_mean():
+    picture = torch.rand(1, 3, 54, 54, generator=torch.Generator().manual_seed(0)) + 2.0
+    values = torch.zeros(1, 54, 54)
+    values[:, 10:30, 10:30] = 1.0
+    _Spy.seen.clear()
+    drop_increase(_Spy(), picture, torch.tensor([0]), values, masking="soft")
+    whole, masked = _Spy.seen
+    torch.testing.assert_close(whole, picture)
+    torch.testing.assert_close(masked[..., 20, 20], picture[..., 20, 20])
+    torch.testing.assert_close(masked[..., 45, 45], picture.mean(dim=(2, 3)))
+    # No sharp edge: half way out the picture shows through by about a half.
+    own = picture.mean(dim=(2, 3), keepdim=True)
+    through = ((masked - own) / (picture - own))[0, 0, 20, 26:34]
+    assert (through.diff() < 0).all()
+
+
+def test_soft_masking_with_everything_kept_changes_nothing(small):
+    model, images, targets = small(), torch.randn(4, 3, 16, 16), torch.arange(4) % 3
+    _, drop, _ = drop_increase(model, images, targets, torch.ones(4, 16, 16), keep=1.0, masking="soft")
+    assert drop.max() < 1e-3
+
+
+def test_a_picture_too_small_for_a_soft_edge_and_a_wrong_masking(paper):
+    maps = torch.tensor([[[1.0, 0.2, 0.1, 0.0]]])
+    scores, _, _ = drop_increase(paper(), X, torch.tensor([1]), maps, masking="soft")
+    assert 0 < float(scores) < 1
+    with pytest.raises(ExplainerError, match="'hard' or 'soft'"):
+        drop_increase(paper(), X, torch.tensor([1]), maps, masking="blurred")

@@ -15,6 +15,8 @@ import torch
 import yaml
 
 from classifiers import Predictor, Preprocessing, Thresholds, save_package
+from configs import load_settings
+from flows import pipeline
 from sources import decode
 from sources.synthetic import SURFACE_CLASSES, write_inspection_folder
 
@@ -134,6 +136,30 @@ def make_line(tmp_path: Path, pictures: Path, package: Path) -> Callable[..., Li
         return Line(folder, config)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def inspect_all() -> Callable[..., tuple[pipeline.Inspection, pipeline.RunResult | None]]:
+    """The steps of a run in order, as the flow does them, without Prefect."""
+    return _inspect_all
+
+
+def _inspect_all(config: Path, overrides: list[str] | None = None, *, stop_after: int | None = None):
+    """Do what the flow does, without Prefect; `stop_after` leaves the run unfinished, as a kill would."""
+    with pipeline.open_inspection(load_settings(config, overrides or []), "manual") as inspection:
+        listing = inspection.listing()
+        batches = 0
+        while listed := [
+            item for _, item in zip(range(inspection.settings.run.batch_size), listing, strict=False)
+        ]:
+            batch = pipeline.classify(inspection, pipeline.decode(inspection, listed))
+            if batch.flagged:
+                batch = pipeline.explain(inspection, batch)
+            pipeline.record(inspection, batch)
+            batches += 1
+            if batches == stop_after:
+                return inspection, None
+        return inspection, pipeline.finish(inspection)
 
 
 @pytest.fixture(scope="session")

@@ -14,24 +14,6 @@ from db import open_database, run_findings, run_images, run_summary, run_unreada
 from flows import pipeline
 from flows.evidence import attribution_box, decode_map, encode_map
 
-BATCH = 5
-
-
-def inspect_all(config: Path, overrides: list[str] | None = None, *, stop_after: int | None = None):
-    """Do what the flow does, without Prefect; `stop_after` leaves the run unfinished, as a kill would."""
-    with pipeline.open_inspection(load_settings(config, overrides or []), "manual") as inspection:
-        listing = inspection.listing()
-        batches = 0
-        while listed := [item for _, item in zip(range(BATCH), listing, strict=False)]:
-            batch = pipeline.classify(inspection, pipeline.decode(inspection, listed))
-            if batch.flagged:
-                batch = pipeline.explain(inspection, batch)
-            pipeline.record(inspection, batch)
-            batches += 1
-            if batches == stop_after:
-                return inspection, None
-        return inspection, pipeline.finish(inspection)
-
 
 def verdicts_of(url: str, run_id) -> dict[str, tuple]:
     with open_database(url) as database, database.session() as session:
@@ -52,7 +34,7 @@ def damaged(tmp_path: Path, pictures: Path) -> Path:
     return source
 
 
-def test_listed_is_pass_plus_review_plus_reject_plus_unreadable(make_line, damaged):
+def test_listed_is_pass_plus_review_plus_reject_plus_unreadable(make_line, damaged, inspect_all):
     line = make_line(source={"uri": str(damaged)})
     inspection, result = inspect_all(line.config)
     counts = result.counts
@@ -76,7 +58,7 @@ def result_missing(source: Path) -> tuple[str, ...]:
     return tuple(sorted(row.split(",")[0] for row in rows if row.split(",")[0] not in listed))
 
 
-def test_equal_pictures_share_one_outcome(make_line, damaged):
+def test_equal_pictures_share_one_outcome(make_line, damaged, inspect_all):
     line = make_line(source={"uri": str(damaged)})
     inspection, result = inspect_all(line.config)
     with open_database(line.database_url) as database, database.session() as session:
@@ -89,7 +71,7 @@ def test_equal_pictures_share_one_outcome(make_line, damaged):
     assert result.counts.carried_over == 1
 
 
-def test_running_again_computes_nothing_twice(make_line, monkeypatch):
+def test_running_again_computes_nothing_twice(make_line, monkeypatch, inspect_all):
     line = make_line()
     first, _ = inspect_all(line.config)
 
@@ -103,7 +85,7 @@ def test_running_again_computes_nothing_twice(make_line, monkeypatch):
     assert verdicts_of(line.database_url, first.run.id) == verdicts_of(line.database_url, second.run.id)
 
 
-def test_an_interrupted_run_goes_on_and_ends_like_an_undisturbed_one(make_line):
+def test_an_interrupted_run_goes_on_and_ends_like_an_undisturbed_one(make_line, inspect_all):
     disturbed, undisturbed = make_line("a"), make_line("b")
     begun, nothing = inspect_all(disturbed.config, stop_after=2)
     assert nothing is None
@@ -119,7 +101,7 @@ def test_an_interrupted_run_goes_on_and_ends_like_an_undisturbed_one(make_line):
         assert verify(database, artifacts=resumed.store).problems == ()
 
 
-def test_only_new_pictures_are_listed_when_asked_for(make_line, tmp_path, pictures):
+def test_only_new_pictures_are_listed_when_asked_for(make_line, tmp_path, pictures, inspect_all):
     source = tmp_path / "inbox"
     shutil.copytree(pictures, source)
     line = make_line(source={"uri": str(source), "only_new": True})
@@ -153,7 +135,7 @@ def test_a_picture_that_changes_after_the_listing_is_noticed(make_line, tmp_path
     assert "changed" in record.reason
 
 
-def test_a_finding_carries_its_evidence(make_line):
+def test_a_finding_carries_its_evidence(make_line, inspect_all):
     line = make_line()
     inspection, _ = inspect_all(line.config)
     with open_database(line.database_url) as database, database.session() as session:
@@ -177,14 +159,14 @@ def test_a_finding_carries_its_evidence(make_line):
         assert 0 <= top < bottom <= 96
 
 
-def test_all_pictures_are_kept_when_asked_for(make_line):
+def test_all_pictures_are_kept_when_asked_for(make_line, inspect_all):
     line = make_line(artifacts={"pictures": "all"})
     inspection, _ = inspect_all(line.config)
     for uri, (_, _, digest) in verdicts_of(line.database_url, inspection.run.id).items():
         assert inspection.store.get(digest) == (Path(inspection.source.root) / uri).read_bytes()
 
 
-def test_a_map_that_cannot_be_made_is_said_not_lost(make_line, monkeypatch):
+def test_a_map_that_cannot_be_made_is_said_not_lost(make_line, monkeypatch, inspect_all):
     line = make_line()
     from explainers import ExplainerError
 
@@ -200,19 +182,19 @@ def test_a_map_that_cannot_be_made_is_said_not_lost(make_line, monkeypatch):
     assert inspection.unexplained == len(findings)
 
 
-def test_another_package_than_the_pinned_one_is_refused(make_line):
+def test_another_package_than_the_pinned_one_is_refused(make_line, inspect_all):
     line = make_line(model={"digest": "a" * 64})
     with pytest.raises(PackageError, match="pins"):
         inspect_all(line.config)
 
 
-def test_an_uncalibrated_package_is_refused(make_line, package):
+def test_an_uncalibrated_package_is_refused(make_line, package, inspect_all):
     line = make_line(model={"package": str(package.with_name("raw"))})
     with pytest.raises(PackageError, match="kensa calibrate"):
         inspect_all(line.config)
 
 
-def test_wrong_paths_are_refused_before_anything_starts(make_line, tmp_path):
+def test_wrong_paths_are_refused_before_anything_starts(make_line, tmp_path, inspect_all):
     line = make_line(source={"uri": str(tmp_path / "nowhere")})
     with pytest.raises(ConfigError, match=r"source\.uri"):
         inspect_all(line.config)

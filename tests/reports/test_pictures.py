@@ -18,7 +18,7 @@ def opened(asset: Asset) -> Image.Image:
 
 
 @pytest.mark.parametrize(
-    ("width", "height"), [(96, 96), (224, 224), (1600, 256), (150, 400), (900, 700), (3, 400)]
+    ("width", "height"), [(96, 96), (224, 224), (1600, 256), (150, 340), (900, 700), (3, 340)]
 )
 def test_size_resolution_and_bytes(make_finding, width, height):
     assets: dict[str, Asset] = {}

@@ -129,6 +129,13 @@ def test_reasons_name_what_is_wrong(make_report):
 MAP = Explanation("sise", map=np.ones((2, 2), dtype=np.float32))
 
 
+def test_a_map_of_a_class_that_the_model_doubts_is_a_place_to_look_not_a_finding():
+    trust = wording.judge_map(replace(MAP, masked_score=0.99, increase=True, drop=0.0), class_score=0.03)
+    assert trust.word == "A place to look"
+    assert "less than even odds" in trust.sentence
+    assert "0.0300 to 0.9900" in trust.sentence
+
+
 @pytest.mark.parametrize(
     ("changes", "level", "words"),
     [

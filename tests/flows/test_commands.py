@@ -1,0 +1,211 @@
+"""The command line over a recorded run: findings, audit, report, settings, exit codes."""
+
+import csv
+import io
+import json
+import shutil
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from pypdf import PdfReader
+
+from db import open_database, run_findings
+from flows.console import Format, plain, safe
+from flows.reporting import issue_report
+
+KENSA = Path(sys.executable).with_name("kensa")
+
+
+@pytest.fixture
+def recorded(make_line, inspect_all):
+    """A finished run with its report, made without Prefect."""
+    line = make_line()
+    inspection, _ = inspect_all(line.config)
+    with open_database(line.database_url) as database:
+        issue_report(
+            database,
+            inspection.store,
+            inspection.run.id,
+            inspection.settings.report,
+            actor=pipeline_actor(),
+        )
+        with database.session() as session:
+            findings = run_findings(session, inspection.run.id)
+    return line, findings
+
+
+def pipeline_actor():
+    from flows.pipeline import SYSTEM
+
+    return SYSTEM
+
+
+def test_findings_are_listed_filtered_and_printed_in_three_forms(recorded):
+    line, findings = recorded
+    rows = line.json("findings")
+    assert {row["reference"] for row in rows} == {f.reference for f in findings}
+    one = findings[0]
+    for option, value in (("--part", one.part), ("--lot", one.lot), ("--class", one.class_name)):
+        names = {row["reference"] for row in line.json("findings", option, value)}
+        assert one.reference in names
+    assert {r["lot"] for r in line.json("findings", "--lot", one.lot)} == {one.lot}
+    assert line.json("findings", "--lot", "none") == []
+    assert line.json("findings", "--until", "2020-01-01") == []
+    table = list(csv.DictReader(io.StringIO(line.kensa("findings", "--format", "csv").stdout)))
+    assert len(table) == len(findings)
+    assert one.reference in line.kensa("findings").stdout
+
+
+def test_the_audit_log_is_listed_filtered_and_shown(recorded):
+    line, findings = recorded
+    events = line.json("audit", "log", "--limit", "1000")
+    assert [e["sequence"] for e in events] == list(range(len(events), 0, -1))
+    assert {e["action"] for e in line.json("audit", "log", "--action", "run.started")} == {"run.started"}
+    assert line.json("audit", "log", "--actor", "nobody") == []
+    assert line.json("audit", "log", "--part", findings[0].part)
+    shown = json.loads(line.kensa("audit", "show", "1").stdout)
+    assert (shown["sequence"], shown["hash"]) == (1, events[-1]["hash"])
+    assert line.kensa("audit", "show", "99999", check=2).stderr.startswith("kensa: ")
+
+
+def attack(line, *statements: str) -> None:
+    """Write to the database file as somebody who has it may: past every trigger."""
+    with sqlite3.connect(line.folder / "kensa.db") as connection:
+        triggers = connection.execute("SELECT name, sql FROM sqlite_master WHERE type = 'trigger'").fetchall()
+        for name, _ in triggers:
+            connection.execute(f"DROP TRIGGER {name}")
+        for statement in statements:
+            assert connection.execute(statement).rowcount == 1
+        for _, sql in triggers:
+            connection.execute(sql)
+    connection.close()
+
+
+def test_verification_finds_nothing_wrong_with_an_untouched_record(recorded):
+    line, _ = recorded
+    assert "intact" in line.kensa("audit", "verify").stdout
+
+
+def test_a_cut_tail_is_found_by_a_printed_head(recorded):
+    line, _ = recorded
+    (last,) = line.json("audit", "log", "--limit", "1")
+    head = f"{last['sequence']}:{last['hash']}"
+    line.kensa("audit", "verify", "--head", head)
+    attack(
+        line,
+        f"DELETE FROM report WHERE event_sequence = {last['sequence']}",  # noqa: S608
+        f"DELETE FROM artifact WHERE event_sequence = {last['sequence']}",  # noqa: S608
+        f"DELETE FROM audit_event WHERE sequence = {last['sequence']}",  # noqa: S608
+    )
+    assert "intact" in line.kensa("audit", "verify").stdout  # nothing in the database can tell
+    assert str(last["sequence"]) in line.kensa("audit", "verify", "--head", head, check=1).stderr
+    assert "SEQUENCE:HASH" in line.kensa("audit", "verify", "--head", "7", check=2).stderr
+
+
+def test_one_changed_byte_of_a_score_is_found(recorded):
+    line, findings = recorded
+    attack(
+        line,
+        "UPDATE finding SET class_score = class_score * 0.999 WHERE reference = "  # noqa: S608
+        f"'{findings[0].reference}'",
+    )
+    message = line.kensa("audit", "verify", check=1).stderr
+    assert "finding" in message
+    assert "broken" in message
+
+
+def test_a_deleted_event_is_found(recorded):
+    line, _ = recorded
+    attack(line, "DELETE FROM audit_event WHERE sequence = 7")
+    assert "7" in line.kensa("audit", "verify", check=1).stderr
+
+
+def test_a_swapped_artefact_is_found(recorded):
+    line, findings = recorded
+    one, other = (line.folder / "artifacts" / path_of(f.explanation.map_digest) for f in findings[:2])
+    shutil.copy(other, one)
+    message = line.kensa("audit", "verify", check=1).stderr
+    assert findings[0].explanation.map_digest[:12] in message
+    # The report shows the gap instead of a wrong map.
+    line.kensa("report")
+
+
+def path_of(digest: str) -> Path:
+    return Path("sha256") / digest[:2] / digest[2:4] / digest
+
+
+def test_a_report_of_an_unchanged_record_is_the_same_document(recorded):
+    line, _ = recorded
+    before = (line.folder / "reports" / "R000001-1.pdf").read_bytes()
+    (line.folder / "reports" / "R000001-1.pdf").unlink()
+    assert "unchanged" in line.kensa("report", "R000001").stdout
+    assert (line.folder / "reports" / "R000001-1.pdf").read_bytes() == before
+    assert "no run" in line.kensa("report", "R000009", check=2).stderr.lower()
+
+
+def test_the_report_of_an_unfinished_run_says_so(make_line, inspect_all):
+    line = make_line()
+    inspect_all(line.config, stop_after=2)
+    line.kensa("report")
+    first = PdfReader(line.folder / "reports" / "R000001-1.pdf").pages[0].extract_text()
+    assert "ncomplete" in first
+
+
+def test_settings_are_shown_and_checked(make_line):
+    line = make_line()
+    assert "batch_size: 5" in line.kensa("config", "show").stdout
+    assert "in order" in line.kensa("config", "check").stdout
+    assert (
+        "run.batch_size: expected"
+        in line.kensa("config", "check", "--set", "run.batch_size=x", check=2).stderr
+    )
+    wrong = line.kensa("config", "check", "--set", "model.package=nowhere", check=2).stderr
+    assert "model.package" in wrong
+    assert line.kensa("run", "--set", "nonsense.key=1", check=2).stderr.startswith("kensa: ")
+
+
+def test_wrong_usage_exits_with_2():
+    assert subprocess.run([KENSA, "frobnicate"], capture_output=True).returncode == 2
+    assert subprocess.run([KENSA, "findings", "--limit", "x"], capture_output=True).returncode == 2
+    done = subprocess.run([KENSA, "--version"], capture_output=True, text=True)
+    assert done.stdout.startswith("kensa ")
+
+
+def test_a_record_that_is_not_there_is_an_error_not_an_empty_list(make_line):
+    assert make_line().kensa("findings", check=2).stderr.startswith("kensa: ")
+
+
+def test_one_picture_is_explained_and_drawn(package, pictures, tmp_path):
+    picture = sorted(pictures.rglob("images/*/*.png"))[0]
+    sheet = tmp_path / "out" / "why.png"
+    command = [KENSA, "explain", picture, "--model", package, "--out", sheet]
+    done = subprocess.run([*command, "--class", "pit"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("pit ")
+    with Image.open(sheet) as drawn:
+        assert min(drawn.size) > 200
+    wrong = subprocess.run([*command, "--class", "dent"], capture_output=True, text=True)
+    assert wrong.returncode == 2
+    assert "expected one of" in wrong.stderr
+
+
+def test_text_from_outside_cannot_act_on_the_terminal():
+    assert safe("a\x1b[31mb\u202ec[red]") == "a\\x1b[31mb\\x202ec\\[red]"
+
+
+def test_a_csv_cell_cannot_become_a_formula(capsys):
+    from dataclasses import dataclass
+
+    from flows.console import print_rows
+
+    @dataclass
+    class Row:
+        part: str
+
+    print_rows([Row("=1+1")], {}, Format.csv, empty="")
+    assert capsys.readouterr().out == "part\n'=1+1\n"
+    assert plain(Row("x")) == {"part": "x"}

@@ -1,0 +1,210 @@
+"""The flow on a real Prefect API, through the command line: run, kill -9, resume, schedule."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from pypdf import PdfReader
+
+from db import (
+    ArtifactStore,
+    EventFilter,
+    find_events,
+    list_runs,
+    open_database,
+    run_images,
+    run_reports,
+    verify,
+)
+
+KENSA = Path(sys.executable).with_name("kensa")
+PREFECT = Path(sys.executable).with_name("prefect")
+
+
+def wait_until(condition: Callable[[], object], seconds: float, what: str) -> None:
+    """Look at something outside this process until it is true."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"waited {seconds} s for {what}"
+        time.sleep(0.2)
+
+
+def processes_with(home: Path) -> list[int]:
+    """Processes that were started with this Prefect home."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal() and int(entry.name) != os.getpid():
+            try:
+                environment = (entry / "environ").read_bytes()
+            except OSError:
+                continue  # ended meanwhile, or somebody else's
+            if f"PREFECT_HOME={home}".encode() in environment:
+                found.append(int(entry.name))
+    return found
+
+
+def outcomes(url: str) -> tuple[dict, list]:
+    """What the record says of the latest run: uri -> verdict and score; and all runs."""
+    with open_database(url) as database, database.session() as session:
+        runs = list_runs(session)
+        images = list(run_images(session, runs[0].id))
+        assert len({i.uri for i in images}) == len(images)
+        return {i.uri: (i.verdict, i.score) for i in images}, runs
+
+
+def test_a_killed_run_goes_on_where_it_was(make_line, prefect_home):
+    killed, whole = make_line("killed", run={"batch_size": 2}), make_line("whole", run={"batch_size": 2})
+    process = subprocess.Popen(
+        [KENSA, "run", "-c", killed.config],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        start_new_session=True,
+    )
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.strip().startswith("batch    3"):
+            break
+    process.send_signal(signal.SIGKILL)
+    assert process.wait(30) == -signal.SIGKILL
+    process.stdout.close()
+    wait_until(lambda: not processes_with(prefect_home), 30, "Prefect's server to end with its run")
+    partial, (run,) = outcomes(killed.database_url)
+    assert run.status == "unfinished"
+    assert 6 <= len(partial) < 24
+
+    assert "resumed" in killed.kensa("run").stdout
+    whole.kensa("run")
+    resumed, runs = outcomes(killed.database_url)
+    expected, _ = outcomes(whole.database_url)
+    assert resumed == expected
+    assert [r.status for r in runs] == ["completed"]
+    with open_database(killed.database_url) as database:
+        assert verify(database, artifacts=ArtifactStore(killed.folder / "artifacts")).problems == ()
+        with database.session() as session:
+            actions = [e.action for e in find_events(session, EventFilter())]
+    assert actions.count("run.started") == actions.count("run.resumed") == actions.count("run.finished") == 1
+    assert actions.count("image.inspected") == 24
+
+
+def test_a_run_ends_with_a_report_and_tells_what_was_unreadable(make_line, prefect_home, tmp_path, pictures):
+    source = tmp_path / "damaged"
+    shutil.copytree(pictures, source)
+    sorted((source / "images").rglob("*.png"))[0].write_bytes(b"")
+    line = make_line(source={"uri": str(source)})
+    done = line.kensa("run", check=1)
+    assert "24 listed = " in done.stdout
+    assert "1 unreadable" in done.stdout
+    assert "Traceback" not in done.stdout + done.stderr
+    # Prefect's own lines are kept from the person at the terminal.
+    assert "prefect" not in (done.stdout + done.stderr).lower()
+    pdf = line.folder / "reports" / "R000001-1.pdf"
+    text = "\n".join(page.extract_text() for page in PdfReader(pdf).pages)
+    assert "R000001" in text
+    assert "P000001" in text or "images/L001/P000001.png" in text
+    with open_database(line.database_url) as database, database.session() as session:
+        (report,) = run_reports(session, list_runs(session)[0].id)
+    assert ArtifactStore(line.folder / "artifacts").get(report.artifact_digest) == pdf.read_bytes()
+
+
+@pytest.fixture
+def prefect_server(tmp_path: Path) -> Iterator[str]:
+    """A real Prefect server on a free port, with a home of its own; gives its API's address."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    url = f"http://127.0.0.1:{port}/api"
+    log = (tmp_path / "server.log").open("w")
+    server = subprocess.Popen(
+        [PREFECT, "server", "start", "--host", "127.0.0.1", "--port", str(port), "--no-ui"],
+        stdout=log,
+        stderr=subprocess.STDOUT,
+        env={
+            **os.environ,
+            "PREFECT_HOME": str(tmp_path / "prefect"),
+            "PREFECT_API_URL": url,
+            "DO_NOT_TRACK": "1",
+            "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        },
+    )
+
+    def healthy() -> bool:
+        assert server.poll() is None, (tmp_path / "server.log").read_text()
+        try:
+            return httpx.get(f"{url}/health", timeout=5).status_code == 200
+        except httpx.TransportError:
+            return False
+
+    try:
+        wait_until(healthy, 120, "the Prefect server")
+        yield url
+    finally:
+        server.terminate()
+        server.wait(30)
+        log.close()
+
+
+@pytest.mark.slow
+def test_a_scheduled_run_happens(make_line, prefect_server, tmp_path):
+    line = make_line(schedule={"cron": "* * * * *"})
+    environment = {
+        **os.environ,
+        "PREFECT_HOME": str(tmp_path / "prefect"),
+        "PREFECT_API_URL": prefect_server,
+    }
+    log = (tmp_path / "serve.log").open("w")
+    serving = subprocess.Popen(
+        [KENSA, "serve", "-c", line.config], stdout=log, stderr=subprocess.STDOUT, env=environment
+    )
+
+    def finished() -> bool:
+        assert serving.poll() is None, (tmp_path / "serve.log").read_text()
+        if not (line.folder / "kensa.db").exists():
+            return False
+        with open_database(line.database_url) as database:
+            try:
+                database.check()
+            except ValueError:
+                return False  # the scheduled run is migrating it
+            with database.session() as session:
+                return any(run_reports(session, run.id) for run in list_runs(session))
+
+    def ask(path: str, **query: object) -> list[dict]:
+        answer = httpx.post(f"{prefect_server}/{path}/filter", json=query, timeout=30)
+        answer.raise_for_status()
+        return answer.json()
+
+    try:
+        wait_until(finished, 240, "a scheduled run")
+        wait_until(
+            lambda: any(run["state_type"] == "COMPLETED" for run in ask("flow_runs")), 60, "Prefect to notice"
+        )
+    finally:
+        serving.send_signal(signal.SIGINT)
+        serving.wait(60)
+        log.close()
+    with open_database(line.database_url) as database, database.session() as session:
+        first = list_runs(session)[-1]
+    assert (first.trigger, first.status) == ("schedule", "completed")
+    artifacts = {a["key"]: a for a in ask("artifacts")}
+    assert "run-r000001-summary" in artifacts
+    assert "R000001-1.pdf" in artifacts["run-r000001-report"]["data"]
+    (deployment,) = ask("deployments")
+    assert deployment["name"] == "test-line"
+    assert not deployment["paused"]
+    assert [s["schedule"]["cron"] for s in deployment["schedules"]] == ["* * * * *"]
+    assert all(s["active"] for s in deployment["schedules"])
+
+
+def test_serving_needs_a_server_and_a_schedule(make_line, prefect_home):
+    scheduled = make_line("scheduled", schedule={"cron": "0 6 * * *"})
+    assert "prefect server start" in scheduled.kensa("serve", check=2).stderr
+    assert "schedule.cron" in make_line("unscheduled").kensa("serve", check=2).stderr
