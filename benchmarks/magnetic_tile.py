@@ -51,7 +51,7 @@ TRAIN = [
     *("--set", "augmentation.crop_ratio=1.0", "--set", "augmentation.brightness=0.4"),
     *("--set", "augmentation.contrast=0.4"),
 ]
-TARGETS = ["--target-escape-rate", "0.05", "--target-overkill", "0.05"]
+TARGETS = ["--target-escape-rate", "0.1", "--target-overkill", "0.05"]
 
 
 def timed(

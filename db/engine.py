@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.metadata
+import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -163,8 +165,21 @@ def _installed_version() -> str:
 def _prepare_sqlite(connection: Any, _record: object) -> None:
     # The driver's own transaction handling begins late and never IMMEDIATE: `_begin_sqlite` does it instead.
     connection.isolation_level = None
-    connection.execute("PRAGMA journal_mode = WAL")
+    _switch_to_wal(connection)
     connection.execute("PRAGMA synchronous = FULL")  # a recorded outcome survives a power cut
+
+
+def _switch_to_wal(connection: Any) -> None:
+    # Once per file. While another process makes the switch, SQLite refuses at once, busy timeout or not.
+    deadline = time.monotonic() + BUSY_TIMEOUT_S
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)
 
 
 def _prepare_postgres(connection: Any, _record: object) -> None:

@@ -12,8 +12,8 @@ _AT_ONCE = 500
 
 
 def those(
-    session: Session, statement: Select[*tuple[Any, ...]], column: Any, values: Collection[Any]
-) -> Iterator[Row[*tuple[Any, ...]]]:
+    session: Session, statement: Select[Any], column: Any, values: Collection[Any]
+) -> Iterator[Row[Any]]:
     """Run a statement for the rows whose column is among the values, a bounded number of them at a time."""
     values = list(values)
     for start in range(0, len(values), _AT_ONCE):

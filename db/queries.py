@@ -350,7 +350,7 @@ def find_model_digests(session: Session, which: str) -> list[str]:
     return digests
 
 
-def _findings(line: ColumnElement[bool]) -> Select[*tuple[Any, ...]]:
+def _findings(line: ColumnElement[bool]) -> Select[Any]:
     latest = (
         select(Disposition.decision)
         .where(Disposition.finding_id == Finding.id)

@@ -262,7 +262,7 @@ class _Walk:
         names = tuple(rows.keys())
         return [record_of(names, row) for row in rows]
 
-    def _pages(self, statement: Select[*tuple[Any, ...]], key: Any) -> Iterator[Row[*tuple[Any, ...]]]:
+    def _pages(self, statement: Select[Any], key: Any) -> Iterator[Row[Any]]:
         """Run a statement whose first column is its unique key, a page at a time."""
         above = None
         while True:

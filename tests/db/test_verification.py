@@ -19,6 +19,7 @@ from sqlalchemy.types import NullType
 import db as record
 from db import Database, Head, RunHandle, verification
 from db.chain import event_hash
+from db.columns import Json, Time
 from db.schema import Artifact, AuditEvent, Base, Finding, Image, Part, Prediction, Report, RunEnd, RunImage
 
 Plant = Any  # tests/db/conftest.py; test folders are not packages
@@ -385,7 +386,8 @@ def test_the_least_change_to_any_column_of_any_table_is_found(plant: Plant, run:
 
 def _try_change(session: Session, table: Table, name: str, row: Any) -> list[record.Problem] | None:
     column, key = table.c[name], next(iter(table.primary_key))
-    value = _changed(row[name], column.type.python_type)
+    kind = {Time: datetime, Json: object}.get(type(column.type)) or column.type.python_type
+    value = _changed(row[name], kind)
     if session.get_bind().dialect.name == "sqlite" and isinstance(value, UUID):
         value = value.hex
     statement = (
