@@ -28,9 +28,9 @@ def list_batch(listing: Iterator[ListedImage], size: int) -> list[ListedImage]:
 
 
 @task(name="decode", cache_policy=NO_CACHE, persist_result=False)
-def decode_batch(inspection: Inspection, listed: list[ListedImage]) -> Batch:
+def decode_batch(inspection: Inspection, number: int, listed: list[ListedImage]) -> Batch:
     """Read and decode a batch."""
-    return pipeline.decode(inspection, listed)
+    return pipeline.decode(inspection, number, listed)
 
 
 @task(name="classify", cache_policy=NO_CACHE, persist_result=False)
@@ -82,11 +82,12 @@ def inspect(config: str, overrides: list[str] | None = None, trigger: str = "sch
         observer.started(inspection)
         listing = inspection.listing()
         ahead: deque[PrefectFuture[Batch]] = deque()
-        size = inspection.settings.run.batch_size
+        size, number = inspection.settings.run.batch_size, 0
         listed = list_batch(listing, size)
         while listed or ahead:
             while listed and len(ahead) <= inspection.settings.run.decode_ahead:
-                ahead.append(decode_batch.submit(inspection, listed))
+                number += 1
+                ahead.append(decode_batch.submit(inspection, number, listed))
                 listed = list_batch(listing, size)
             batch = ahead.popleft().result()
             batch = classify_batch(inspection, batch)

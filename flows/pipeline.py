@@ -121,7 +121,6 @@ class Inspection:
         self.listed = 0
         self.inspected_before = 0
         self.unexplained = 0
-        self._batches = 0
 
     def listing(self) -> Iterator[ListedImage]:
         """List what is still to be done, in order; counts what is listed and what earlier runs have done."""
@@ -141,11 +140,6 @@ class Inspection:
                 else:
                     self.listed += 1
                     yield item
-
-    def next_batch_number(self) -> int:
-        """Count the batches of this process."""
-        self._batches += 1
-        return self._batches
 
 
 @dataclass(frozen=True)
@@ -231,9 +225,9 @@ def register_package(database: Database, package: ModelPackage) -> ModelRecord:
     )
 
 
-def decode(inspection: Inspection, listed: list[ListedImage]) -> Batch:
-    """Read and decode pictures; what cannot be read is `unreadable` from here on, with the reason."""
-    return Batch(inspection.next_batch_number(), [_read(inspection, item) for item in listed])
+def decode(inspection: Inspection, number: int, listed: list[ListedImage]) -> Batch:
+    """Read and decode the `number`-th batch; what cannot be read is `unreadable`, with the reason."""
+    return Batch(number, [_read(inspection, item) for item in listed])
 
 
 def _read(inspection: Inspection, item: ListedImage) -> Picture:

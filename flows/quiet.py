@@ -16,6 +16,23 @@ _DEFAULTS = {
 }
 
 
+# Waits for the end of its input, asks the server to stop, and after ten seconds makes it.
+_GUARD = """
+import os, signal, sys, time
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+sys.stdin.read()
+server = int(sys.argv[1])
+try:
+    os.kill(server, signal.SIGTERM)
+    for _ in range(50):
+        time.sleep(0.2)
+        os.kill(server, 0)
+    os.kill(server, signal.SIGKILL)
+except ProcessLookupError:
+    pass
+"""
+
+
 def prepare_prefect(*, quiet: bool) -> None:
     """Set Prefect's environment where the user has not; quiet keeps its log lines from the terminal."""
     for name, value in _DEFAULTS.items():
@@ -38,14 +55,7 @@ def guard_ephemeral_server() -> None:
     for server in SubprocessASGIServer._instances.values():
         if server.server_process is not None:
             subprocess.Popen(
-                [
-                    sys.executable,
-                    "-c",
-                    "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_IGN); sys.stdin.read()\n"
-                    "try: os.kill(int(sys.argv[1]), signal.SIGTERM)\n"
-                    "except ProcessLookupError: pass",
-                    str(server.server_process.pid),
-                ],
+                [sys.executable, "-c", _GUARD, str(server.server_process.pid)],
                 stdin=subprocess.PIPE,
                 close_fds=True,
             )

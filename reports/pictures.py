@@ -19,7 +19,7 @@ Pixels = npt.NDArray[np.uint8]
 DPI = 150
 _TEXT_WIDTH = 174.0  # mm, of the page's text area
 _GUTTER = 4.0
-_WIDE = 2.0  # pictures wider than this, in heights, are stacked instead of set side by side
+_WIDE = 3.0  # pictures wider than this, in heights, are stacked instead of set side by side
 _BUDGETS = {"picture": 24_000, "overlay": 18_000, "map": 2_700}  # bytes
 _QUALITIES = (90, 85, 80, 75, 70, 65, 60, 55, 50)
 
@@ -75,7 +75,7 @@ def draw_finding(finding: FindingPage, index: int, assets: dict[str, Asset]) -> 
     shown = pixels if pixels is not None else fused
     height_px, width_px = shown.shape[:2] if shown is not None else (1, 1)
     stacked = width_px / height_px > _WIDE
-    panel = (_TEXT_WIDTH, 40.0) if stacked else ((_TEXT_WIDTH - _GUTTER) / 2, 58.0)
+    panel = (_TEXT_WIDTH, 28.0) if stacked else ((_TEXT_WIDTH - _GUTTER) / 2, 54.0)
     width_mm, height_mm = _fitted(width_px, height_px, *panel)
 
     def store(name: str, image: Pixels, kind: str, width: float, height: float) -> Figure:

@@ -74,7 +74,7 @@ def _page(finding: FindingPage, index: int, assets: dict[str, Asset]) -> _Page:
         bar=charts.score_bar(
             finding.score, finding.class_score, *limits, (texts[0], texts[1], texts[2]), finding.verdict
         ),
-        trust=wording.judge_map(finding.explanation, finding.class_score),
+        trust=wording.judge_map(finding.explanation, finding.class_score, finding.score),
         anchor=f"finding-{index}",
     )
 

@@ -14,8 +14,8 @@ _THIN_SPACE = "\u202f"
 # as such; the mean drop of SISE on its authors' benchmarks is 31 to 38 %.
 GOOD_DROP = 25.0
 FAIR_DROP = 60.0
-# Below this class score the model itself does not believe in the class: no map of it is "supported", since
-# taking the rest of the picture away takes away what speaks against the class.
+# Below these scores the model itself does not believe in a defect: no map of it is "supported", since taking
+# the rest of the picture away takes away what speaks against it.
 UNDECIDED = 0.5
 
 
@@ -164,8 +164,8 @@ class Trust:
     sentence: str
 
 
-def judge_map(explanation: Explanation, class_score: float) -> Trust:
-    """Say in a sentence what the masked score means for the map."""
+def judge_map(explanation: Explanation, class_score: float, defect_score: float) -> Trust:
+    """Say in a sentence what the masked score means for the map; all scores are in [0, 1]."""
     if explanation.drawn_map is None:
         reason = explanation.status if explanation.status != "ok" else "the map is not in the record"
         return Trust(
@@ -184,7 +184,7 @@ def judge_map(explanation: Explanation, class_score: float) -> Trust:
         " rest in the picture's mean colour)"
     )
     change = f"the score of this class goes from {score(class_score)} to {score(explanation.masked_score)}"
-    if class_score < UNDECIDED:
+    if max(class_score, defect_score) < UNDECIDED:
         return Trust(
             "fair",
             "A place to look",

@@ -152,7 +152,7 @@ def _inspect_all(config: Path, overrides: list[str] | None = None, *, stop_after
         while listed := [
             item for _, item in zip(range(inspection.settings.run.batch_size), listing, strict=False)
         ]:
-            batch = pipeline.classify(inspection, pipeline.decode(inspection, listed))
+            batch = pipeline.classify(inspection, pipeline.decode(inspection, batches + 1, listed))
             if batch.flagged:
                 batch = pipeline.explain(inspection, batch)
             pipeline.record(inspection, batch)

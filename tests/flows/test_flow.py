@@ -76,7 +76,7 @@ def test_a_killed_run_goes_on_where_it_was(make_line, prefect_home):
     process.send_signal(signal.SIGKILL)
     assert process.wait(30) == -signal.SIGKILL
     process.stdout.close()
-    wait_until(lambda: not processes_with(prefect_home), 30, "Prefect's server to end with its run")
+    wait_until(lambda: not processes_with(prefect_home), 60, "Prefect's server to end with its run")
     partial, (run,) = outcomes(killed.database_url)
     assert run.status == "unfinished"
     assert 6 <= len(partial) < 24

@@ -125,7 +125,7 @@ def test_a_picture_that_changes_after_the_listing_is_noticed(make_line, tmp_path
     with pipeline.open_inspection(load_settings(line.config), "manual") as inspection:
         listed = list(inspection.listing())
         Image.fromarray(np.zeros((96, 96), np.uint8)).save(victim)
-        batch = pipeline.classify(inspection, pipeline.decode(inspection, listed))
+        batch = pipeline.classify(inspection, pipeline.decode(inspection, 1, listed))
         pipeline.record(inspection, pipeline.explain(inspection, batch))
         counts = pipeline.finish(inspection).counts
         assert (counts.unreadable, counts.listed) == (1, 24)

@@ -18,14 +18,14 @@ def opened(asset: Asset) -> Image.Image:
 
 
 @pytest.mark.parametrize(
-    ("width", "height"), [(96, 96), (224, 224), (1600, 256), (150, 340), (900, 700), (3, 340)]
+    ("width", "height"), [(96, 96), (224, 224), (1600, 256), (150, 310), (900, 700), (3, 310)]
 )
 def test_size_resolution_and_bytes(make_finding, width, height):
     assets: dict[str, Asset] = {}
     figures = pictures.draw_finding(make_finding(1, width=width, height=height), 1, assets)
     assert figures.picture is not None
     assert figures.overlay is not None
-    assert figures.stacked == (width > 2 * height)
+    assert figures.stacked == (width > 3 * height)
     drawn = [figures.picture, figures.overlay, *(block.figure for block in figures.blocks)]
     assert len({figure.url for figure in drawn}) == len(drawn) == len(assets) == 8
     for figure in drawn:

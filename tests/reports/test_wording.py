@@ -130,7 +130,9 @@ MAP = Explanation("sise", map=np.ones((2, 2), dtype=np.float32))
 
 
 def test_a_map_of_a_class_that_the_model_doubts_is_a_place_to_look_not_a_finding():
-    trust = wording.judge_map(replace(MAP, masked_score=0.99, increase=True, drop=0.0), class_score=0.03)
+    trust = wording.judge_map(
+        replace(MAP, masked_score=0.99, increase=True, drop=0.0), class_score=0.03, defect_score=0.04
+    )
     assert trust.word == "A place to look"
     assert "less than even odds" in trust.sentence
     assert "0.0300 to 0.9900" in trust.sentence
@@ -163,6 +165,6 @@ def test_a_map_of_a_class_that_the_model_doubts_is_a_place_to_look_not_a_finding
     ],
 )
 def test_trust(changes, level, words):
-    trust = wording.judge_map(replace(MAP, **changes), class_score=0.9)
+    trust = wording.judge_map(replace(MAP, **changes), class_score=0.9, defect_score=0.95)
     assert trust.level == level
     assert words in trust.sentence

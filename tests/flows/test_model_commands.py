@@ -1,0 +1,70 @@
+"""Training and calibration through the command line, and the demo."""
+
+import csv
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from pypdf import PdfReader
+
+from classifiers import load_package
+
+KENSA = Path(sys.executable).with_name("kensa")
+
+
+def kensa(*arguments: object, cwd: Path, check: int = 0) -> subprocess.CompletedProcess[str]:
+    command = [KENSA, *map(str, arguments)]
+    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=280)
+    assert done.returncode == check, done.stdout + done.stderr
+    return done
+
+
+def test_train_then_calibrate_refuses_what_the_pictures_cannot_support(tmp_path: Path) -> None:
+    kensa("synth", "surfaces", "--count", 80, "--size", 48, "--seed", 3, cwd=tmp_path)
+    train = [
+        *("train", "surfaces/labels.csv", "--out", "model", "--good-class", "good", "--group-column", "lot"),
+        *("--arch", "test_resnet", "--input-size", 48, "--epochs", 1, "--batch-size", 16),
+        *("--fractions", 0.4, 0.2, 0.2, 0.2, "--set", "warmup_epochs=0", "--set", "augmentation.rotation=2"),
+    ]
+    done = kensa(*train, cwd=tmp_path)
+    assert "epoch   1" in done.stderr
+    package = load_package(tmp_path / "model")
+    assert package.thresholds is None
+    assert package.training["command"].startswith("kensa train surfaces/labels.csv")
+    assert package.training["settings"]["augmentation"]["rotation"] == 2
+    groups = {}
+    for side in ("training", "validation", "calibration", "test"):
+        with (tmp_path / "model.splits" / f"{side}.csv").open() as file:
+            groups[side] = {row["group"] for row in csv.DictReader(file)}
+    assert len(set.union(*groups.values())) == sum(map(len, groups.values())) == 20
+
+    # 59 is the smallest number of defective pictures that can support 5 % at all.
+    calibrate = ["calibrate", "model", "model.splits/calibration.csv", "--out"]
+    assert "59" in kensa(*calibrate, "strict", cwd=tmp_path, check=2).stderr
+    assert not (tmp_path / "strict").exists()
+    targets = ["--target-escape-rate", 0.5, "--target-overkill", 0.5]
+    done = kensa(*calibrate, "loose", *targets, "--test", "model.splits/test.csv", cwd=tmp_path)
+    assert "pass below" in done.stdout
+    assert '"balanced_accuracy"' in done.stdout
+    assert load_package(tmp_path / "loose").thresholds is not None
+    assert "rotatoin" in kensa(*train, "--set", "augmentation.rotatoin=1", cwd=tmp_path, check=2).stderr
+
+
+@pytest.mark.slow
+def test_the_demo_runs_twice_and_shows_what_it_found(tmp_path: Path, prefect_home: Path) -> None:
+    first = kensa("demo", cwd=tmp_path)
+    assert "120 listed = " in first.stdout
+    assert "2 unreadable" in first.stdout
+    assert "13 of 13 defective parts flagged" in first.stdout
+    assert first.stdout.count("kensa ") >= 3
+    report = PdfReader(tmp_path / "demo" / "reports" / "R000001-1.pdf")
+    findings = len(list((tmp_path / "demo" / "reports").iterdir()))
+    assert findings == 1
+    text = report.pages[0].extract_text()
+    assert "Surface inspection" in text
+    assert "120" in text
+    second = kensa("demo", cwd=tmp_path)
+    assert "run R000002 done" in second.stdout
+    assert "(118 carried over)" in second.stdout or "(120 carried over)" in second.stdout
+    kensa("audit", "verify", "-c", "demo", cwd=tmp_path)
