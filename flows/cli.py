@@ -48,11 +48,12 @@ def kensa(
 @app.command()
 def run(config: Config = None, overrides: Overrides = None) -> None:
     """Inspect a source now: list, decode, classify, explain, record, report."""
-    from flows.quiet import prepare_prefect
+    from flows.quiet import check_prefect_server, prepare_prefect
 
     # Settings are checked before anything starts; then Prefect, which reads its environment at import.
     settings_of(config, overrides)
     prepare_prefect(quiet=True)
+    check_prefect_server()
     from flows.inspection import inspect
     from flows.observer import observed_by
 
@@ -65,10 +66,11 @@ def run(config: Config = None, overrides: Overrides = None) -> None:
 @app.command()
 def serve(config: Config = None, overrides: Overrides = None) -> None:
     """Run the inspection on its cron schedule, against the Prefect server that PREFECT_API_URL names."""
-    from flows.quiet import prepare_prefect
+    from flows.quiet import check_prefect_server, prepare_prefect
 
     settings = settings_of(config, overrides)
     prepare_prefect(quiet=False)
+    check_prefect_server()
     from flows.serving import serve_inspection
 
     serve_inspection(settings, config_name(config), overrides or [])

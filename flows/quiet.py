@@ -7,6 +7,8 @@ import os
 import subprocess
 import sys
 
+from configs import ConfigError
+
 _DEFAULTS = {
     "DO_NOT_TRACK": "1",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
@@ -42,6 +44,27 @@ def prepare_prefect(*, quiet: bool) -> None:
         os.environ.setdefault("PREFECT_LOGGING_TO_API_ENABLED", "false")
     else:
         os.environ.setdefault("PREFECT_LOGGING_EXTRA_LOGGERS", "kensa")
+
+
+def check_prefect_server() -> None:
+    """Ask the Prefect server that PREFECT_API_URL names, if one is named, whether it is there.
+
+    Raises:
+        ConfigError: it does not answer.
+    """
+    from prefect.client.orchestration import get_client
+    from prefect.settings import get_current_settings
+
+    url = get_current_settings().api.url
+    if url is None:
+        return
+    with get_client(sync_client=True) as client:
+        problem = client.api_healthcheck()
+    if problem is not None:
+        raise ConfigError(
+            f"the Prefect server at {url} does not answer ({problem}): start it, correct PREFECT_API_URL,"
+            " or unset it to run with a temporary server"
+        )
 
 
 def guard_ephemeral_server() -> None:

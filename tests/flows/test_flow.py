@@ -204,6 +204,16 @@ def test_a_scheduled_run_happens(make_line, prefect_server, tmp_path):
     assert all(s["active"] for s in deployment["schedules"])
 
 
+def test_a_prefect_server_that_does_not_answer_is_named(make_line, prefect_home):
+    line = make_line(schedule={"cron": "0 6 * * *"})
+    nowhere = "http://127.0.0.1:1/api"
+    for command in ("run", "serve"):
+        message = line.kensa(command, check=2, PREFECT_API_URL=nowhere).stderr
+        assert nowhere in message
+        assert "PREFECT_API_URL" in message
+        assert "Traceback" not in message
+
+
 def test_serving_needs_a_server_and_a_schedule(make_line, prefect_home):
     scheduled = make_line("scheduled", schedule={"cron": "0 6 * * *"})
     assert "prefect server start" in scheduled.kensa("serve", check=2).stderr
