@@ -203,7 +203,8 @@ EVENT_COLUMNS = {
     "time": lambda e: when(e.at),
     "actor": lambda e: e.actor_id,
     "action": lambda e: e.action,
-    "what": lambda e: f"{e.entity} {e.entity_id}",
+    "what": lambda e: e.entity,
+    "detail": lambda e: ", ".join(f"{name} {value}" for name, value in e.payload.items()),
     "hash": lambda e: e.hash[:12],
 }
 

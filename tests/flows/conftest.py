@@ -24,7 +24,7 @@ KENSA = Path(sys.executable).with_name("kensa")
 PICTURES = 24
 
 
-def make_thresholds(review: float, reject: float) -> Thresholds:
+def _make_thresholds(review: float, reject: float) -> Thresholds:
     return Thresholds(
         review=review,
         reject=reject,
@@ -47,6 +47,12 @@ def make_thresholds(review: float, reject: float) -> Thresholds:
         confidence=0.95,
         dataset_digest="0" * 64,
     )
+
+
+@pytest.fixture(scope="session")
+def make_thresholds() -> Callable[[float, float], Thresholds]:
+    """Thresholds with made-up evidence."""
+    return _make_thresholds
 
 
 @pytest.fixture(scope="session")
@@ -81,7 +87,7 @@ def package(tmp_path_factory: pytest.TempPathFactory, pictures: Path) -> Path:
     scores = predictor.predict(torch.stack(tensors)).defect_scores
     review, reject = (float(np.quantile(scores, q)) for q in (0.5, 0.75))
     assert scores.min() < review < reject < scores.max(), "the untrained network tells the pictures apart"
-    return save_package(root / "line", network, **content, thresholds=make_thresholds(review, reject)).path
+    return save_package(root / "line", network, **content, thresholds=_make_thresholds(review, reject)).path
 
 
 @dataclass(frozen=True)

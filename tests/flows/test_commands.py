@@ -67,6 +67,8 @@ def test_the_audit_log_is_listed_filtered_and_shown(recorded):
     assert {e["action"] for e in line.json("audit", "log", "--action", "run.started")} == {"run.started"}
     assert line.json("audit", "log", "--actor", "nobody") == []
     assert line.json("audit", "log", "--part", findings[0].part)
+    table = line.kensa("audit", "log", "--limit", "1000").stdout
+    assert f"uri {findings[0].uri}, verdict {findings[0].verdict}" in table
     shown = json.loads(line.kensa("audit", "show", "1").stdout)
     assert (shown["sequence"], shown["hash"]) == (1, events[-1]["hash"])
     assert line.kensa("audit", "show", "99999", check=2).stderr.startswith("kensa: ")

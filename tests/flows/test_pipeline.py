@@ -6,13 +6,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import timm
+import torch
 from PIL import Image
 
-from classifiers import PackageError
+from classifiers import PackageError, Predictor, Preprocessing, save_package
 from configs import ConfigError, load_settings
 from db import open_database, run_findings, run_images, run_summary, run_unreadable, verify
 from flows import pipeline
 from flows.evidence import attribution_box, decode_map, encode_map
+from flows.reporting import issue_report
+from sources import decode
 
 
 def verdicts_of(url: str, run_id) -> dict[str, tuple]:
@@ -199,6 +203,49 @@ def test_wrong_paths_are_refused_before_anything_starts(make_line, tmp_path, ins
     with pytest.raises(ConfigError, match=r"source\.uri"):
         inspect_all(line.config)
     assert not (line.folder / "kensa.db").exists()
+
+
+def test_a_multi_label_model_gives_every_flagged_class_a_finding(
+    make_line, inspect_all, tmp_path, pictures, make_thresholds
+):
+    torch.manual_seed(5)
+    network = timm.create_model("test_resnet", num_classes=3).eval()
+    with torch.no_grad():
+        network.get_classifier().weight.mul_(50)
+    content = {
+        "architecture": "test_resnet",
+        "model_args": {},
+        "classes": ("dent", "pit", "scratch"),
+        "good_class": None,
+        "task": "multi-label",
+        "preprocessing": Preprocessing(input_size=(64, 96)),  # square pictures get bars beside them
+    }
+    predictor = Predictor(save_package(tmp_path / "raw", network, **content))
+    files = sorted(pictures.rglob("images/*/*.png"))
+    tensors = torch.stack([predictor.transform(decode(f.read_bytes()).pixels) for f in files])
+    probabilities = predictor.predict(tensors).probabilities
+    second = float(np.quantile(np.sort(probabilities, axis=1)[:, 1], 0.5))  # half the pictures reach it twice
+    thresholds = make_thresholds(second, (1 + second) / 2)
+    package = save_package(tmp_path / "labels", network, **content, thresholds=thresholds)
+    line = make_line(model={"package": str(package.path)})
+    inspection, result = inspect_all(line.config)
+    with open_database(line.database_url) as database:
+        with database.session() as session:
+            findings = run_findings(session, inspection.run.id)
+        pdf = issue_report(
+            database, inspection.store, inspection.run.id, inspection.settings.report, actor=pipeline.SYSTEM
+        )
+    per_picture = Counter(f.uri for f in findings)
+    assert max(per_picture.values()) >= 2
+    assert len(per_picture) == result.counts.review + result.counts.reject
+    for finding in findings:
+        row = files.index(pictures / finding.uri)
+        column = content["classes"].index(finding.class_name)
+        assert finding.class_score == pytest.approx(probabilities[row, column], abs=1e-5)
+        assert finding.class_score >= second * 0.999
+        if finding.explanation.map_digest:  # the bars are cut off: the map covers the picture alone
+            assert decode_map(inspection.store.get(finding.explanation.map_digest)).shape == (64, 64)
+    assert pdf.path.read_bytes().startswith(b"%PDF")
 
 
 def test_a_map_survives_its_encoding():
