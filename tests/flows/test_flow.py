@@ -204,6 +204,36 @@ def test_a_scheduled_run_happens(make_line, prefect_server, tmp_path):
     assert all(s["active"] for s in deployment["schedules"])
 
 
+@pytest.mark.slow
+def test_the_deployments_of_prefect_yaml_can_be_deployed(prefect_server, tmp_path):
+    environment = {
+        **os.environ,
+        "PREFECT_HOME": str(tmp_path / "prefect"),
+        "PREFECT_API_URL": prefect_server,
+    }
+
+    def prefect(*arguments: str) -> str:
+        done = subprocess.run(
+            [PREFECT, "--no-prompt", *arguments],
+            cwd=Path(__file__).parents[2],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    prefect("work-pool", "create", "inspection", "--type", "process")
+    assert "inspect/steel-line-1" in prefect("deploy", "--all")
+    answer = httpx.post(f"{prefect_server}/deployments/filter", json={}, timeout=30)
+    (deployment,) = answer.json()
+    assert deployment["entrypoint"] == "flows/inspection.py:inspect"
+    assert deployment["parameters"]["config"] == "configs/steel.yaml"
+    assert deployment["global_concurrency_limit"]["limit"] == 1
+    assert [s["schedule"]["cron"] for s in deployment["schedules"]] == ["*/15 * * * *"]
+
+
 def test_a_prefect_server_that_does_not_answer_is_named(make_line, prefect_home):
     line = make_line(schedule={"cron": "0 6 * * *"})
     nowhere = "http://127.0.0.1:1/api"
