@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Protocol
 from uuid import UUID
 
 from sqlalchemy import func, select
@@ -63,6 +63,22 @@ class RunHandle:
     def reference(self) -> str:
         """The run's printed number, such as R000012."""
         return run_reference(self.number)
+
+
+class RecordedRun(Protocol):
+    """What a run is recorded under: `RunHandle` while it is under way, `RunSummary` afterwards."""
+
+    @property
+    def id(self) -> UUID:
+        """The run's id."""
+
+    @property
+    def settings_digest(self) -> str:
+        """SHA-256 (hex) of what decides its outcomes beside picture and model."""
+
+    @property
+    def model(self) -> ModelRecord:
+        """The model that decided."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,7 +306,7 @@ def counts_from(stored: Mapping[str, int]) -> RunCounts:
 
 
 def record_report(
-    db: Database, run: RunHandle, artifact: ArtifactRef, head: Head, *, actor: Actor
+    db: Database, run: RecordedRun, artifact: ArtifactRef, head: Head, *, actor: Actor
 ) -> ReportRecord:
     """Record a printed report as the run's next revision; the bytes of the latest one again are no new one.
 

@@ -3,7 +3,7 @@
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +13,7 @@ from scipy import ndimage
 
 from classifiers import Predictor
 from db import ArtifactStore, ExplanationOutcome, FindingOutcome, ImageOutcome, LayerMasks
-from explainers import Explainer, ExplainerError, Explanation
+from explainers import Explainer, ExplainerError, Explanation, create_explainer
 from explainers.drawing import top_mask
 from explainers.trust import drop_increase
 
@@ -21,6 +21,24 @@ if TYPE_CHECKING:
     from flows.pipeline import Picture
 
 FloatMap = npt.NDArray[np.float32]
+
+
+def explainer_for(predictor: Predictor, method: str, **options: Any) -> Explainer:
+    """Make an explainer of the network in use, with what its package says of activation and colours.
+
+    Raises:
+        ExplainerError: see `create_explainer`.
+    """
+    preprocessing = predictor.package.preprocessing
+    return create_explainer(
+        method,
+        predictor.model,
+        activation=predictor.package.activation,
+        mean=preprocessing.mean,
+        std=preprocessing.std,
+        precision=predictor.precision,
+        **options,
+    )
 
 
 def explain_findings(

@@ -8,8 +8,9 @@ from PIL import Image
 
 from classifiers import Predictor, load_package
 from configs import ConfigError
-from explainers import create_explainer, drop_increase
+from explainers import drop_increase
 from explainers.drawing import figure
+from flows.evidence import explainer_for
 from sources import Unreadable, decode
 
 
@@ -44,14 +45,7 @@ def explain_picture(
     else:
         raise ConfigError(f"--class {class_name}: expected one of {', '.join(package.classes)}")
     preprocessing = package.preprocessing
-    explainer = create_explainer(
-        method,
-        predictor.model,
-        activation=package.activation,
-        mean=preprocessing.mean,
-        std=preprocessing.std,
-        precision=predictor.precision,
-    )
+    explainer = explainer_for(predictor, method)
     images, targets = tensor.to(predictor.device), torch.tensor([index])
     explanation = explainer(images, targets)
     name, score = package.classes[index], float(probabilities[index])

@@ -35,8 +35,7 @@ from db import (
     start_or_resume_run,
     storable,
 )
-from explainers import Explainer, create_explainer
-from flows.evidence import explain_findings
+from flows.evidence import explain_findings, explainer_for
 from sources import ListedImage, Source, Unreadable, open_source
 from sources.decoding import decode as decode_picture
 
@@ -104,7 +103,16 @@ class Inspection:
             precision=settings.model.precision,
             batch_size=settings.model.batch_size,
         )
-        self.explainer = make_explainer(settings, self.predictor)
+        chosen = settings.explainer
+        self.explainer = explainer_for(
+            self.predictor,
+            chosen.method,
+            layers=chosen.layers,
+            mu=chosen.mu,
+            batch_size=chosen.batch_size,
+            baseline=chosen.baseline,
+            fusion=chosen.fusion,
+        )
         self.store = ArtifactStore(settings.artifacts.uri)
         decision = settings.decision(self.predictor.precision)
         self.model: ModelRecord = register_package(database, self.package)
@@ -187,25 +195,6 @@ def checked_package(settings: Settings) -> ModelPackage:
             f"{package.path}: not calibrated, so it cannot decide; run `kensa calibrate` first"
         )
     return package
-
-
-def make_explainer(settings: Settings, predictor: Predictor) -> Explainer:
-    """Make the explainer that the settings name for the model in use."""
-    chosen = settings.explainer
-    preprocessing = predictor.package.preprocessing
-    return create_explainer(
-        chosen.method,
-        predictor.model,
-        layers=chosen.layers,
-        activation=predictor.package.activation,
-        mu=chosen.mu,
-        batch_size=chosen.batch_size,
-        baseline=chosen.baseline,
-        fusion=chosen.fusion,
-        mean=preprocessing.mean,
-        std=preprocessing.std,
-        precision=predictor.precision,
-    )
 
 
 def register_package(database: Database, package: ModelPackage) -> ModelRecord:

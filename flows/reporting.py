@@ -17,7 +17,6 @@ from db import (
     FindingRecord,
     Head,
     ReportRecord,
-    RunHandle,
     RunSummary,
     get_event,
     head,
@@ -83,16 +82,7 @@ def issue_report(
             return IssuedReport(path, latest, new=False)
     revision = len(earlier) + 1
     pdf = render_run_report(build_report(database, store, run_id, settings, revision, now))
-    handle = RunHandle(
-        id=run.id,
-        number=run.number,
-        source=run.source,
-        settings_digest=run.settings_digest,
-        model=run.model,
-        started_at=run.started_at,
-        resumed=False,
-    )
-    record = record_report(database, handle, store.put(pdf, "report", "application/pdf"), now, actor=actor)
+    record = record_report(database, run, store.put(pdf, "report", "application/pdf"), now, actor=actor)
     return IssuedReport(_write(settings, run.reference, revision, pdf), record, new=True)
 
 
