@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -10,6 +11,9 @@ from torch import Tensor
 OK = "ok"
 PARTIAL = "partial"
 UNDEFINED = "undefined"
+
+Targets = Tensor | Sequence[Sequence[int]]
+"""Which classes to explain: (B,) class indices, one per picture, or per picture a list of them."""
 
 
 @dataclass(frozen=True)
@@ -31,18 +35,21 @@ class Layer:
 
 @dataclass(frozen=True)
 class Explanation:
-    """Attribution maps with everything needed to make them again.
+    """Attribution maps with everything needed to make them again; one row for each picture and class.
 
     Attributes:
-        maps: (B, H, W) float32 in [0, 1], the fused map; all 0 where `status` says "undefined".
-        block_maps: layer name -> (B, H, W) float32 in [0, 1], shallow to deep; all 0 where a layer was
-            skipped or flat for that picture.
-        scores: (B,) float32, the model's probability of each target on the whole picture.
-        masks: layer name -> (B,) int64, number of masks the layer map was made of.
-        status: per picture "ok"; or "partial: ..." naming the layers that gave nothing; or
+        maps: (F, H, W) float32 in [0, 1], the attribution map of each row (SISE: the fused one); all 0
+            where `status` says "undefined".
+        block_maps: layer name -> (F, H, W) float32 in [0, 1], shallow to deep; all 0 where a layer was
+            skipped or flat for that row. Empty for methods that make no map per layer.
+        scores: (F,) float32, the model's probability of each target on the whole picture.
+        masks: layer name -> (F,) int64, number of masked pictures whose scores the map rests on ("input"
+            for methods that mask the picture without a layer); empty for methods that mask nothing.
+        status: per row "ok"; or "partial: ..." naming the layers that gave nothing; or
             "undefined: ..." when no layer gave anything, so that there is no attribution at all.
-        layers: the probed layers, shallow to deep.
-        targets: (B,) int64, the explained class indices.
+        layers: the probed layers, shallow to deep; empty for methods that probe none.
+        targets: (F,) int64, the explained class indices.
+        images: (F,) int64, the picture of each row: its index in the batch.
         method: name under which `create_explainer` makes this explainer.
         parameters: its keyword arguments: `create_explainer(method, model, **parameters)` is the same one.
     """
@@ -54,12 +61,13 @@ class Explanation:
     status: tuple[str, ...]
     layers: tuple[Layer, ...]
     targets: Tensor
+    images: Tensor
     method: str
     parameters: dict[str, Any]
 
     @property
     def defined(self) -> tuple[bool, ...]:
-        """Per picture: whether there is an attribution to look at ("ok" or "partial")."""
+        """Per row: whether there is an attribution to look at ("ok" or "partial")."""
         return tuple(not status.startswith(UNDEFINED) for status in self.status)
 
 
@@ -76,6 +84,10 @@ class Explainer(Protocol):
         """Keyword arguments with which `create_explainer` makes it again."""
         ...
 
-    def __call__(self, images: Tensor, targets: Tensor) -> Explanation:
-        """Explain `targets` (B,) int on `images` (B, C, H, W) normalised float."""
+    def __call__(self, images: Tensor, targets: Targets) -> Explanation:
+        """Explain `targets` on `images` (B, C, H, W) normalised float.
+
+        `targets` is (B,) int, one class per picture, or per picture a list of classes, as in
+        `[[0, 2], [], [1]]`: rows of the result are then (picture 0, class 0), (0, 2), (2, 1).
+        """
         ...

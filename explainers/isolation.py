@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from explainers.errors import ExplainerError
+from explainers.explanation import Targets
 
 
 @contextmanager
@@ -94,19 +96,68 @@ def private_images(images: Tensor, device: torch.device) -> Tensor:
     return private
 
 
-def private_targets(targets: Tensor, count: int, device: torch.device) -> Tensor:
-    """Copy class indices to (B,) int64 on `device`.
+@dataclass(frozen=True)
+class Rows:
+    """What is asked for: one row for each picture and class.
+
+    Attributes:
+        images: (F,) int64, index of the picture in the batch, never descending.
+        targets: (F,) int64, class index, 0 or more.
+    """
+
+    images: Tensor
+    targets: Tensor
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def of(self, image: int) -> list[int]:
+        """Numbers of the rows of one picture."""
+        return (self.images == image).nonzero()[:, 0].tolist()
+
+
+def private_rows(targets: Targets, count: int, device: torch.device) -> Rows:
+    """Copy what the caller asks for to rows on `device`.
+
+    Args:
+        targets: (B,) whole-number tensor, one class per picture; or per picture a list of classes.
+        count: number of pictures B.
+        device: of the rows.
 
     Raises:
-        ExplainerError: not a whole-number tensor of one index per picture, or a negative index.
+        ExplainerError: not one entry per picture, nothing at all to explain, an entry that is no whole
+            number, a class twice for one picture, or a negative index.
     """
-    whole = not (targets.is_floating_point() or targets.is_complex() or targets.dtype == torch.bool)
-    if targets.ndim != 1 or len(targets) != count or not whole:
-        raise ExplainerError(
-            f"targets must be ({count},) class indices, one per image, got {tuple(targets.shape)} "
-            f"{targets.dtype}"
-        )
-    private = targets.detach().to(device, torch.int64, copy=True)
+    if not isinstance(targets, Tensor):
+        targets = list(targets)
+        if len(targets) != count:
+            raise ExplainerError(
+                f"targets must be {count} lists of class indices, one per image, got {len(targets)}"
+            )
+        pairs: list[tuple[int, int]] = []
+        for image, classes in enumerate(targets):
+            if isinstance(classes, str) or not isinstance(classes, Sequence):
+                raise ExplainerError(
+                    f"targets must be a tensor of class indices or a list of lists of them; image {image} "
+                    f"has {classes!r}"
+                )
+            if not all(isinstance(one, int) and not isinstance(one, bool) for one in classes):
+                raise ExplainerError(f"targets of image {image} must be whole numbers, got {classes!r}")
+            if len(set(classes)) != len(classes):
+                raise ExplainerError(f"targets of image {image} name a class twice: {list(classes)}")
+            pairs += [(image, one) for one in classes]
+        if not pairs:
+            raise ExplainerError("targets name no class of any image: there is nothing to explain")
+        images, private = torch.tensor(pairs, dtype=torch.int64, device=device).T.contiguous()
+    else:
+        whole = not (targets.is_floating_point() or targets.is_complex() or targets.dtype == torch.bool)
+        if targets.ndim != 1 or len(targets) != count or not whole:
+            raise ExplainerError(
+                f"targets must be ({count},) class indices, one per image, got {tuple(targets.shape)} "
+                f"{targets.dtype}"
+            )
+        private = targets.detach().to(device, torch.int64, copy=True)
+        images = torch.arange(count, device=device)
     if bool((private < 0).any()):
         raise ExplainerError(f"targets holds a negative class index: {int(private.min())}")
-    return private
+    return Rows(images, private)

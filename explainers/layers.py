@@ -12,6 +12,11 @@ whose sign means nothing. Measured with MobileNetV2 and its ImageNet weights on 
 convolution against bottleneck: EBPG 0.38 / 0.30, mIoU 0.25 / 0.19, Bbox 0.36 / 0.31, Drop 79 / 88 %,
 masks 548 / 242. The user who wants the cheaper one names the layers. MobileNetV3 and V4 pool *before* their
 head convolution: there it has one position and is no layer.
+
+Hybrids (CoAtNet, NextViT, EdgeNeXt, ...) are explained where they are CNNs in what the rule speaks of: they
+convolve at two or more resolutions and hand feature maps, not tokens, to their head. The rule cannot reach a
+last stage of tokens (LeViT, EfficientFormer): refused, since the deepest layer says *where*. What became of
+every family of timm: docs/models.md.
 """
 
 from __future__ import annotations
@@ -48,8 +53,9 @@ class Candidates:
 def candidates(model: nn.Module, image: Tensor, layers: Sequence[str] | None) -> Candidates:
     """Run one picture through the model, keeping the layers on offer attached to the graph.
 
-    timm models go through `forward_intermediates` + `forward_head`; other models without named layers
-    through the outputs of their units (see `_units`); named layers through hooks on those modules.
+    timm models go through `forward_intermediates` + `forward_head`; other models without named layers, and
+    timm models whose intermediates do not serve (see `_through_intermediates`), through the outputs of
+    their units (see `_units`); named layers through hooks on those modules.
 
     Args:
         model: a private evaluation copy (see `isolation.isolated`), without gradients of parameters.
@@ -57,7 +63,8 @@ def candidates(model: nn.Module, image: Tensor, layers: Sequence[str] | None) ->
         layers: module names, or None for the rule.
 
     Returns:
-        The candidates; their order is the order of computation, not the order of `layers`.
+        The candidates, channels first even where the model keeps them last; their order is the order of
+        computation, not the order of `layers`.
 
     Raises:
         ExplainerError: an unknown, repeated or unused layer name, a layer without feature maps, a model
@@ -66,8 +73,14 @@ def candidates(model: nn.Module, image: Tensor, layers: Sequence[str] | None) ->
     if layers is not None:
         _check_names(model, layers)
         return _through_hooks(model, image, layers, ruled=False)
-    if hasattr(model, "forward_intermediates") and hasattr(model, "forward_head"):
-        return _through_intermediates(model, image)
+    if (
+        hasattr(model, "forward_intermediates")
+        and hasattr(model, "forward_head")
+        and not _channels_last(model)
+    ):
+        found = _through_intermediates(model, image)
+        if found is not None:
+            return found
     return _through_hooks(model, image, _units(model, image), ruled=True)
 
 
@@ -109,7 +122,8 @@ def choose(found: Candidates, gradients: Sequence[Tensor | None], model: nn.Modu
         size = (probed.features.shape[1], probed.features.shape[2])
         # A map of one position has nothing to say about where.
         if size != (1, 1) and not pooled:
-            deepest.pop(size, None)
+            for same in [known for known in deepest if _one_resolution(known, size)]:
+                del deepest[same]
             deepest[size] = probed
     if len(deepest) < 2:
         sizes = ", ".join(f"{h}x{w}" for h, w in deepest) or "none"
@@ -121,14 +135,25 @@ def choose(found: Candidates, gradients: Sequence[Tensor | None], model: nn.Modu
     return list(deepest.values())
 
 
-def _through_intermediates(model: Any, image: Tensor) -> Candidates:
-    makers: dict[int, tuple[str, Tensor]] = {}
+def _through_intermediates(model: Any, image: Tensor) -> Candidates | None:
+    """Take the layers from timm's own list; None where that list does not hold what the rule asks for.
+
+    That is where one of them lies beside the path from picture to logits (NASNet, PNASNet and legacy Xception
+    return a ReLU made for the list alone), or is a bare convolution's output ahead of its norm and activation
+    (GhostNet's and RepGhost's stem).
+    """
+    makers: dict[int, _Made] = {}
     convolved: set[tuple[int, int]] = set()
 
-    def remember(name: str, module: nn.Module, output: Any) -> None:
+    def remember(name: str, module: nn.Module, inputs: Any, output: Any) -> None:
         if isinstance(output, Tensor):
-            # The tensor is kept so that its id stays its own; the outermost module writes last.
-            makers[id(output)] = (name, output)
+            # The outermost module writes last. Who hands a tensor on untouched (Identity, Dropout) has not
+            # made it; who changes it in place (an activation) has.
+            known = makers.get(id(output))
+            handed_on = any(part is output for part in inputs)
+            if known is None or not handed_on or known.version != output._version:
+                bare = isinstance(module, nn.Conv2d) or (known is not None and not handed_on and known.bare)
+                makers[id(output)] = _Made(name, output, output._version, bare)
             _note_convolution(module, output, convolved)
 
     with _hooks(model, dict(model.named_modules()), remember):
@@ -147,25 +172,56 @@ def _through_intermediates(model: Any, image: Tensor) -> Candidates:
             "positions; SISE explains convolutional networks"
         )
     _refuse_without_convolutions(model, convolved)
+    path = _steps(logits)
     named: dict[str, Tensor] = {}
     for index, feature in enumerate([*intermediates, final]):
         if _has_maps(feature):
+            made = makers.get(id(feature))
+            if feature.grad_fn not in path or (made is not None and made.bare):
+                return None
             position = f"intermediates.{index}"
-            name = makers.get(id(feature), (position, feature))[0]
+            name = position if made is None else made.name
             taken = name in named and named[name] is not feature  # one module, called twice
             named[position if taken else name] = feature
     return Candidates(logits, tuple(named), tuple(named.values()), ruled=True)
 
 
+@dataclass(frozen=True)
+class _Made:
+    """Who made a tensor; `output` is kept so that its id stays its own."""
+
+    name: str
+    output: Tensor
+    version: int
+    bare: bool
+
+
+def _steps(logits: Tensor) -> set[Any]:
+    """All steps of the graph behind the logits."""
+    steps: set[Any] = set()
+    ahead: list[Any] = [logits.grad_fn]
+    while ahead:
+        step = ahead.pop()
+        if step is not None and step not in steps:
+            steps.add(step)
+            ahead += [before for before, _ in step.next_functions]
+    return steps
+
+
 def _through_hooks(model: nn.Module, image: Tensor, names: Sequence[str], *, ruled: bool) -> Candidates:
     kept: dict[str, Tensor] = {}
     shapeless: list[str] = []
+    last = _channels_last(model)
 
-    def keep(name: str, module: nn.Module, output: Any) -> Tensor | None:
+    def keep(name: str, module: nn.Module, _inputs: Any, output: Any) -> Tensor | None:
         if not isinstance(output, Tensor) or not _has_maps(output):
             shapeless.append(name)
             return None
         kept.pop(name, None)  # a module used twice counts where it was used last
+        if last and not isinstance(module, nn.Conv2d):
+            # The model goes on with what is kept here, turned back: so it lies on the path.
+            kept[name] = output.permute(0, 3, 1, 2)
+            return kept[name].permute(0, 2, 3, 1).clone()
         kept[name] = output
         # What follows gets a copy: an in-place ReLU would otherwise overwrite the map kept here.
         return output.clone()
@@ -196,7 +252,7 @@ def _units(model: nn.Module, image: Tensor) -> list[str]:
     convolved: set[tuple[int, int]] = set()
     begun = False
 
-    def note(name: str, module: nn.Module, output: Any) -> None:
+    def note(name: str, module: nn.Module, _inputs: Any, output: Any) -> None:
         nonlocal begun
         begun = begun or isinstance(module, nn.Conv2d)
         outputs[name] = begun and _has_maps(output)
@@ -220,11 +276,11 @@ def _units(model: nn.Module, image: Tensor) -> list[str]:
 
 @contextmanager
 def _hooks(
-    model: nn.Module, modules: dict[str, nn.Module], call: Callable[[str, nn.Module, Any], Tensor | None]
+    model: nn.Module, modules: dict[str, nn.Module], call: Callable[[str, nn.Module, Any, Any], Tensor | None]
 ) -> Iterator[None]:
-    """Call `call(name, module, output)` after each of `modules` during the block."""
+    """Call `call(name, module, inputs, output)` after each of `modules` during the block."""
     handles = [
-        module.register_forward_hook(lambda part, _, output, name=name: call(name, part, output))
+        module.register_forward_hook(lambda part, inputs, output, name=name: call(name, part, inputs, output))
         for name, module in modules.items()
     ]
     try:
@@ -236,6 +292,16 @@ def _hooks(
 
 def _has_maps(output: Any) -> bool:
     return isinstance(output, Tensor) and output.ndim == 4 and output.is_floating_point()
+
+
+def _one_resolution(one: tuple[int, int], other: tuple[int, int]) -> bool:
+    # A convolution without padding trims a map's rim (Inception, legacy Xception): that is no down-sampling.
+    return all(max(a, b) < 1.5 * min(a, b) for a, b in zip(one, other, strict=True))
+
+
+def _channels_last(model: nn.Module) -> bool:
+    """Whether the model's modules hand on (B, h, w, C), as timm marks it (MambaOut, Sequencer, Swin)."""
+    return str(getattr(model, "output_fmt", "NCHW")) == "NHWC"
 
 
 def _is_pooled(feature: Tensor) -> bool:
@@ -271,9 +337,12 @@ def _check_names(model: nn.Module, layers: Sequence[str]) -> None:
 
 def _checked_logits(model: nn.Module, logits: Any) -> Tensor:
     if not isinstance(logits, Tensor) or logits.ndim != 2:
-        raise ExplainerError(f"{model_name(model)} must return (B, K) logits, it returned {_shape(logits)}")
+        raise ExplainerError(
+            f"{model_name(model)} must return (B, K) logits, it returned {_shape(logits)}; explain a module "
+            "that returns the class logits alone"
+        )
     return logits
 
 
 def _shape(value: Any) -> str:
-    return str(tuple(value.shape)) if isinstance(value, Tensor) else type(value).__name__
+    return str(tuple(value.shape)) if isinstance(value, Tensor) else f"a {type(value).__name__}"

@@ -21,20 +21,23 @@ DTYPES: dict[str, torch.dtype] = {
 }
 
 
-def probability(logits: Tensor, targets: Tensor, activation: Activation) -> Tensor:
-    """Probability of each row's target.
+def probabilities(logits: Tensor, activation: Activation) -> Tensor:
+    """Probability of each class.
 
     Args:
         logits: (n, K) of any float type; the activation is taken in float32.
-        targets: (n,) int64, below K.
         activation: "softmax" for single-label models, "sigmoid" for multi-label and single-logit ones.
 
     Returns:
-        (n,) float32 in [0, 1].
+        (n, K) float32 in [0, 1].
     """
     single = logits.float()
-    spread = single.softmax(dim=1) if activation == "softmax" else single.sigmoid()
-    return spread.gather(1, targets[:, None])[:, 0]
+    return single.softmax(dim=1) if activation == "softmax" else single.sigmoid()
+
+
+def probability(logits: Tensor, targets: Tensor, activation: Activation) -> Tensor:
+    """Probability of each row's target: (n,) float32 in [0, 1], for logits (n, K), targets (n,) below K."""
+    return probabilities(logits, activation).gather(1, targets[:, None])[:, 0]
 
 
 def score_direction(logits: Tensor, target: int, activation: Activation) -> Tensor:
@@ -77,7 +80,7 @@ def check_class_count(targets: Tensor, classes: int) -> None:
 
 @dataclass(frozen=True)
 class Block:
-    """The kept feature maps of one picture at one layer.
+    """Feature maps of one picture at one layer, each to become a mask.
 
     Attributes:
         image: index in the batch.
@@ -91,6 +94,24 @@ class Block:
 
 
 @dataclass(frozen=True)
+class Scored:
+    """What became of the masks of a block.
+
+    Attributes:
+        scores: (n, R) float32 in [0, 1], the model's probability of each of the picture's classes on the
+            picture seen through each mask.
+        low: (n,) float32, smallest value of each feature map at full size; the mask is (map - low) / span.
+        span: (n,) float32, its range.
+        area: (n,) float32, sum of the mask over the picture, in pixels.
+    """
+
+    scores: Tensor
+    low: Tensor
+    span: Tensor
+    area: Tensor
+
+
+@dataclass(frozen=True)
 class _Piece:
     """A run of one block's maps inside a chunk: maps `start:stop` go to rows `row:row + stop - start`."""
 
@@ -100,35 +121,41 @@ class _Piece:
     row: int
 
 
-def layer_maps(
+def for_masks(model: nn.Module, precision: Precision) -> None:
+    """Make a private model ready for masked passes, in place: its precision, its weights channels-last."""
+    model.to(dtype=DTYPES[precision])
+    for parameter in model.parameters():
+        if parameter.ndim == 4:  # Module.to(memory_format=...) refuses the 5-D weights of a Conv3d
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+
+
+def score_masks(
     model: nn.Module,
     images: Tensor,
-    targets: Tensor,
+    classes: Tensor,
     blocks: Sequence[Block],
     *,
     activation: Activation,
     batch_size: int,
     floor: Tensor,
-) -> tuple[Tensor, Tensor]:
-    """Score the masks of all blocks and sum them up: V of SISE.md, section 3, before its min-max.
+) -> list[Scored]:
+    """Score the pictures seen through their masks: the masked passes of SISE.md, section 3.
 
     All masks of all blocks form one list, cut into chunks of exactly `batch_size` masked pictures (the
-    last one filled up), so that pictures share chunks and the model sees one shape only. The weighted sum
-    is taken at the layer's own resolution and up-sampled once, which is the same (up-sampling is linear,
-    min-max is affine); full-size masks exist for one chunk at a time.
+    last one filled up), so that pictures share chunks and the model sees one shape only. A masked picture
+    is scored for all classes of its picture at once. Full-size masks exist for one chunk at a time.
 
     Args:
         model: in evaluation mode, in the type in which the masked passes are to run.
         images: (B, C, H, W) float32.
-        targets: (B,) int64.
+        classes: (B, R) int64, the classes to score each picture for.
         blocks: at least one.
         activation: see `probability`.
         batch_size: masked pictures in one forward pass.
         floor: (C, 1, 1) float32, what a fully masked pixel becomes.
 
     Returns:
-        (n, H, W) float64, V of each block but for an additive constant, which min-max removes; and (n,)
-        float64, the largest V could be anywhere, as the scale against which V is flat or not.
+        one result per block.
 
     Raises:
         ExplainerError: a masked pass gave NaN or infinity; names the layer.
@@ -137,9 +164,10 @@ def layer_maps(
     chunks = -(-total // batch_size)
     owners = torch.tensor([block.image for block in blocks], device=images.device)
     lengths = torch.tensor([len(block.features) for block in blocks], device=images.device)
-    rows = torch.zeros(chunks * batch_size, dtype=torch.int64, device=images.device)
-    rows[:total] = targets[owners].repeat_interleave(lengths)
-    scores, low, span, area = (images.new_zeros(chunks * batch_size) for _ in range(4))
+    wanted = classes.new_zeros(chunks * batch_size, classes.shape[1])
+    wanted[:total] = classes[owners].repeat_interleave(lengths, dim=0)
+    scores = images.new_zeros(wanted.shape)
+    low, span, area = (images.new_zeros(chunks * batch_size) for _ in range(3))
     sound = torch.zeros(chunks * batch_size, dtype=torch.bool, device=images.device)
     dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
     size = (images.shape[2], images.shape[3])
@@ -162,26 +190,46 @@ def layer_maps(
                 torch.addcmul(floor, lifted[piece.block.image], masks[:, None], out=masked[inside])
             logits = model(masked)
             chunk = slice(first, first + batch_size)
-            scores[chunk] = probability(logits, rows[chunk], activation)
+            scores[chunk] = probabilities(logits, activation).gather(1, wanted[chunk])
             sound[chunk] = torch.isfinite(logits).all(dim=1)
 
-        # In float64: layer maps are often nearly flat, and min-max stretches rounding with the rest.
-        weights = scores.double() / area.double()
-        sums, ceilings, begin = [], [], 0
-        for block in blocks:
-            part = slice(begin, begin + len(block.features))
-            begin = part.stop
-            if not bool(sound[part].all()):
-                bad = f"{int((~sound[part]).sum())} of {len(block.features)}"
-                raise ExplainerError(
-                    f"the model gave NaN or infinity for {bad} masked pictures of layer {block.layer!r}, "
-                    f"image {block.image} of the batch, in {dtype}; check the weights, or use "
-                    "precision='float32'"
-                )
-            normalised = (block.features.double() - low[part, None, None]) / span[part, None, None]
-            sums.append(upsample(torch.einsum("n,nhw->hw", weights[part], normalised)[None], size)[0])
-            ceilings.append(weights[part].sum())
-    return torch.stack(sums), torch.stack(ceilings)
+    results, begin = [], 0
+    for block in blocks:
+        part = slice(begin, begin + len(block.features))
+        begin = part.stop
+        if not bool(sound[part].all()):
+            bad = f"{int((~sound[part]).sum())} of {len(block.features)}"
+            raise ExplainerError(
+                f"the model gave NaN or infinity for {bad} masked pictures of layer {block.layer!r}, "
+                f"image {block.image} of the batch, in {dtype}; check the weights, or use "
+                "precision='float32'"
+            )
+        results.append(Scored(scores[part], low[part], span[part], area[part]))
+    return results
+
+
+def weighted_masks(
+    features: Tensor, low: Tensor, span: Tensor, weights: Tensor, size: tuple[int, int]
+) -> Tensor:
+    """Sum up weighted masks: V of SISE.md, section 3, before its min-max.
+
+    The sum is taken at the layer's own resolution and up-sampled once, which is the same (up-sampling is
+    linear, min-max is affine), and in float64: layer maps are often nearly flat, and min-max stretches
+    rounding with the rest.
+
+    Args:
+        features: (n, h, w) float32.
+        low: (n,), see `Scored`.
+        span: (n,), see `Scored`.
+        weights: (R, n) float64.
+        size: (H, W).
+
+    Returns:
+        (R, H, W) float64.
+    """
+    scaled = weights / span.double()
+    sums = torch.einsum("rn,nhw->rhw", scaled, features.double()) - (scaled @ low.double())[:, None, None]
+    return upsample(sums, size)
 
 
 def _chunks(blocks: Sequence[Block], batch_size: int) -> Iterator[list[_Piece]]:

@@ -10,23 +10,34 @@ import torch
 from torch import Tensor, nn
 
 from explainers.errors import ExplainerError
-from explainers.explanation import OK, PARTIAL, UNDEFINED, Explanation, Layer
-from explainers.isolation import isolated, model_device, model_name, private_images, private_targets
-from explainers.layers import candidates, choose
-from explainers.maps import Fusion, fuse, minmax
+from explainers.explanation import OK, PARTIAL, UNDEFINED, Explanation, Layer, Targets
+from explainers.isolation import Rows, isolated, model_device, private_images, private_rows
+from explainers.maps import Fusion, fuse, minmax, otsu_threshold
+from explainers.probing import Tap, probe
 from explainers.scoring import (
     DTYPES,
     Activation,
     Block,
     Precision,
-    check_class_count,
-    layer_maps,
-    probability,
-    score_direction,
+    Scored,
+    for_masks,
+    score_masks,
+    weighted_masks,
 )
 
 # In float32: a range this small against the magnitude is rounding noise, and the map a constant.
 _FLAT = 1e-6
+
+
+@dataclass(frozen=True)
+class Kept(Block):
+    """A block whose maps at least one of the picture's classes keeps.
+
+    Attributes:
+        keeps: (R, n) bool, which maps each class keeps.
+    """
+
+    keeps: Tensor
 
 
 class Sise:
@@ -37,7 +48,9 @@ class Sise:
     map per layer, and the layer maps are fused from shallow to deep. Every step and edge case: SISE.md.
 
     The gradient pass runs picture by picture, and the masked passes in one fixed shape, so that what a
-    picture gets does not depend on what else is in the batch (beyond the last float32 digits).
+    picture gets does not depend on what else is in the batch (beyond the last float32 digits). Several
+    classes of one picture share the forward part of the gradient pass, and every mask that more than one of
+    them keeps is scored for all of them in one masked pass.
     """
 
     method = "sise"
@@ -116,15 +129,16 @@ class Sise:
             "precision": self._precision,
         }
 
-    def __call__(self, images: Tensor, targets: Tensor) -> Explanation:
-        """Explain one class per picture.
+    def __call__(self, images: Tensor, targets: Targets) -> Explanation:
+        """Explain one class per picture, or several.
 
         Args:
             images: (B, C, H, W) float, normalised as the model expects; on any device.
-            targets: (B,) whole numbers, class indices.
+            targets: (B,) class indices, or per picture a list of them; a single-logit model (sigmoid) has
+                the one class 0.
 
         Returns:
-            The explanation, on the device of `images`.
+            The explanation, one row per picture and class, on the device of `images`.
 
         Raises:
             ExplainerError: bad pictures or targets; a model that is no CNN or has no layers to probe; NaN
@@ -133,28 +147,62 @@ class Sise:
         with isolated(self._model, images, reparameterise=self._layers is None) as model:
             device = model_device(model, images)
             pictures = private_images(images, device)
-            classes = private_targets(targets, len(pictures), device)
+            rows = private_rows(targets, len(pictures), device)
             floor = self._floor(pictures)
-            probed = [
-                self._probe(model, index, picture[None], target)
-                for index, (picture, target) in enumerate(zip(pictures, classes.tolist(), strict=True))
-            ]
-            blocks = [block for probe in probed for block in probe.blocks]
-            model.to(dtype=DTYPES[self._precision]).to(memory_format=torch.channels_last)
-            found: dict[tuple[int, str], Tensor] = {}
-            if blocks:
-                sums, ceilings = layer_maps(
+            # The pictures that have something to explain, with their rows, in order.
+            asked = {image: rows.of(image) for image in sorted(set(rows.images.tolist()))}
+            probes: dict[int, tuple[list[Tap], Tensor]] = {}
+            kept: list[Kept] = []
+            for image, own in asked.items():
+                probes[image] = probe(
                     model,
-                    pictures,
-                    classes,
-                    blocks,
+                    image,
+                    pictures[image, None],
+                    rows.targets[own],
+                    layers=self._layers,
                     activation=self._activation,
-                    batch_size=self._batch_size,
-                    floor=floor,
                 )
-                maps = minmax(sums, noise=_FLAT * ceilings).float()
-                found = {(block.image, block.layer): v for block, v in zip(blocks, maps, strict=True)}
-            return self._assembled(images, classes, probed, found)
+                kept += [block for tap in probes[image][0] if (block := self._kept(image, tap)) is not None]
+            classes = rows.targets.new_zeros(len(pictures), max(map(len, asked.values())))
+            for image, own in asked.items():
+                classes[image, : len(own)] = rows.targets[own]
+            for_masks(model, self._precision)
+            scored = self._scored(model, pictures, classes, kept, floor) if kept else []
+            maps = {
+                (block.image, block.layer): _block_maps(block, one, pictures.shape[2:])
+                for block, (one, _) in zip(kept, scored, strict=True)
+            }
+            passes = {
+                (block.image, block.layer): count for block, (_, count) in zip(kept, scored, strict=True)
+            }
+            return self._assembled(images, rows, probes, maps, passes)
+
+    def _keeps(self, alpha: Tensor) -> Tensor:
+        """Which maps each class keeps: (R, C) bool from alpha (R, C)."""
+        return alpha > self._mu * alpha.amax(dim=1, keepdim=True)
+
+    def _scored(
+        self, model: nn.Module, pictures: Tensor, classes: Tensor, kept: Sequence[Kept], floor: Tensor
+    ) -> list[tuple[Scored, Tensor]]:
+        """Score every mask; per block also the number of masked pictures behind each class, (R,) int64."""
+        scored = score_masks(
+            model,
+            pictures,
+            classes,
+            kept,
+            activation=self._activation,
+            batch_size=self._batch_size,
+            floor=floor,
+        )
+        return [(one, block.keeps.sum(dim=1)) for block, one in zip(kept, scored, strict=True)]
+
+    def _kept(self, image: int, tap: Tap) -> Kept | None:
+        """Choose the maps that become masks: those that a class keeps and that are not constant."""
+        keeps = self._keeps(tap.alpha) & _varied(tap.features)
+        union = keeps.any(dim=0)
+        if not bool(union.any()):
+            return None
+        return Kept(image, tap.name, tap.features[union], keeps[:, union])
 
     def _floor(self, pictures: Tensor) -> Tensor:
         channels = pictures.shape[1]
@@ -165,98 +213,122 @@ class Sise:
             raise ExplainerError(f"mean and std have {len(mean)} values, the images {channels} channels")
         return (-mean / std)[:, None, None]
 
-    def _probe(self, model: nn.Module, index: int, picture: Tensor, target: int) -> _Probe:
-        """Gradient pass over one (1, C, H, W) picture: SISE.md, sections 1 and 2."""
-        with torch.enable_grad():
-            # The clone is no leaf, so a model may begin with an in-place operation.
-            found = candidates(model, picture.clone().requires_grad_().clone(), self._layers)
-            check_class_count(torch.tensor([target]), found.logits.shape[1])
-            for name, feature in zip(found.names, found.features, strict=True):
-                _check_finite(feature, model, f"layer {name!r}", index, "feature maps")
-            _check_finite(found.logits, model, "the logits", index, "values")
-            gradients = torch.autograd.grad(
-                found.logits,
-                found.features,
-                score_direction(found.logits, target, self._activation),
-                allow_unused=True,
-            )
-        layers: list[Layer] = []
-        blocks: list[Block] = []
-        remarks: dict[str, str] = {}
-        for probed in choose(found, gradients, model):
-            _check_finite(probed.gradients, model, f"layer {probed.name!r}", index, "gradients")
-            maps, height, width = probed.features.shape
-            layers.append(Layer(probed.name, maps, height, width))
-            alpha = probed.gradients.sum(dim=(1, 2))
-            kept = probed.features[alpha > self._mu * alpha.max()]
-            span = kept.amax(dim=(1, 2)) - kept.amin(dim=(1, 2))
-            varied = kept[span > _FLAT * kept.abs().amax(dim=(1, 2))]
-            if len(varied):
-                blocks.append(Block(index, probed.name, varied))
-            else:
-                remarks[probed.name] = (
-                    "every kept map is constant" if len(kept) else "no map with a positive gradient"
-                )
-        score = probability(
-            found.logits.detach(), torch.tensor([target], device=picture.device), self._activation
-        )
-        return _Probe(tuple(layers), tuple(blocks), remarks, score)
-
     def _assembled(
-        self, images: Tensor, classes: Tensor, probes: Sequence[_Probe], found: dict[tuple[int, str], Tensor]
+        self,
+        images: Tensor,
+        rows: Rows,
+        probes: dict[int, tuple[list[Tap], Tensor]],
+        maps: dict[tuple[int, str], Tensor],
+        passes: dict[tuple[int, str], Tensor],
     ) -> Explanation:
-        """Fuse each picture's layer maps (SISE.md, section 4), and say which layers gave nothing."""
-        layers = probes[0].layers  # the rule looks at shapes alone, so all pictures of a batch share it
-        empty = classes.new_zeros(images.shape[2:], dtype=torch.float32)
-        counts = {layer.name: [0] * len(probes) for layer in layers}
-        fused, status = [], []
-        for index, probe in enumerate(probes):
-            remarks = dict(probe.remarks)
-            own = [found[index, block.layer] for block in probe.blocks]
-            for block, block_map in zip(probe.blocks, own, strict=True):
-                counts[block.layer][index] = len(block.features)
-                if not bool(block_map.any()):
-                    remarks[block.layer] = "its map is constant"
-            fused.append(fuse(own, self._fusion) if own else empty)
-            said = "; ".join(
-                f"{layer.name}: {remarks[layer.name]}" for layer in layers if layer.name in remarks
-            )
-            if not bool(fused[-1].any()):
-                status.append(f"{UNDEFINED}: {said}")
-            else:
-                status.append(f"{PARTIAL}: {said}" if said else OK)
+        """Fuse each row's layer maps (SISE.md, section 4), and say which layers gave nothing."""
         device = images.device
+        empty = torch.zeros(images.shape[2:], dtype=torch.float32, device=rows.images.device)
+        # The rule looks at shapes alone, so all pictures of a batch share the layers.
+        layers = tuple(Layer(tap.name, *tap.features.shape) for tap in next(iter(probes.values()))[0])
+        block_maps: dict[str, list[Tensor]] = {layer.name: [] for layer in layers}
+        masks: dict[str, list[int]] = {layer.name: [] for layer in layers}
+        fused, status = [], []
+        for image, (taps, _) in probes.items():
+            for row in range(len(taps[0].alpha)):
+                own, remarks = [], []
+                for tap in taps:
+                    place = (image, tap.name)
+                    count = int(passes[place][row]) if place in passes else 0
+                    block_map = maps[place][row] if count else empty
+                    block_maps[tap.name].append(block_map)
+                    masks[tap.name].append(count)
+                    if count:
+                        own.append(block_map)
+                    if not bool(block_map.any()):
+                        remarks.append(f"{tap.name}: {self._why_empty(tap, row, count)}")
+                fused.append(fuse(own, self._fusion) if own else empty)
+                said = "; ".join(remarks)
+                if not bool(fused[-1].any()):
+                    status.append(f"{UNDEFINED}: {said}")
+                else:
+                    status.append(f"{PARTIAL}: {said}" if said else OK)
         return Explanation(
             maps=torch.stack(fused).to(device),
-            block_maps={
-                layer.name: torch.stack(
-                    [found.get((index, layer.name), empty) for index in range(len(probes))]
-                ).to(device)
-                for layer in layers
-            },
-            scores=torch.cat([probe.score for probe in probes]).to(device),
-            masks={name: torch.tensor(count, device=device) for name, count in counts.items()},
+            block_maps={name: torch.stack(each).to(device) for name, each in block_maps.items()},
+            scores=torch.cat([scores for _, scores in probes.values()]).to(device),
+            masks={name: torch.tensor(count, device=device) for name, count in masks.items()},
             status=tuple(status),
             layers=layers,
-            targets=classes.to(device),
+            targets=rows.targets.to(device),
+            images=rows.images.to(device),
             method=self.method,
             parameters=self.parameters,
         )
 
-
-@dataclass(frozen=True)
-class _Probe:
-    """What the gradient pass found out about one picture; `remarks` says why a layer has no block."""
-
-    layers: tuple[Layer, ...]
-    blocks: tuple[Block, ...]
-    remarks: dict[str, str]
-    score: Tensor
+    def _why_empty(self, tap: Tap, row: int, count: int) -> str:
+        if count:
+            return "its map is constant"
+        if bool(self._keeps(tap.alpha[row, None]).any()):
+            return "every kept map is constant"
+        return "no map with a positive gradient"
 
 
-def _check_finite(values: Tensor, model: nn.Module, layer: str, index: int, what: str) -> None:
-    if not bool(torch.isfinite(values).all()):
-        raise ExplainerError(
-            f"{model_name(model)} gives NaN or infinity in the {what} of {layer}, image {index} of the "
-            "batch; check its weights and the normalisation of the picture"
+class AdaSise(Sise):
+    """Ada-SISE (Sudhakar et al., ICASSP 2021, arXiv 2102.07799): SISE with an adaptive `mu` per layer.
+
+    The positive gradients of a layer's maps, over their maximum, are split by Otsu's threshold of that
+    one-dimensional set, and the maps above it are kept; all of them where they are equal.
+    """
+
+    method = "ada-sise"
+
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        layers: Sequence[str] | None = None,
+        activation: Activation = "softmax",
+        batch_size: int = 16,
+        baseline: str = "mean",
+        fusion: Fusion = "otsu",
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+        precision: Precision | None = None,
+    ) -> None:
+        """Keep the settings: those of `Sise` but for `mu`."""
+        super().__init__(
+            model,
+            layers=layers,
+            activation=activation,
+            batch_size=batch_size,
+            baseline=baseline,
+            fusion=fusion,
+            mean=mean,
+            std=std,
+            precision=precision,
         )
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """Keyword arguments that make this explainer again; JSON can hold them."""
+        return {name: value for name, value in super().parameters.items() if name != "mu"}
+
+    def _keeps(self, alpha: Tensor) -> Tensor:
+        keeps = alpha > 0
+        for row, own in zip(keeps, alpha, strict=True):
+            positive = own[row]
+            if len(positive) and bool(positive.amax() > positive.amin()):
+                share = (positive / positive.amax()).double()
+                row[row.clone()] = share > otsu_threshold(share[None]).to(share.device)
+        return keeps
+
+
+def _varied(features: Tensor) -> Tensor:
+    """Which maps (n, h, w) are not constant: (n,) bool."""
+    span = features.amax(dim=(1, 2)) - features.amin(dim=(1, 2))
+    return span > _FLAT * features.abs().amax(dim=(1, 2))
+
+
+def _block_maps(block: Kept, scored: Scored, size: Sequence[int]) -> Tensor:
+    """V of SISE.md, section 3, per class: (R, H, W) float32 in [0, 1], 0 where it is constant."""
+    scores = scored.scores.double().T[: len(block.keeps)]
+    weights = block.keeps * scores / scored.area.double()
+    sums = weighted_masks(block.features, scored.low, scored.span, weights, (size[0], size[1]))
+    # The largest V could be anywhere is the scale against which it is flat or not.
+    return minmax(sums, noise=_FLAT * weights.sum(dim=1)).float()
