@@ -1,4 +1,4 @@
-"""Explanations of CNN verdicts: SISE attribution maps behind one face.
+"""Explanations of CNN verdicts: SISE and the methods it is compared with, behind one face.
 
     from explainers import create_explainer, list_explainers
     explainer = create_explainer("sise", model)         # any torch CNN; timm models need no layer names
@@ -18,7 +18,7 @@ from explainers.errors import ExplainerError
 
 if TYPE_CHECKING:
     from explainers.explanation import Explainer, Explanation, Layer
-    from explainers.registry import create_explainer, list_explainers
+    from explainers.registry import create_explainer, explainer_options, list_explainers
     from explainers.trust import drop_increase
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "Layer",
     "create_explainer",
     "drop_increase",
+    "explainer_options",
     "list_explainers",
 ]
 
@@ -37,6 +38,7 @@ _HOMES = {
     "Layer": "explainers.explanation",
     "create_explainer": "explainers.registry",
     "drop_increase": "explainers.trust",
+    "explainer_options": "explainers.registry",
     "list_explainers": "explainers.registry",
 }
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from torch import Tensor
@@ -52,6 +52,9 @@ class Explanation:
         images: (F,) int64, the picture of each row: its index in the batch.
         method: name under which `create_explainer` makes this explainer.
         parameters: its keyword arguments: `create_explainer(method, model, **parameters)` is the same one.
+        score_errors: layer name -> (F,) float32, where scores of masks are predicted instead of computed:
+            the root mean square error of such predictions, found by leaving out one scored mask after the
+            other; 0 where every mask was scored. Empty for methods that mask nothing.
     """
 
     maps: Tensor
@@ -64,6 +67,7 @@ class Explanation:
     images: Tensor
     method: str
     parameters: dict[str, Any]
+    score_errors: dict[str, Tensor] = field(default_factory=dict)
 
     @property
     def defined(self) -> tuple[bool, ...]:

@@ -4,20 +4,42 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from importlib import import_module
 from typing import Any
 
 from torch import nn
 
 from explainers.errors import ExplainerError
 from explainers.explanation import Explainer
-from explainers.sise import Sise
 
-_METHODS: dict[str, Callable[..., Explainer]] = {"sise": Sise}
+# Name -> where its class is: a method's module is imported when the method is first asked for.
+_METHODS = {
+    "ada-sise": "explainers.sise:AdaSise",
+    "extremal-perturbation": "explainers.baselines.extremal:ExtremalPerturbation",
+    "fullgrad": "explainers.baselines.gradients:FullGrad",
+    "grad-cam": "explainers.baselines.cam:GradCam",
+    "grad-cam++": "explainers.baselines.cam:GradCamPlusPlus",
+    "integrated-gradients": "explainers.baselines.gradients:IntegratedGradients",
+    "layer-cam": "explainers.baselines.cam:LayerCam",
+    "rise": "explainers.baselines.rise:Rise",
+    "score-cam": "explainers.baselines.cam:ScoreCam",
+    "sise": "explainers.sise:Sise",
+    "sise-fast": "explainers.fast:SiseFast",
+}
 
 
 def list_explainers() -> tuple[str, ...]:
     """Names of the methods that `create_explainer` knows, in alphabetical order."""
     return tuple(sorted(_METHODS))
+
+
+def explainer_options(name: str) -> tuple[str, ...]:
+    """Names of a method's options, in the order of its signature: `activation` is among all methods' own.
+
+    Raises:
+        ExplainerError: an unknown method.
+    """
+    return tuple(option for option in inspect.signature(_method(name)).parameters if option != "model")
 
 
 def create_explainer(name: str, model: nn.Module, **options: Any) -> Explainer:
@@ -26,8 +48,8 @@ def create_explainer(name: str, model: nn.Module, **options: Any) -> Explainer:
     Args:
         name: one of `list_explainers()`.
         model: returns (B, K) logits; timm CNNs and plain VGGs and ResNets need no layer names.
-        **options: of the method; for "sise": layers, activation, mu, batch_size, baseline, fusion, mean, std,
-            precision (see `explainers.sise.Sise`).
+        **options: of the method, see `explainer_options` and the class that `_METHODS` names; for "sise":
+            layers, activation, mu, batch_size, baseline, fusion, mean, std, precision.
 
     Returns:
         A callable `(images, targets) -> Explanation`.
@@ -39,13 +61,19 @@ def create_explainer(name: str, model: nn.Module, **options: Any) -> Explainer:
         >>> explainer = create_explainer("sise", model, mu=0.0, batch_size=16)
         >>> explanation = explainer(images, targets)
     """
-    if name not in _METHODS:
-        raise ExplainerError(f"no explainer is named {name!r}; there is: {', '.join(list_explainers())}")
+    method = _method(name)
     if not isinstance(model, nn.Module):
         raise ExplainerError(f"model must be a torch.nn.Module, got {type(model).__name__}")
-    method = _METHODS[name]
-    known = [option for option in inspect.signature(method).parameters if option != "model"]
+    known = explainer_options(name)
     for option in options:
         if option not in known:
             raise ExplainerError(f"{name} has no option {option!r}; it has: {', '.join(known)}")
     return method(model, **options)
+
+
+def _method(name: str) -> Callable[..., Explainer]:
+    if name not in _METHODS:
+        raise ExplainerError(f"no explainer is named {name!r}; there is: {', '.join(list_explainers())}")
+    module, _, attribute = _METHODS[name].partition(":")
+    method: Callable[..., Explainer] = getattr(import_module(module), attribute)
+    return method

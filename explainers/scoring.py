@@ -103,12 +103,16 @@ class Scored:
         low: (n,) float32, smallest value of each feature map at full size; the mask is (map - low) / span.
         span: (n,) float32, its range.
         area: (n,) float32, sum of the mask over the picture, in pixels.
+        passes: (R,) int64, masked pictures behind the scores of each class.
+        error: (R,) float32, root mean square error of scores that were predicted instead, 0 if none was.
     """
 
     scores: Tensor
     low: Tensor
     span: Tensor
     area: Tensor
+    passes: Tensor
+    error: Tensor
 
 
 @dataclass(frozen=True)
@@ -204,7 +208,10 @@ def score_masks(
                 f"image {block.image} of the batch, in {dtype}; check the weights, or use "
                 "precision='float32'"
             )
-        results.append(Scored(scores[part], low[part], span[part], area[part]))
+        passes = torch.full((classes.shape[1],), len(block.features), device=images.device)
+        results.append(
+            Scored(scores[part], low[part], span[part], area[part], passes, images.new_zeros(len(passes)))
+        )
     return results
 
 

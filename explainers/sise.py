@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, get_args
 
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from explainers.errors import ExplainerError
 from explainers.explanation import OK, PARTIAL, UNDEFINED, Explanation, Layer, Targets
+from explainers.folding import Pairs, fold, foldable_pairs
 from explainers.isolation import Rows, isolated, model_device, private_images, private_rows
 from explainers.maps import Fusion, fuse, minmax, otsu_threshold
 from explainers.probing import Tap, probe
@@ -35,9 +36,11 @@ class Kept(Block):
 
     Attributes:
         keeps: (R, n) bool, which maps each class keeps.
+        alpha: (R, n) float32, see `probing.Tap`.
     """
 
     keeps: Tensor
+    alpha: Tensor
 
 
 class Sise:
@@ -113,6 +116,8 @@ class Sise:
         self._mean = None if mean is None else tuple(float(value) for value in mean)
         self._std = None if std is None else tuple(float(value) for value in std)
         self._precision: Precision = precision or "float32"
+        # Found at the first call, by running the model; the structure it was found for goes with it.
+        self._foldable: tuple[tuple[tuple[str, type], ...], Pairs] | None = None
 
     @property
     def parameters(self) -> dict[str, Any]:
@@ -166,16 +171,22 @@ class Sise:
             classes = rows.targets.new_zeros(len(pictures), max(map(len, asked.values())))
             for image, own in asked.items():
                 classes[image, : len(own)] = rows.targets[own]
-            for_masks(model, self._precision)
+            self._prepare(model, pictures[:1])
             scored = self._scored(model, pictures, classes, kept, floor) if kept else []
             maps = {
-                (block.image, block.layer): _block_maps(block, one, pictures.shape[2:])
-                for block, (one, _) in zip(kept, scored, strict=True)
+                (block.image, block.layer): _block_maps(block, one, self._weights(block), pictures.shape[2:])
+                for block, one in zip(kept, scored, strict=True)
             }
-            passes = {
-                (block.image, block.layer): count for block, (_, count) in zip(kept, scored, strict=True)
-            }
-            return self._assembled(images, rows, probes, maps, passes)
+            made = {(block.image, block.layer): one for block, one in zip(kept, scored, strict=True)}
+            return self._assembled(images, rows, probes, maps, made)
+
+    def _prepare(self, model: nn.Module, picture: Tensor) -> None:
+        """Make the private copy ready for masked passes, in place."""
+        structure = tuple((name, type(module)) for name, module in model.named_modules())
+        if self._foldable is None or self._foldable[0] != structure:
+            self._foldable = (structure, foldable_pairs(model, picture))
+        fold(model, self._foldable[1])
+        for_masks(model, self._precision)
 
     def _keeps(self, alpha: Tensor) -> Tensor:
         """Which maps each class keeps: (R, C) bool from alpha (R, C)."""
@@ -183,8 +194,8 @@ class Sise:
 
     def _scored(
         self, model: nn.Module, pictures: Tensor, classes: Tensor, kept: Sequence[Kept], floor: Tensor
-    ) -> list[tuple[Scored, Tensor]]:
-        """Score every mask; per block also the number of masked pictures behind each class, (R,) int64."""
+    ) -> list[Scored]:
+        """Find the scores of every mask of every block; a class's passes are the masks it keeps."""
         scored = score_masks(
             model,
             pictures,
@@ -194,7 +205,15 @@ class Sise:
             batch_size=self._batch_size,
             floor=floor,
         )
-        return [(one, block.keeps.sum(dim=1)) for block, one in zip(kept, scored, strict=True)]
+        return [replace(one, passes=block.keeps.sum(dim=1)) for block, one in zip(kept, scored, strict=True)]
+
+    def _weights(self, block: Kept) -> Tensor:
+        """What each mask counts beside score and area: (R, n) float64, 0 where a class does not keep it."""
+        return block.keeps.double()
+
+    def _finished(self, fused: Tensor) -> Tensor:
+        """Last step on a fused map (H, W) in [0, 1]."""
+        return fused
 
     def _kept(self, image: int, tap: Tap) -> Kept | None:
         """Choose the maps that become masks: those that a class keeps and that are not constant."""
@@ -202,7 +221,7 @@ class Sise:
         union = keeps.any(dim=0)
         if not bool(union.any()):
             return None
-        return Kept(image, tap.name, tap.features[union], keeps[:, union])
+        return Kept(image, tap.name, tap.features[union], keeps[:, union], tap.alpha[:, union])
 
     def _floor(self, pictures: Tensor) -> Tensor:
         channels = pictures.shape[1]
@@ -219,7 +238,7 @@ class Sise:
         rows: Rows,
         probes: dict[int, tuple[list[Tap], Tensor]],
         maps: dict[tuple[int, str], Tensor],
-        passes: dict[tuple[int, str], Tensor],
+        made: dict[tuple[int, str], Scored],
     ) -> Explanation:
         """Fuse each row's layer maps (SISE.md, section 4), and say which layers gave nothing."""
         device = images.device
@@ -228,21 +247,23 @@ class Sise:
         layers = tuple(Layer(tap.name, *tap.features.shape) for tap in next(iter(probes.values()))[0])
         block_maps: dict[str, list[Tensor]] = {layer.name: [] for layer in layers}
         masks: dict[str, list[int]] = {layer.name: [] for layer in layers}
+        errors: dict[str, list[float]] = {layer.name: [] for layer in layers}
         fused, status = [], []
         for image, (taps, _) in probes.items():
             for row in range(len(taps[0].alpha)):
                 own, remarks = [], []
                 for tap in taps:
-                    place = (image, tap.name)
-                    count = int(passes[place][row]) if place in passes else 0
-                    block_map = maps[place][row] if count else empty
+                    scored = made.get((image, tap.name))
+                    count = 0 if scored is None else int(scored.passes[row])
+                    block_map = maps[image, tap.name][row] if count else empty
                     block_maps[tap.name].append(block_map)
                     masks[tap.name].append(count)
+                    errors[tap.name].append(0.0 if scored is None else float(scored.error[row]))
                     if count:
                         own.append(block_map)
                     if not bool(block_map.any()):
                         remarks.append(f"{tap.name}: {self._why_empty(tap, row, count)}")
-                fused.append(fuse(own, self._fusion) if own else empty)
+                fused.append(self._finished(fuse(own, self._fusion)) if own else empty)
                 said = "; ".join(remarks)
                 if not bool(fused[-1].any()):
                     status.append(f"{UNDEFINED}: {said}")
@@ -253,6 +274,7 @@ class Sise:
             block_maps={name: torch.stack(each).to(device) for name, each in block_maps.items()},
             scores=torch.cat([scores for _, scores in probes.values()]).to(device),
             masks={name: torch.tensor(count, device=device) for name, count in masks.items()},
+            score_errors={name: torch.tensor(error, device=device) for name, error in errors.items()},
             status=tuple(status),
             layers=layers,
             targets=rows.targets.to(device),
@@ -325,10 +347,9 @@ def _varied(features: Tensor) -> Tensor:
     return span > _FLAT * features.abs().amax(dim=(1, 2))
 
 
-def _block_maps(block: Kept, scored: Scored, size: Sequence[int]) -> Tensor:
+def _block_maps(block: Kept, scored: Scored, weights: Tensor, size: Sequence[int]) -> Tensor:
     """V of SISE.md, section 3, per class: (R, H, W) float32 in [0, 1], 0 where it is constant."""
-    scores = scored.scores.double().T[: len(block.keeps)]
-    weights = block.keeps * scores / scored.area.double()
-    sums = weighted_masks(block.features, scored.low, scored.span, weights, (size[0], size[1]))
+    parts = weights * scored.scores.double().T[: len(block.keeps)] / scored.area.double()
+    sums = weighted_masks(block.features, scored.low, scored.span, parts, (size[0], size[1]))
     # The largest V could be anywhere is the scale against which it is flat or not.
-    return minmax(sums, noise=_FLAT * weights.sum(dim=1)).float()
+    return minmax(sums, noise=_FLAT * parts.sum(dim=1)).float()

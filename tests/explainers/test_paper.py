@@ -52,7 +52,7 @@ from explainers import create_explainer
 from explainers.isolation import isolated
 from explainers.layers import candidates, choose
 from explainers.maps import fuse, minmax, otsu_threshold, relevance_mask
-from explainers.scoring import Block, layer_maps, score_direction
+from explainers.scoring import Block, score_direction, score_masks, weighted_masks
 
 X = torch.tensor([2.0, 0.0, 1.0, 3.0]).view(1, 1, 1, 4)
 ONE = torch.tensor([1])
@@ -98,19 +98,29 @@ def test_phase_2_masks_scores_and_layer_maps(paper, batch_size):
         Block(0, "one", torch.tensor([[[2.0, 0, 1, 3]], [[0.0, 1, 0, 0]]])),
         Block(0, "two", torch.tensor([[[1.0, 2]], [[1.5, 0]]])),
     ]
-    sums, ceilings = layer_maps(
+    scored = score_masks(
         paper().eval(),
         X,
-        ONE,
+        ONE[None],
         blocks,
         activation="softmax",
         batch_size=batch_size,
         floor=torch.zeros(1, 1, 1),
     )
-    near(ceilings, [P + Q, R + S])
+    near(scored[0].scores, [sigma(13 / 8), sigma(5 / 2)])
+    near(scored[1].scores, [sigma(15 / 8), sigma(2)])
+    near(torch.stack([one.area for one in scored]), [[2, 1], [2, 2]])
+    near(torch.stack([one.low for one in scored]), [[0, 0], [1, 0]])
+    near(torch.stack([one.span for one in scored]), [[3, 1], [1, 1.5]])
+    sums = [
+        weighted_masks(
+            block.features, one.low, one.span, (one.scores / one.area[:, None]).double().T, (1, 4)
+        )[0]
+        for block, one in zip(blocks, scored, strict=True)
+    ]
     near(sums[0] - sums[0].min(), [P / 3, Q - P / 3, 0, 2 * P / 3])
     near(sums[1] - sums[1].min(), [S - R, 0.75 * (S - R), 0.25 * (S - R), 0])
-    near(minmax(sums), [V_ONE, V_TWO])
+    near(minmax(torch.stack(sums)), [V_ONE, V_TWO])
 
 
 def test_phase_3_otsu_and_fusion():

@@ -1,0 +1,244 @@
+"""Class activation maps of one layer, computed by torchcam: Grad-CAM, Grad-CAM++, LayerCAM, Score-CAM."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from explainers.baselines.base import FLAT, Attribution, Baseline, eval_package, finite_logits, whole
+from explainers.errors import ExplainerError
+from explainers.explanation import Layer
+from explainers.isolation import Rows, model_name
+from explainers.layers import candidates, choose
+from explainers.maps import upsample
+from explainers.scoring import Activation
+
+
+class _Cam(Baseline):
+    """A map per row at one layer: of the logit, as in the papers, whatever the activation.
+
+    Without `layer`, it is the deepest one of SISE's layer rule: what the global pooling sees. Rows are
+    computed one by one, so that what a picture gets does not depend on what else is in the batch.
+    """
+
+    _extractor: ClassVar[str]
+
+    def __init__(
+        self, model: nn.Module, *, layer: str | None = None, activation: Activation = "softmax"
+    ) -> None:
+        """Keep the settings.
+
+        Args:
+            model: returns (B, K) logits.
+            layer: name of a module that gives (B, C, h, w) feature maps; None for the deepest layer.
+            activation: of the scores on the result.
+
+        Raises:
+            ExplainerError: a setting out of its range; when called, a layer that cannot be used.
+        """
+        super().__init__(model, activation)
+        self._layer = layer
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """Keyword arguments that make this explainer again; JSON can hold them."""
+        return {"layer": self._layer, "activation": self._activation}
+
+    def _reparameterised(self) -> bool:
+        return self._layer is None
+
+    def _settings(self) -> dict[str, Any]:
+        """More keyword arguments for torchcam's extractor."""
+        return {}
+
+    def _attribute(self, model: nn.Module, pictures: Tensor, rows: Rows) -> Attribution:
+        with eval_package(self.method):
+            from torchcam import methods
+        place = self._located(model, pictures[:1])
+        raw = []
+        with (
+            finite_logits(place.model),
+            getattr(methods, self._extractor)(
+                place.model, place.module, reshape_transform=place.channels_first, **self._settings()
+            ) as extractor,
+        ):
+            # Runs after torchcam's own hooks: what follows gets a copy, because an in-place operation
+            # behind the layer would otherwise overwrite the maps that torchcam holds.
+            place.model.get_submodule(place.module).register_forward_hook(lambda *args: args[2].clone())
+            for image, target in zip(rows.images.tolist(), rows.targets.tolist(), strict=True):
+                raw.append(self._cam(extractor, place.model, pictures[image : image + 1], target))
+        size = (pictures.shape[2], pictures.shape[3])
+        return Attribution(upsample(torch.cat(raw), size), (place.layer,), self._masks(place.layer))
+
+    def _cam(self, extractor: Any, model: nn.Module, picture: Tensor, target: int) -> Tensor:
+        """Run torchcam on one (1, C, H, W) picture: its map at the layer's own resolution, (1, h, w)."""
+        with torch.enable_grad():
+            # The clone is no leaf, so a model may begin with an in-place operation.
+            logits = model(picture.clone().requires_grad_().clone())
+            cams: list[Tensor] = extractor([target], logits, normalized=False)
+        return cams[0].detach()
+
+    def _masks(self, layer: Layer) -> dict[str, int]:
+        """Masked pictures behind every row."""
+        return {}
+
+    def _located(self, model: nn.Module, picture: Tensor) -> _Place:
+        """Find the layer by the layer rule or by its name, and the module whose output torchcam can take."""
+        named = None if self._layer is None else [self._layer]
+        try:
+            with torch.enable_grad():
+                found = candidates(model, picture.clone().requires_grad_().clone(), named)
+                gradients = torch.autograd.grad(found.logits.sum(), found.features, allow_unused=True)
+            probed = choose(found, gradients, model)[-1]
+        except ExplainerError as error:
+            if named is not None:
+                raise
+            raise ExplainerError(f"{self.method} has no layer: {error} (here: layer='name')") from error
+        layer = Layer(probed.name, *probed.features.shape)
+        if probed.name in dict(model.named_modules()):
+            made = _output(model, probed.name, picture)
+            if _same(made, probed.features):
+                return _Place(model, probed.name, layer, None)
+            if _same(_channels_first(made), probed.features):
+                return _Place(model, probed.name, layer, _channels_first)
+        # No single module gives this tensor (a function made it). If it is what the head is fed, a module
+        # that hands it on can stand between body and head.
+        if hasattr(model, "forward_features") and hasattr(model, "forward_head"):
+            between = _Between(model)
+            if _same(_output(between, "seen", picture), probed.features):
+                return _Place(between, "seen", layer, None)
+        raise ExplainerError(
+            f"{model_name(model)}: the deepest feature maps ({probed.name}) are no module's output; name the "
+            "layer (layer=...), see dict(model.named_modules())"
+        )
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where torchcam looks: at the output of `module` of `model`, turned by `channels_first` if need be."""
+
+    model: nn.Module
+    module: str
+    layer: Layer
+    channels_first: Callable[[Tensor], Tensor] | None
+
+
+def _channels_first(maps: Tensor) -> Tensor:
+    return maps.movedim(-1, 1)
+
+
+def _output(model: nn.Module, name: str, picture: Tensor) -> Tensor:
+    """What a module gives, as it was before anything behind it worked in place."""
+    kept: list[Tensor] = []
+    handle = model.get_submodule(name).register_forward_hook(lambda *args: kept.append(args[2].clone()))
+    model(picture)
+    handle.remove()
+    return kept[-1]
+
+
+def _same(made: Tensor, features: Tensor) -> bool:
+    return made.shape[1:] == features.shape and torch.allclose(made[0], features, rtol=1e-4, atol=1e-5)
+
+
+class _Between(nn.Module):
+    """A timm model with a module to hook between its body and its head."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model = model
+        self.seen = nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.model.forward_head(self.seen(self.model.forward_features(x)))
+        return logits
+
+
+class GradCam(_Cam):
+    """Grad-CAM (Selvaraju et al., ICCV 2017): maps weighted by their mean gradient, positive part."""
+
+    method = "grad-cam"
+    _extractor = "GradCAM"
+
+
+class GradCamPlusPlus(_Cam):
+    """Grad-CAM++ (Chattopadhyay et al., WACV 2018): gradients weighted position by position."""
+
+    method = "grad-cam++"
+    _extractor = "GradCAM"
+
+    def _cam(self, extractor: Any, model: nn.Module, picture: Tensor, target: int) -> Tensor:
+        super()._cam(extractor, model, picture, target)
+        # Not torchcam's GradCAMpp: up to 0.5.0 it divides a copy (`alpha[mask].div_`), and so leaves the
+        # denominator of alpha out. Its maps and gradients serve.
+        maps, gradients = extractor.hook_a[0], extractor.hook_g[0]
+        # alpha = g^2 / (2 g^2 + g^3 sum A), with g^2 cancelled; a g of 0 or less has no weight anyway.
+        denominator = 2 + gradients * maps.sum(dim=(2, 3), keepdim=True)
+        alpha = torch.where(denominator == 0, 0.0, 1 / denominator)
+        weights = (alpha * gradients.relu()).sum(dim=(2, 3), keepdim=True)
+        cam: Tensor = (weights * maps).sum(dim=1).relu()
+        return cam
+
+
+class LayerCam(_Cam):
+    """LayerCAM (Jiang et al., TIP 2021): every position of a map weighted by its own positive gradient."""
+
+    method = "layer-cam"
+    _extractor = "LayerCAM"
+
+
+class ScoreCam(_Cam):
+    """Score-CAM (Wang et al., CVPR-W 2020): maps weighted by the softmax over what each adds to the logit.
+
+    Every feature map masks the picture once per row; masked-out pixels are 0 in normalised space.
+    """
+
+    method = "score-cam"
+    _extractor = "ScoreCAM"
+
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        layer: str | None = None,
+        activation: Activation = "softmax",
+        batch_size: int = 16,
+    ) -> None:
+        """Keep the settings.
+
+        Args:
+            model: see `GradCam`.
+            layer: see `GradCam`.
+            activation: see `GradCam`.
+            batch_size: masked pictures per forward pass.
+
+        Raises:
+            ExplainerError: a setting out of its range.
+        """
+        super().__init__(model, layer=layer, activation=activation)
+        self._batch_size = whole("batch_size", batch_size)
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """Keyword arguments that make this explainer again; JSON can hold them."""
+        return {**super().parameters, "batch_size": self._batch_size}
+
+    def _settings(self) -> dict[str, Any]:
+        return {"batch_size": self._batch_size}
+
+    def _cam(self, extractor: Any, model: nn.Module, picture: Tensor, target: int) -> Tensor:
+        seen: list[Tensor] = []
+        handle = model.register_forward_hook(lambda *args: seen.append(args[2][:, target].detach()))
+        cam = super()._cam(extractor, model, picture, target)
+        handle.remove()
+        logits = torch.cat(seen)
+        # Where no mask changes the logit, the softmax gives every map the same weight, and the mean of
+        # all feature maps would pass for an explanation.
+        flat = logits.amax() - logits.amin() <= FLAT * logits.abs().amax()
+        return torch.where(flat, torch.zeros_like(cam), cam)
+
+    def _masks(self, layer: Layer) -> dict[str, int]:
+        return {layer.name: layer.maps}

@@ -1,0 +1,166 @@
+"""Maps from gradients of the logit: Integrated Gradients (captum) and FullGrad (pytorch-grad-cam)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from explainers.baselines.base import Attribution, Baseline, eval_package, whole
+from explainers.errors import ExplainerError
+from explainers.isolation import Rows, model_name
+from explainers.scoring import Activation
+
+
+class IntegratedGradients(Baseline):
+    """Integrated Gradients (Sundararajan et al., ICML 2017) of the logit, from the mean colour.
+
+    The path runs from 0 in normalised space to the picture. The map is the absolute value of the sum
+    over the channels.
+    """
+
+    method = "integrated-gradients"
+
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        activation: Activation = "softmax",
+        steps: int = 50,
+        batch_size: int = 16,
+    ) -> None:
+        """Keep the settings.
+
+        Args:
+            model: returns (B, K) logits.
+            activation: of the scores on the result.
+            steps: points of the path (Gauss-Legendre quadrature).
+            batch_size: points per forward and backward pass.
+
+        Raises:
+            ExplainerError: a setting out of its range.
+        """
+        super().__init__(model, activation)
+        self._steps = whole("steps", steps)
+        self._batch_size = whole("batch_size", batch_size)
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """Keyword arguments that make this explainer again; JSON can hold them."""
+        return {"activation": self._activation, "steps": self._steps, "batch_size": self._batch_size}
+
+    def _attribute(self, model: nn.Module, pictures: Tensor, rows: Rows) -> Attribution:
+        with eval_package(self.method):
+            from captum.attr import IntegratedGradients as Path
+        # The clone is no leaf, so a model may begin with an in-place operation.
+        path = Path(lambda points: model(points.clone()))
+        raw = []
+        with torch.enable_grad():
+            for image, target in zip(rows.images.tolist(), rows.targets.tolist(), strict=True):
+                shares = path.attribute(
+                    pictures[image : image + 1].clone(),
+                    target=target,
+                    n_steps=self._steps,
+                    internal_batch_size=self._batch_size,
+                )
+                raw.append(shares.detach().sum(dim=1).abs())
+        return Attribution(torch.cat(raw))
+
+
+class FullGrad(Baseline):
+    """FullGrad (Srinivas and Fleuret, NeurIPS 2019) of the logit: input and bias gradients of all layers.
+
+    The arithmetic, and the min-max of every channel before the sum, are pytorch-grad-cam's. Which layers
+    count is not: it takes exactly `nn.Conv2d` and `nn.BatchNorm2d` in the order in which they were
+    registered, and so misses subclasses (all batch norms of many timm models) and takes one layer's
+    gradient for another's where they run in another order. Here every convolution and batch norm with a
+    bias counts, in the order in which they run. Biases of other normalisations do not count.
+    """
+
+    method = "fullgrad"
+
+    def __init__(self, model: nn.Module, *, activation: Activation = "softmax") -> None:
+        """Keep the settings.
+
+        Args:
+            model: returns (B, K) logits.
+            activation: of the scores on the result.
+
+        Raises:
+            ExplainerError: a setting out of its range; when called, a model without biases in its
+                convolutions and batch norms.
+        """
+        super().__init__(model, activation)
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """Keyword arguments that make this explainer again; JSON can hold them."""
+        return {"activation": self._activation}
+
+    def _attribute(self, model: nn.Module, pictures: Tensor, rows: Rows) -> Attribution:
+        with eval_package(self.method):
+            from pytorch_grad_cam import FullGrad as Full
+            from pytorch_grad_cam.activations_and_gradients import ActivationsAndGradients
+            from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+        before = model(pictures[:1])
+        _split(model)
+        biased = _biased(model, pictures[:1])
+        if not torch.allclose(model(pictures[:1]), before, rtol=1e-3, atol=1e-4):
+            raise ExplainerError(f"{model_name(model)} cannot be taken apart for fullgrad: its logits change")
+        full = Full(model, [])
+        full.activations_and_grads.release()
+        full.activations_and_grads = ActivationsAndGradients(model, list(dict.fromkeys(biased)), None)
+        full.bias_data = [full.get_bias_data(layer).cpu().numpy() for layer in biased]
+        raw = []
+        with torch.enable_grad():
+            for image, target in zip(rows.images.tolist(), rows.targets.tolist(), strict=True):
+                found = full(pictures[image : image + 1].clone(), [ClassifierOutputTarget(target)])
+                raw.append(torch.from_numpy(found))
+        full.activations_and_grads.release()
+        return Attribution(torch.cat(raw).to(pictures.device))
+
+
+def _split(model: nn.Module) -> None:
+    """Bring a private copy to a form in which every bias is the last thing its module adds.
+
+    timm's `BatchNormAct2d` is a batch norm with its activation inside: it becomes both in a row. No
+    operation stays in place, because the picture itself needs a gradient.
+    """
+    from timm.layers.norm_act import BatchNormAct2d
+
+    for module in list(model.modules()):
+        if getattr(module, "inplace", False) is True:
+            module.inplace = False  # type: ignore[assignment]  # torch types every attribute as tensor
+        for name, child in list(module.named_children()):
+            if isinstance(child, BatchNormAct2d) and child.running_mean is not None:
+                norm = nn.BatchNorm2d(child.num_features, eps=child.eps, affine=child.affine)
+                norm.load_state_dict(child.state_dict(), strict=False)  # the activation may have its own
+                norm = norm.to(child.running_mean.device).eval().requires_grad_(False)
+                setattr(module, name, nn.Sequential(norm, child.drop, child.act))
+
+
+def _biased(model: nn.Module, picture: Tensor) -> list[nn.Module]:
+    """Convolutions and batch norms with a bias that the logits depend on, in the order in which they run."""
+    ran: list[tuple[nn.Module, Tensor]] = []
+
+    def note(module: nn.Module, _inputs: object, output: Tensor) -> None:
+        if output.requires_grad:
+            ran.append((module, output))
+
+    handles = [
+        module.register_forward_hook(note)
+        for module in model.modules()
+        if isinstance(module, nn.Conv2d | nn.BatchNorm2d)
+        and module.bias is not None
+        # A batch norm over the batch's own statistics adds no constant.
+        and getattr(module, "running_mean", module.bias) is not None
+    ]
+    with torch.enable_grad():
+        logit = model(picture.clone().requires_grad_()).sum()
+    for handle in handles:
+        handle.remove()
+    if not ran:
+        raise ExplainerError(f"{model_name(model)} has no convolution or batch norm with a bias: no fullgrad")
+    gradients = torch.autograd.grad(logit, [output for _, output in ran], allow_unused=True)
+    return [module for (module, _), gradient in zip(ran, gradients, strict=True) if gradient is not None]
