@@ -11,12 +11,12 @@ from torchvision.transforms.v2.functional import gaussian_blur
 
 from explainers.drawing import top_mask
 from explainers.errors import ExplainerError
-from explainers.isolation import isolated, model_device, private_images, private_targets
+from explainers.isolation import isolated, model_device, private_images, private_rows
 from explainers.scoring import Activation, check_class_count, probability
 
 Masking = Literal["hard", "soft"]
 
-_CHUNK = 16
+_BATCH = 16
 _FEATHER = 27  # the shorter side over this is the soft edge's standard deviation: 6 pixels at 160
 
 
@@ -60,19 +60,13 @@ def drop_increase(
         raise ExplainerError(f"activation must be 'softmax' or 'sigmoid', got {activation!r}")
     if masking not in get_args(Masking):
         raise ExplainerError(f"masking must be 'hard' or 'soft', got {masking!r}")
-    if images.ndim == 4 and maps.shape != (len(images), *images.shape[2:]):
-        raise ExplainerError(
-            f"maps must be (B, H, W) like the images {tuple(images.shape)}, got {tuple(maps.shape)}"
-        )
     with isolated(model, images) as private:
-        device = model_device(private, images)
-        pictures = private_images(images, device)
-        classes = private_targets(targets, len(pictures), device)
-        kept = np.stack([top_mask(values, keep) for values in maps.detach().float().cpu().numpy()])
-        shown = torch.from_numpy(kept).to(device)[:, None].to(pictures.dtype)
+        pictures, classes, values = rows_to_judge(private, images, targets, maps)
+        kept = np.stack([top_mask(one, keep) for one in values.cpu().numpy()])
+        shown = torch.from_numpy(kept).to(pictures.device)[:, None].to(pictures.dtype)
         masked = _on_own_mean(pictures, shown) if masking == "soft" else pictures * shown
         whole_scores, masked_scores = (
-            _scores(private, batch, classes, activation) for batch in (pictures, masked)
+            class_scores(private, batch, classes, activation) for batch in (pictures, masked)
         )
         drop = (100.0 * (whole_scores - masked_scores).clamp_min(0.0) / whole_scores).nan_to_num(0.0)
         increase = masked_scores > whole_scores
@@ -90,12 +84,69 @@ def _on_own_mean(pictures: Tensor, shown: Tensor) -> Tensor:
     return own + (pictures - own) * feathered
 
 
-def _scores(model: nn.Module, batch: Tensor, classes: Tensor, activation: Activation) -> Tensor:
+def rows_to_judge(
+    model: nn.Module, images: Tensor, targets: Tensor, maps: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Copy what a metric is given to the model's device: one picture, class and map for each row.
+
+    Args:
+        model: the private copy that is going to be run.
+        images: (N, C, H, W) float, normalised.
+        targets: (N,) whole numbers, class indices.
+        maps: (N, H, W) float.
+
+    Returns:
+        (N, C, H, W) float32, (N,) int64, (N, H, W) float32.
+
+    Raises:
+        ExplainerError: shapes that do not fit, targets that are no such tensor, NaN or infinity in pictures.
+    """
+    device = model_device(model, images)
+    pictures = private_images(images, device)
+    if maps.shape != (len(pictures), *pictures.shape[2:]):
+        raise ExplainerError(
+            f"maps must be (B, H, W) like the images {tuple(images.shape)}, got {tuple(maps.shape)}"
+        )
+    if not isinstance(targets, Tensor):  # lists of classes would make other rows than there are maps
+        raise ExplainerError(
+            f"targets must be a tensor with the class of each map, got {type(targets).__name__}; repeat the "
+            "picture of a map with images[explanation.images] and pass explanation.targets"
+        )
+    classes = private_rows(targets, len(pictures), device).targets
+    return pictures, classes, maps.detach().to(device, torch.float32)
+
+
+def class_scores(
+    model: nn.Module,
+    pictures: Tensor,
+    classes: Tensor,
+    activation: Activation,
+    batch_size: int = _BATCH,
+) -> Tensor:
+    """Probability that the model gives each picture's class.
+
+    Args:
+        model: in evaluation mode, returns (n, K) logits.
+        pictures: (N, C, H, W), in the model's own type.
+        classes: (N,) int64.
+        activation: "softmax" or "sigmoid", taken in float32.
+        batch_size: pictures in one forward pass, at least 1.
+
+    Returns:
+        (N,) float32 in [0, 1].
+
+    Raises:
+        ExplainerError: a class that the model does not have, NaN or infinity in the logits.
+    """
     parts = []
-    for pictures, targets in zip(torch.split(batch, _CHUNK), torch.split(classes, _CHUNK), strict=True):
-        logits = model(pictures)
+    for batch, targets in zip(
+        torch.split(pictures, batch_size), torch.split(classes, batch_size), strict=True
+    ):
+        logits = model(batch)
         if not bool(torch.isfinite(logits).all()):
-            raise ExplainerError("the model gave NaN or infinity; check its weights and the pictures")
+            raise ExplainerError(
+                f"the model gave NaN or infinity in {logits.dtype}; check its weights and the pictures"
+            )
         check_class_count(targets, logits.shape[1])
         parts.append(probability(logits, targets, activation))
     return torch.cat(parts)

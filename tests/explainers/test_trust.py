@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
+from functools import partial
 from typing import ClassVar
 
 import pytest
 import torch
+from torchcam.metrics import ClassificationMetric
 
 from explainers import ExplainerError, drop_increase
 
@@ -75,6 +78,8 @@ def test_the_model_is_left_alone_and_works_under_inference_mode(small):
         (torch.ones(1, 8, 8), [0], {}, "maps must be"),
         (torch.full((1, 16, 16), torch.nan), [0], {}, "NaN"),
         (torch.ones(1, 16, 16), [3], {}, "class 3"),
+        (torch.ones(2, 16, 16), [0], {}, "maps must be"),
+        (torch.ones(1, 16, 16), [0, 1], {}, "targets must be"),
         (torch.ones(1, 16, 16), [0], {"keep": 0.0}, "share"),
         (torch.ones(1, 16, 16), [0], {"activation": "tanh"}, "activation"),
     ],
@@ -82,6 +87,39 @@ def test_the_model_is_left_alone_and_works_under_inference_mode(small):
 def test_bad_input_is_named(small, maps, targets, options, message):
     with pytest.raises(ExplainerError, match=message):
         drop_increase(small(), torch.zeros(1, 3, 16, 16), torch.tensor(targets), maps, **options)
+
+
+def test_lists_of_classes_are_refused_as_they_make_other_rows(small):
+    with pytest.raises(ExplainerError, match=r"explanation\.targets"):
+        drop_increase(small(), torch.zeros(2, 3, 16, 16), [[0, 1], []], torch.ones(2, 16, 16))
+
+
+class _Fixed:
+    """Shows torchcam's metrics maps that it did not make."""
+
+    def __init__(self, model, maps):
+        self.model, self.maps = model, maps
+
+    def __call__(self, class_idx, scores):
+        return [self.maps]
+
+    def fuse_cams(self, cams):
+        return cams[0]
+
+    def _hooks_off(self):
+        return nullcontext()
+
+
+def test_average_drop_and_increase_are_torchcams_where_the_map_is_its_own_mask(small):
+    """torchcam multiplies the picture by the map: by a map of zeros and ones that is hard masking."""
+    model, images, targets = small().eval(), 3 * torch.randn(12, 3, 16, 16), torch.arange(12) % 3
+    maps = (torch.rand(12, 256).argsort(dim=1) < 64).float().view(12, 16, 16)
+    peer = ClassificationMetric(_Fixed(model, maps), partial(torch.softmax, dim=-1))
+    peer.update(images, targets.tolist())
+    _, drop, increase = drop_increase(model, images, targets, maps, keep=0.25)
+    assert 0 < int(increase.sum()) < 12
+    assert peer.summary()["conf_increase"] == pytest.approx(float(increase.float().mean()))
+    assert 100 * peer.summary()["avg_drop"] == pytest.approx(float(drop.mean()), rel=1e-5)
 
 
 class _Spy(torch.nn.Module):

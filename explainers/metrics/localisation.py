@@ -1,0 +1,170 @@
+"""Does the map lie on the defect? EBPG, mIoU, Bbox and the pointing game (SISE.md, metrics).
+
+**Ties.** SISE maps have large plateaus, most of all at 0, and the last of the top k pixels often falls on
+one. Here the tied pixels share the places that are left, each in equal part, so that the top set always
+weighs exactly k pixels: what any way of breaking the tie gives on average. Taking the first ones in reading
+order instead would favour defects at the top of the picture; taking all or none of them would give each
+method another k, and mIoU and Bbox compare methods at the same k.
+
+**Nothing to judge.** A map that is 0 everywhere (an undefined one) scores 0. A row whose truth is empty has
+no score: NaN.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from scipy.ndimage import distance_transform_edt
+from torch import Tensor
+
+from explainers.errors import ExplainerError
+
+
+def ebpg(maps: Tensor, masks: Tensor) -> Tensor:
+    """Energy-based pointing game: the share of the map's energy (sum over pixels) inside the truth.
+
+    Args:
+        maps: (N, H, W) float in [0, 1].
+        masks: (N, H, W) bool, True on the truth.
+
+    Returns:
+        (N,) float32 in [0, 1]; NaN where the truth is empty, 0 where the map is.
+
+    Raises:
+        ExplainerError: maps that are no such tensor or hold NaN, infinity or negative values; masks that
+            are not bool or do not fit the maps.
+
+    Source: Wang et al., Score-CAM (2020), section 4.2, with pixels of the truth for its bounding box.
+    """
+    values, truth = _flattened(maps, masks)
+    energy = values.double()
+    return _settled((energy * truth).sum(dim=1) / energy.sum(dim=1), values, truth)
+
+
+def miou(maps: Tensor, masks: Tensor, share: float = 0.2) -> Tensor:
+    """Intersection over union of the truth and the map's top `share` of pixels.
+
+    Args:
+        maps: (N, H, W) float in [0, 1].
+        masks: (N, H, W) bool, True on the truth.
+        share: of all pixels, in (0, 1]; rounded to whole pixels, at least one.
+
+    Returns:
+        (N,) float32 in [0, 1]; NaN where the truth is empty, 0 where the map is. Ties: see the module.
+
+    Raises:
+        ExplainerError: see `ebpg`; or a share outside (0, 1].
+
+    Source: SISE, section 4.2 (20 %).
+    """
+    if not 0.0 < share <= 1.0:
+        raise ExplainerError(f"share must lie in (0, 1], got {share}")
+    values, truth = _flattened(maps, masks)
+    count = max(1, round(share * values.shape[1]))
+    top = _top(values, torch.full((len(values),), count, device=values.device))
+    both = (top * truth).sum(dim=1)
+    return _settled(both / (count + truth.sum(dim=1) - both), values, truth)
+
+
+def bbox(maps: Tensor, masks: Tensor) -> Tensor:
+    """Of as many top pixels of the map as the truth has pixels, the share inside the truth.
+
+    Args:
+        maps: (N, H, W) float in [0, 1].
+        masks: (N, H, W) bool, True on the truth.
+
+    Returns:
+        (N,) float32 in [0, 1]; NaN where the truth is empty, 0 where the map is. Ties: see the module.
+
+    Raises:
+        ExplainerError: see `ebpg`.
+
+    Source: Schulz et al., Restricting the Flow (2020), section 4.5; SISE, section 4.2.
+    """
+    values, truth = _flattened(maps, masks)
+    count = truth.sum(dim=1)
+    return _settled((_top(values, count) * truth).sum(dim=1) / count, values, truth)
+
+
+def pointing_game(maps: Tensor, masks: Tensor, tolerance: float = 0) -> Tensor:
+    """Does the map's peak lie on the truth, or within `tolerance` of it?
+
+    Where several pixels tie for the peak, at least half of them must.
+
+    Args:
+        maps: (N, H, W) float in [0, 1].
+        masks: (N, H, W) bool, True on the truth.
+        tolerance: Euclidean distance in pixels, 0 or more; 15 is usual.
+
+    Returns:
+        (N,) bool; False where the truth is empty (leave such rows out of an average) or the map is.
+
+    Raises:
+        ExplainerError: see `ebpg`; or a negative tolerance.
+
+    Source: Zhang et al., Excitation Backprop (2018), section 4.1.
+    """
+    if not tolerance >= 0:
+        raise ExplainerError(f"tolerance must be 0 pixels or more, got {tolerance}")
+    values, truth = _flattened(maps, masks)
+    near = truth
+    if tolerance > 0:
+        # The distance to the nearest True; without any, scipy measures to a point outside the picture.
+        away = [distance_transform_edt(~mask) for mask in masks.cpu().numpy()]
+        near = torch.from_numpy(np.stack(away) <= tolerance).to(values.device).flatten(1)
+    peak = values == values.amax(dim=1, keepdim=True)
+    hit = 2 * (peak & near).sum(dim=1) >= peak.sum(dim=1)
+    return hit & truth.any(dim=1) & values.any(dim=1)
+
+
+def checked_maps(maps: Tensor, name: str = "maps") -> Tensor:
+    """Take maps off the caller's graph, as float32.
+
+    Args:
+        maps: (N, H, W) float in [0, 1], at least one row.
+        name: of the argument, for the error.
+
+    Returns:
+        (N, H, W) float32, on the same device.
+
+    Raises:
+        ExplainerError: another shape or type, no row or pixel, NaN, infinity or a negative value.
+    """
+    if maps.ndim != 3 or not maps.is_floating_point() or maps.numel() == 0:
+        raise ExplainerError(
+            f"{name} must be a (N, H, W) float tensor with at least one pixel, got {tuple(maps.shape)} "
+            f"{maps.dtype}"
+        )
+    values = maps.detach().float()
+    if not bool(torch.isfinite(values).all()):
+        raise ExplainerError(f"{name} holds NaN or infinity")
+    if bool((values < 0).any()):
+        raise ExplainerError(
+            f"{name} must lie in [0, 1], 0 meaning no attribution; the lowest value is {float(values.min())}"
+        )
+    return values
+
+
+def _flattened(maps: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
+    values = checked_maps(maps)
+    if masks.dtype != torch.bool or masks.shape != values.shape:
+        raise ExplainerError(
+            f"masks must be bool and shaped like the maps {tuple(values.shape)}, got {tuple(masks.shape)} "
+            f"{masks.dtype}"
+        )
+    return values.flatten(1), masks.to(values.device).flatten(1)
+
+
+def _top(values: Tensor, counts: Tensor) -> Tensor:
+    """Weigh each row's top `counts` pixels: (N, P) float64 in [0, 1] that sums to `counts`."""
+    last = (counts - 1).clamp_min(0)[:, None]
+    threshold = values.sort(dim=1, descending=True).values.gather(1, last)
+    above, tied = values > threshold, values == threshold
+    places = counts - above.sum(dim=1)
+    return above.double() + tied * (places.double() / tied.sum(dim=1))[:, None]
+
+
+def _settled(scores: Tensor, values: Tensor, truth: Tensor) -> Tensor:
+    """Say what a score is where there is no map or no truth."""
+    scores = scores.masked_fill(~values.any(dim=1), 0.0)
+    return scores.masked_fill(~truth.any(dim=1), torch.nan).float()
