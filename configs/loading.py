@@ -20,8 +20,12 @@ class ConfigError(ValueError):
     """Settings that cannot be used; each line names where, which key, and what was expected."""
 
 
-def profile_path(name: str) -> Path:
+def profile_path(name: str, *, evaluation: bool = False) -> Path:
     """Return the path of a profile: a YAML file as given, or the name of one that ships with kensa ("demo").
+
+    Args:
+        name: of a file or a shipped profile.
+        evaluation: whether it is for `kensa evaluate` ("evaluate-voc") and not for a run.
 
     Raises:
         ConfigError: neither a file nor a shipped profile.
@@ -29,10 +33,14 @@ def profile_path(name: str) -> Path:
     path = Path(name)
     if path.suffix in {".yaml", ".yml"} or path.is_file():
         return path
-    shipped = Path(__file__).parent / f"{name}.yaml"
-    if shipped.is_file():
-        return shipped
-    names = ", ".join(sorted(p.stem for p in Path(__file__).parent.glob("*.yaml")))
+    shipped = {
+        path.stem: path
+        for path in sorted(Path(__file__).parent.glob("*.yaml"))
+        if path.stem.startswith("evaluate-") == evaluation
+    }
+    if name in shipped:
+        return shipped[name]
+    names = ", ".join(shipped)
     raise ConfigError(f"{name}: expected a YAML file, or one of the shipped profiles: {names}")
 
 
@@ -46,11 +54,11 @@ def load_settings(config: str | Path, overrides: Sequence[str] = ()) -> Settings
     origins: dict[tuple[str, ...], str] = {}
     values: dict[str, Any] = {}
     for origin, layer in (
-        (str(path), _read_yaml(path)),
+        (str(path), read_yaml(path)),
         ("environment", _read_environment()),
-        ("--set", _read_overrides(overrides)),
+        ("--set", read_overrides(overrides)),
     ):
-        _merge(values, layer, origin, origins)
+        merge_layer(values, layer, origin, origins)
     try:
         return Settings(**values)
     except ValidationError as error:
@@ -83,7 +91,12 @@ def check_paths(settings: Settings) -> list[str]:
     return problems
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read a YAML file whose top is a mapping; an empty file is an empty mapping.
+
+    Raises:
+        ConfigError: unreadable, no YAML, or something else at the top.
+    """
     try:
         data = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -109,7 +122,12 @@ def _read_environment() -> dict[str, Any]:
         raise ConfigError(f"environment: {error}; lists are written as JSON") from None
 
 
-def _read_overrides(overrides: Sequence[str]) -> dict[str, Any]:
+def read_overrides(overrides: Sequence[str]) -> dict[str, Any]:
+    """Turn "section.key=value" (the value in YAML) into nested settings.
+
+    Raises:
+        ConfigError: an override of another form.
+    """
     layer: dict[str, Any] = {}
     for override in overrides:
         key, equals, text = override.partition("=")
@@ -137,21 +155,22 @@ def _variable_names(model: type[BaseModel], prefix: str) -> set[str]:
     return names
 
 
-def _merge(
+def merge_layer(
     into: dict[str, Any],
     layer: Mapping[str, Any],
     origin: str,
     origins: dict[tuple[str, ...], str],
     at: tuple[str, ...] = (),
 ) -> None:
+    """Lay settings over those gathered so far, in place, and note where each key came from."""
     for key, value in layer.items():
         place = (*at, str(key))
         origins[place] = origin
         if isinstance(value, Mapping) and isinstance(into.get(key), dict):
-            _merge(into[key], value, origin, origins, place)
+            merge_layer(into[key], value, origin, origins, place)
         elif isinstance(value, Mapping):
             into[key] = {}
-            _merge(into[key], value, origin, origins, place)
+            merge_layer(into[key], value, origin, origins, place)
         else:
             into[key] = value
 

@@ -86,8 +86,10 @@ class ModelSettings(Section):
 class ExplainerSettings(Section):
     """How a finding is explained."""
 
-    method: str = "sise"
-    """A name of explainers.list_explainers()."""
+    method: str = "sise-fast"
+    """A name of explainers.list_explainers(); of the settings below, what the method knows counts."""
+    options: dict[str, str | int | float | bool] = Field(default_factory=dict)
+    """Further options of the method by name, such as share of sise-fast."""
     mu: float = Field(default=0.0, ge=0.0, lt=1.0)
     """Feature maps are kept when their gradient exceeds mu times the layer's largest."""
     baseline: Literal["mean", "black"] = "mean"

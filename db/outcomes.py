@@ -15,7 +15,7 @@ from db.schema import VERDICTS
 
 @dataclass(frozen=True, slots=True)
 class LayerMasks:
-    """How many of a layer's candidate masks were kept."""
+    """How many of a layer's feature maps became masks that the model scored."""
 
     name: str
     kept: int

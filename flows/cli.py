@@ -27,7 +27,9 @@ app.command()(record_commands.report)
 app.command()(model_commands.train)
 app.command()(model_commands.calibrate)
 app.command()(model_commands.explain)
+app.command()(model_commands.evaluate)
 app.command()(model_commands.synth)
+app.command()(model_commands.patches)
 
 
 def _print_version(wanted: bool) -> None:
@@ -104,13 +106,16 @@ def config_show(config: Config = None, overrides: Overrides = None) -> None:
 @config_app.command("check")
 def config_check(config: Config = None, overrides: Overrides = None) -> None:
     """Check settings, paths and the model package without starting anything."""
+    from classifiers import Predictor
     from configs import ConfigError, check_paths
+    from flows.evidence import explainer_for
     from flows.pipeline import checked_package
 
     settings = settings_of(config, overrides)
     if problems := check_paths(settings):
         raise ConfigError("\n".join(f"{config_name(config)}: {problem}" for problem in problems))
     package = checked_package(settings)
+    explainer_for(Predictor(package, device=settings.model.device), settings.explainer)
     out.print(f"settings are in order; model {safe(str(package.path))} {package.digest[:12]}")
 
 

@@ -3,7 +3,7 @@
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -12,8 +12,9 @@ from PIL import Image
 from scipy import ndimage
 
 from classifiers import Predictor
+from configs import ExplainerSettings
 from db import ArtifactStore, ExplanationOutcome, FindingOutcome, ImageOutcome, LayerMasks
-from explainers import Explainer, ExplainerError, Explanation, create_explainer
+from explainers import Explainer, ExplainerError, Explanation, create_explainer, explainer_options
 from explainers.drawing import top_mask
 from explainers.trust import drop_increase
 
@@ -23,22 +24,25 @@ if TYPE_CHECKING:
 FloatMap = npt.NDArray[np.float32]
 
 
-def explainer_for(predictor: Predictor, method: str, **options: Any) -> Explainer:
+def explainer_for(predictor: Predictor, chosen: ExplainerSettings) -> Explainer:
     """Make an explainer of the network in use, with what its package says of activation and colours.
+
+    Settings that belong to another method (`mu` to SISE, say) are left out; `chosen.options` are not.
 
     Raises:
         ExplainerError: see `create_explainer`.
     """
     preprocessing = predictor.package.preprocessing
-    return create_explainer(
-        method,
-        predictor.model,
-        activation=predictor.package.activation,
-        mean=preprocessing.mean,
-        std=preprocessing.std,
-        precision=predictor.precision,
-        **options,
-    )
+    known = explainer_options(chosen.method)
+    shared = {
+        **chosen.model_dump(exclude={"method", "options"}),
+        "activation": predictor.package.activation,
+        "mean": preprocessing.mean,
+        "std": preprocessing.std,
+        "precision": predictor.precision,
+    }
+    options = {name: value for name, value in shared.items() if name in known}
+    return create_explainer(chosen.method, predictor.model, **options, **chosen.options)
 
 
 def explain_findings(
@@ -53,17 +57,17 @@ def explain_findings(
         per picture its findings, in the order of `picture.decision.flagged`. Where no map can be made the
         finding's explanation says why in its status: a flagged defect is never lost.
     """
-    work = [
-        (picture, name, index, score)
+    flagged = [
+        (picture, picture.decision.flagged, picture.tensor)
         for picture in pictures
-        if picture.decision is not None
-        for name, index, score in picture.decision.flagged
+        if picture.decision is not None and picture.decision.flagged and picture.tensor is not None
     ]
-    images = torch.stack([picture.tensor for picture, *_ in work if picture.tensor is not None])
-    targets = torch.tensor([index for _, _, index, _ in work])
+    images = torch.stack([tensor for _, _, tensor in flagged])
+    targets = [[index for _, index, _ in classes] for _, classes, _ in flagged]
     explained = _explain_each(explainer, predictor, images.to(predictor.device), targets)
     found: dict[str, list[FindingOutcome]] = {picture.outcome.uri: [] for picture in pictures}
-    for (picture, name, _, class_score), one in zip(work, explained, strict=True):
+    work = [(picture, name, score) for picture, classes, _ in flagged for name, _, score in classes]
+    for (picture, name, class_score), one in zip(work, explained, strict=True):
         threshold = picture.outcome.review_threshold
         if threshold is None:
             raise ValueError(f"{picture.outcome.uri}: flagged without a threshold; classify it first")
@@ -90,21 +94,22 @@ class _Explained:
 
 
 def _explain_each(
-    explainer: Explainer, predictor: Predictor, images: torch.Tensor, targets: torch.Tensor
+    explainer: Explainer, predictor: Predictor, images: torch.Tensor, targets: list[list[int]]
 ) -> list[_Explained]:
+    """Explain per picture a list of classes: one result for each, in order."""
     try:
         explanation = explainer(images, targets)
         masked, drop, increase = drop_increase(
             predictor.model,
-            images,
-            targets,
+            images[explanation.images],
+            explanation.targets,
             explanation.maps,
             activation=predictor.package.activation,
             masking="soft",
         )
     except ExplainerError as error:
         if len(images) == 1:
-            return [_Explained(status=f"failed: {error}")]
+            return [_Explained(status=f"failed: {error}")] * len(targets[0])
         # One picture must not take the others' explanations with it: each on its own.
         return [
             one
@@ -128,6 +133,7 @@ def _stored(
     layers = tuple(
         LayerMasks(layer.name, int(explanation.masks[layer.name][one.row]), layer.maps)
         for layer in explanation.layers
+        if layer.name in explanation.masks
     )
     method, parameters = explanation.method, explanation.parameters
     if not explanation.defined[one.row]:

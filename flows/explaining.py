@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 
 from classifiers import Predictor, load_package
-from configs import ConfigError
+from configs import ConfigError, ExplainerSettings
 from explainers import drop_increase
 from explainers.drawing import figure
 from flows.evidence import explainer_for
@@ -45,7 +45,7 @@ def explain_picture(
     else:
         raise ConfigError(f"--class {class_name}: expected one of {', '.join(package.classes)}")
     preprocessing = package.preprocessing
-    explainer = explainer_for(predictor, method)
+    explainer = explainer_for(predictor, ExplainerSettings(method=method))
     images, targets = tensor.to(predictor.device), torch.tensor([index])
     explanation = explainer(images, targets)
     name, score = package.classes[index], float(probabilities[index])

@@ -15,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from configs import ConfigError
 from flows.console import err, out, progress_bar, safe
+from flows.options import Overrides
 
 GoodClass = Annotated[str | None, typer.Option(help="The class that means 'no defect'.")]
 LabelColumn = Annotated[str, typer.Option(help="CSV column with the label.")]
@@ -297,10 +298,50 @@ def explain(
     class_name: Annotated[
         str | None, typer.Option("--class", help="Class to explain; the most probable one when absent.")
     ] = None,
-    method: Annotated[str, typer.Option(help="Explanation method.")] = "sise",
+    method: Annotated[
+        str, typer.Option(help="Explanation method: a name of explainers.list_explainers().")
+    ] = "sise-fast",
     device: Annotated[str, typer.Option()] = "auto",
 ) -> None:
     """Draw why the model sees a class in a picture: the map, the block maps, the outline."""
     from flows.explaining import explain_picture
 
     out.print(safe(explain_picture(image, model, out_file, class_name, method, device)), soft_wrap=True)
+
+
+def evaluate(
+    config: Annotated[
+        str,
+        typer.Option("--config", "-c", help="YAML file, or a shipped one by name, such as evaluate-voc."),
+    ],
+    overrides: Overrides = None,
+) -> None:
+    """Judge explainers by the paper's metrics on a data set with ground truth; the same command goes on after
+    a kill."""
+    from configs import load_evaluation
+
+    settings = load_evaluation(config, overrides or [])
+    from flows.evaluating import evaluate_and_report
+
+    if evaluate_and_report(settings).failures:
+        raise typer.Exit(1)
+
+
+def patches(
+    table: Annotated[Path, typer.Argument(help="Severstal's train.csv.")],
+    images: Annotated[Path, typer.Argument(help="Severstal's train_images.")],
+    out_folder: Annotated[Path, typer.Option("--out", help="New folder for the patches and labels.csv.")],
+    good: Annotated[
+        int | None, typer.Option(min=1, help="Most patches without a defect, drawn at random.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of that draw.")] = 0,
+) -> None:
+    """Cut Severstal's steel strips into labelled patches for `kensa train`."""
+    from explainers.evaluation import write_patches
+
+    with progress_bar("cutting strips") as progress:
+        labels = write_patches(table, images, out_folder, good=good, seed=seed, progress=progress)
+    out.print(
+        f"next: kensa train {safe(str(labels))} --out MODEL --good-class none --group-column group",
+        soft_wrap=True,
+    )

@@ -103,16 +103,7 @@ class Inspection:
             precision=settings.model.precision,
             batch_size=settings.model.batch_size,
         )
-        chosen = settings.explainer
-        self.explainer = explainer_for(
-            self.predictor,
-            chosen.method,
-            layers=chosen.layers,
-            mu=chosen.mu,
-            batch_size=chosen.batch_size,
-            baseline=chosen.baseline,
-            fusion=chosen.fusion,
-        )
+        self.explainer = explainer_for(self.predictor, settings.explainer)
         self.store = ArtifactStore(settings.artifacts.uri)
         decision = settings.decision(self.predictor.precision)
         self.model: ModelRecord = register_package(database, self.package)

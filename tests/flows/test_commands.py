@@ -160,6 +160,8 @@ def test_the_report_of_an_unfinished_run_says_so(make_line, inspect_all):
 def test_settings_are_shown_and_checked(make_line):
     line = make_line()
     assert "batch_size: 5" in line.kensa("config", "show").stdout
+    wrong = line.kensa("config", "check", "--set", "explainer.options={shar: 0.1}", check=2).stderr
+    assert "sise-fast has no option 'shar'" in wrong
     assert "in order" in line.kensa("config", "check").stdout
     assert (
         "run.batch_size: expected"

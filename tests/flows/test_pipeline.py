@@ -147,7 +147,13 @@ def test_a_finding_carries_its_evidence(make_line, inspect_all):
     assert findings
     for finding in findings:
         explanation = finding.explanation
-        assert explanation.method == "sise"
+        assert explanation.method == "sise-fast"
+        assert explanation.parameters["share"] == 0.07
+        assert (
+            0
+            < sum(layer.kept for layer in explanation.layers)
+            < 0.1 * sum(layer.total for layer in explanation.layers)
+        )
         assert finding.score >= finding.review_threshold
         picture = inspection.store.get(finding.image_digest)
         assert picture == (Path(inspection.source.root) / finding.uri).read_bytes()

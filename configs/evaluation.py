@@ -1,0 +1,299 @@
+"""The settings of `kensa evaluate`, typed, with every unknown key refused."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
+
+from configs.loading import ConfigError, merge_layer, profile_path, read_overrides, read_yaml
+from configs.schema import Section
+
+Metric = Literal[
+    "ebpg",
+    "miou",
+    "bbox",
+    "drop",
+    "increase",
+    "pointing_game",
+    "insertion",
+    "deletion",
+    "rank_correlation",
+]
+Precision = Literal["float32", "bfloat16", "float16"]
+Truth = Literal["boxes", "masks"]
+
+
+def _as_list(value: Any) -> Any:
+    """One value may stand for a list of one."""
+    return [value] if isinstance(value, str | int | float) else value
+
+
+def _as_text(value: Any) -> Any:
+    """YAML reads 2007 and 1 as numbers; here they are names."""
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+Name = Annotated[str, BeforeValidator(_as_text)]
+Names = Annotated[tuple[Name, ...], BeforeValidator(_as_list)]
+
+
+class _Data(Section):
+    classes: Annotated[tuple[Name, ...] | None, BeforeValidator(_as_list)] = None
+    """Classes to evaluate; all when absent."""
+    subset: Path | None = None
+    """CSV that lists the pictures to use, its paths relative to itself, such as the test.csv of the split
+    that `kensa train` wrote; all pictures when absent."""
+    subset_column: str = "image"
+    """Its column with the paths."""
+    limit: int | None = Field(default=None, ge=1)
+    """Most pairs of picture and class, drawn evenly over the classes; all when absent."""
+    seed: int = 0
+    """Of the draw, and of the bootstrap."""
+
+
+class FolderData(_Data):
+    """Pictures with grey masks."""
+
+    kind: Literal["folder"]
+    """folder."""
+    path: Path
+    """CSV with one row for each picture and class, or a folder with images/CLASS and masks/CLASS."""
+    image_column: str = "image"
+    """CSV column with the picture's path, relative to the CSV."""
+    label_column: str = "label"
+    """CSV column with the class."""
+    mask_column: str = "mask"
+    """CSV column with the mask's path; rows without one are skipped and counted."""
+    group_column: str | None = None
+    """CSV column with what is resampled together, such as the part; the picture when absent."""
+    where: dict[str, Names] = Field(default_factory=dict)
+    """CSV column -> values to keep."""
+    threshold: int = Field(default=127, ge=0, le=254)
+    """Mask pixels above it are the class."""
+
+
+class SeverstalData(_Data):
+    """Severstal's steel strips, cut into patches."""
+
+    kind: Literal["severstal"]
+    """severstal."""
+    table: Path
+    """train.csv."""
+    images: Path
+    """train_images."""
+    patch: tuple[int, int] = (256, 256)
+    """Height and width of a patch, in pixels."""
+    stride: tuple[int, int] = (256, 256)
+    """Between patches, down and across, in pixels."""
+    min_area: int = Field(default=100, ge=1)
+    """A defect with fewer pixels in a patch does not count."""
+    every_class: bool = False
+    """Judge every defect class of a patch; else the one with most pixels alone."""
+    class_names: tuple[Name, Name, Name, Name] = ("1", "2", "3", "4")
+    """What the model calls the four defect classes."""
+
+
+class VocData(_Data):
+    """PASCAL VOC."""
+
+    kind: Literal["voc"]
+    """voc."""
+    root: Path
+    """Folder that holds VOCdevkit."""
+    year: Annotated[str, BeforeValidator(_as_text)] = "2007"
+    """2007 to 2012."""
+    image_set: str = "test"
+    """train, val, trainval; of 2007 also test."""
+    truth: Truth = "boxes"
+    """Filled boxes of all pictures, or pixel masks of the segmentation set."""
+    difficult: bool = False
+    """Boxes marked difficult count too."""
+
+
+class CocoData(_Data):
+    """MS COCO."""
+
+    kind: Literal["coco"]
+    """coco."""
+    images: Path
+    """Folder of pictures, such as val2014."""
+    annotations: Path
+    """instances_val2014.json or the like."""
+    truth: Truth = "masks"
+    """Instance masks or filled boxes."""
+    crowd: bool = False
+    """Crowd regions count too."""
+
+
+Data = Annotated[FolderData | SeverstalData | VocData | CocoData, Field(discriminator="kind")]
+
+
+class EvaluatedModelSettings(Section):
+    """The model: a package, or an architecture with weights."""
+
+    package: Path | None = None
+    """Model package from `kensa train`."""
+    architecture: str | None = None
+    """Instead: a timm name, or torchvision:NAME."""
+    weights: Path | None = None
+    """Its weights, a local .safetensors file."""
+    model_args: dict[str, Any] = Field(default_factory=dict)
+    """Further arguments of the architecture."""
+    classes: tuple[Name, ...] | None = None
+    """Class names in the order of the outputs."""
+    mapping: Path | None = None
+    """Instead of classes: CSV that says which outputs mean which class of the data."""
+    mapping_index: str = "imagenet_index"
+    """Its column with the output's number."""
+    mapping_class: str = "coco_category"
+    """Its column with the class of the data."""
+    outputs: int | None = Field(default=None, ge=1)
+    """Number of outputs; needed with a mapping."""
+    input_size: tuple[int, int] = (224, 224)
+    """Height and width of the network's input, in pixels."""
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    """Of the normalisation, on the 0 to 1 scale."""
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    """Of the normalisation, on the 0 to 1 scale."""
+    fit: Literal["pad", "stretch"] = "stretch"
+    """How a picture is brought to the input size."""
+    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
+    """How it is resized."""
+    activation: Literal["softmax", "sigmoid"] = "softmax"
+    """sigmoid for a multi-label network."""
+    device: str = Field(default="auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")
+    """auto, cpu, cuda, cuda:N or mps."""
+
+    @model_validator(mode="after")
+    def _one_model(self) -> Self:
+        if self.package is not None:
+            others = sorted(self.model_fields_set - {"package", "device"})
+            if others:
+                raise ValueError(
+                    f"a package alone, which says all about the model; it has {', '.join(others)} too"
+                )
+            return self
+        if self.architecture is None or self.weights is None:
+            raise ValueError("package, or architecture and weights")
+        if (self.classes is None) == (self.mapping is None):
+            raise ValueError("classes or mapping beside architecture and weights, one of the two")
+        if self.mapping is not None and self.outputs is None:
+            raise ValueError("outputs, the number of the network's outputs, beside a mapping")
+        if self.classes is not None and self.outputs not in (None, len(self.classes)):
+            raise ValueError(f"outputs to be the number of classes, {len(self.classes)}, got {self.outputs}")
+        return self
+
+
+class MethodSettings(Section):
+    """One explainer: a column of the table."""
+
+    method: str
+    """A name of explainers.list_explainers()."""
+    label: str = ""
+    """Heading of its column; the method's name when absent."""
+    options: dict[str, Any] = Field(default_factory=dict)
+    """Its own options, such as mu or layers."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_alone(cls, value: Any) -> Any:
+        return {"method": value} if isinstance(value, str) else value
+
+    @property
+    def heading(self) -> str:
+        """The label, or the method's name."""
+        return self.label or self.method
+
+
+class EvaluationSettings(Section):
+    """Everything `kensa evaluate` needs to know."""
+
+    name: str = "Evaluation"
+    """Heading of the table."""
+    output: Path
+    """Folder for results.jsonl, the tables and maps.png; a restart goes on from what is there."""
+    data: Data
+    """The data set with its ground truth."""
+    model: EvaluatedModelSettings
+    """The model that is explained."""
+    explainers: tuple[MethodSettings, ...] = Field(min_length=1)
+    """The columns of the table."""
+    metrics: tuple[Metric, ...] = ("ebpg", "miou", "bbox", "drop", "increase")
+    """The rows; seconds and masked passes are always added. insertion and deletion are slow."""
+    reference: str | None = None
+    """Label of the explainer that rank_correlation is with; sise where that is one of them."""
+    only_correct: bool = False
+    """Leave out pictures whose class is not the model's most probable one."""
+    precision: Precision = "float32"
+    """Of the masked passes."""
+    batch_size: int = Field(default=16, ge=1)
+    """Masked pictures per forward pass: 4 to 16 on a CPU, hundreds on a GPU."""
+    tolerance: float = Field(default=0.0, ge=0.0)
+    """Of the pointing game, in pixels of the network's input; 15 is usual."""
+    insertion_steps: int = Field(default=32, ge=1)
+    """Steps of insertion and deletion; each is two forward passes."""
+    examples: int = Field(default=8, ge=0, le=100)
+    """Rows of maps.png."""
+
+    @field_validator("explainers")
+    @classmethod
+    def _labels_differ(cls, value: tuple[MethodSettings, ...]) -> tuple[MethodSettings, ...]:
+        headings = [entry.heading for entry in value]
+        if len(set(headings)) != len(headings):
+            raise ValueError(f"a label of its own for each explainer, got {', '.join(headings)}")
+        return value
+
+    @model_validator(mode="after")
+    def _reference_is_there(self) -> Self:
+        headings = [entry.heading for entry in self.explainers]
+        if self.reference is not None and self.reference not in headings:
+            raise ValueError(f"reference to be one of {', '.join(headings)}, got {self.reference!r}")
+        if "rank_correlation" in self.metrics and self.compared_with is None:
+            raise ValueError("a reference, one of the explainers, beside the metric rank_correlation")
+        return self
+
+    @property
+    def compared_with(self) -> str | None:
+        """The reference in force."""
+        headings = [entry.heading for entry in self.explainers]
+        return self.reference or ("sise" if "sise" in headings else None)
+
+
+def load_evaluation(config: str | Path, overrides: Sequence[str] = ()) -> EvaluationSettings:
+    """Load evaluation settings: defaults < YAML < overrides ("section.key=value").
+
+    Args:
+        config: YAML file, or the name of one that ships with kensa ("evaluate-voc").
+        overrides: win over the file.
+
+    Raises:
+        ConfigError: one line per mistake, with its origin, the key and what was expected.
+    """
+    path = profile_path(str(config), evaluation=True)
+    values: dict[str, Any] = {}
+    origins: dict[tuple[str, ...], str] = {}
+    for origin, layer in ((str(path), read_yaml(path)), ("--set", read_overrides(overrides))):
+        merge_layer(values, layer, origin, origins)
+    try:
+        return EvaluationSettings(**values)
+    except ValidationError as error:
+        lines = []
+        for problem in error.errors(include_url=False):
+            # The kind of data set is in pydantic's place, but not in the file.
+            parts = [str(part) for part in problem["loc"]]
+            if parts[:1] == ["data"] and len(parts) > 1:
+                del parts[1]
+            key = ".".join(parts)
+            places = (tuple(parts[:length]) for length in range(len(parts), 0, -1))
+            origin = next((origins[place] for place in places if place in origins), str(path))
+            if problem["type"] == "extra_forbidden":
+                text = "unknown key"
+            elif problem["type"] == "missing":
+                text = "missing; expected a value"
+            elif problem["type"] == "value_error":
+                text = f"expected {problem['ctx']['error']}"
+            else:
+                text = f"expected {problem['msg'].removeprefix('Input should be ')}, got {problem['input']!r}"
+            lines.append(f"{origin}: {key + ': ' if key else ''}{text}")
+        raise ConfigError("\n".join(lines)) from None

@@ -1,0 +1,101 @@
+"""The table on disk: Markdown, CSV, JSON."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from explainers.evaluation.measures import MEASURES
+from explainers.evaluation.outcomes import FAILED
+from explainers.evaluation.summary import STATUSES, Cell, Summary
+from explainers.explanation import UNDEFINED
+
+
+def write_tables(summary: Summary, about: Mapping[str, Any], folder: Path) -> tuple[Path, ...]:
+    """Write table.md, table.csv and table.json.
+
+    Args:
+        summary: what was found.
+        about: JSON content that says what was evaluated; it stands in table.json, its "title" and "facts"
+            (heading -> text) above the Markdown table.
+        folder: exists.
+
+    Returns:
+        The three files.
+    """
+    markdown, table, full = (folder / f"table.{suffix}" for suffix in ("md", "csv", "json"))
+    markdown.write_text(as_markdown(summary, about), encoding="utf-8")
+    with table.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(("metric", "explainer", "mean", "low", "high", "median", "count"))
+        for metric, row in summary.cells.items():
+            for explainer, cell in row.items():
+                writer.writerow((metric, explainer, cell.mean, cell.low, cell.high, cell.median, cell.count))
+    content = {**about, **asdict(summary), "titles": {name: MEASURES[name].title for name in summary.cells}}
+    full.write_text(
+        json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8"
+    )
+    return markdown, table, full
+
+
+def as_markdown(summary: Summary, about: Mapping[str, Any]) -> str:
+    """The paper's table, metrics down and explainers across, the best value of a row bold."""
+    lines = [f"# {_plain(about.get('title', 'Evaluation'))}", ""]
+    lines += [f"- {_plain(name)}: {_plain(text)}" for name, text in about.get("facts", {}).items()]
+    lines += [f"- left out: {count} × {_plain(reason)}" for reason, count in summary.left_out.items()]
+    lines += [
+        "",
+        f"Means over {summary.samples} pairs of picture and class ({summary.images} pictures); in brackets "
+        f"the 95 % bootstrap interval over {summary.groups} groups. ↑ more is better, ↓ less is.",
+        "",
+        "| | " + " | ".join(map(_plain, summary.explainers)) + " |",
+        "| --- |" + " --- |" * len(summary.explainers),
+    ]
+    for metric in summary.cells:
+        cells = [f"**{text}**" if best else text for text, best in row_texts(summary, metric)]
+        lines.append(f"| {heading(metric)} | " + " | ".join(cells) + " |")
+    for status in STATUSES:
+        counts = [str(summary.statuses[explainer][status]) for explainer in summary.explainers]
+        if status not in (UNDEFINED, FAILED) or any(count != "0" for count in counts):
+            lines.append(f"| Maps {status} | " + " | ".join(counts) + " |")
+    for explainer, reasons in summary.reasons.items():
+        for reason, count in reasons.items():
+            lines.append(f"\n{_plain(explainer)} failed {count} times: {_plain(reason)}")
+    return "\n".join(lines) + "\n"
+
+
+def heading(metric: str) -> str:
+    """A row's heading with an arrow that says which values are better."""
+    measure = MEASURES[metric]
+    return measure.title + {"high": " ↑", "low": " ↓", None: ""}[measure.better]
+
+
+def row_texts(summary: Summary, metric: str) -> list[tuple[str, bool]]:
+    """A row's cells, such as "60.54 (58.10 – 62.90)", each with whether it is the best of its row."""
+    best, row = summary.best(metric), summary.cells[metric]
+    cells = []
+    for explainer in summary.explainers:
+        if metric == "rank_correlation" and explainer == summary.reference:
+            cells.append(("reference", False))
+        else:
+            cells.append((_cell_text(metric, row.get(explainer)), explainer in best))
+    return cells
+
+
+def _cell_text(metric: str, cell: Cell | None) -> str:
+    if cell is None:
+        return "–"
+    digits = MEASURES[metric].digits
+    mean = f"{cell.mean:.{digits}f}"
+    if cell.low is None or cell.high is None:
+        return mean
+    return f"{mean} ({cell.low:.{digits}f} – {cell.high:.{digits}f})"
+
+
+def _plain(text: Any) -> str:
+    """Text that cannot break out of a table's cell."""
+    return " ".join(str(text).split()).replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")

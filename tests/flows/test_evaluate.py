@@ -1,0 +1,188 @@
+"""`kensa evaluate` and `kensa patches` through the command line; the shipped evaluation profiles."""
+
+import csv
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+from typer.testing import CliRunner
+
+from configs import ConfigError, load_evaluation
+from configs.evaluation import CocoData, FolderData, SeverstalData, VocData
+from explainers import ExplainerError
+from explainers.sise import Sise
+from flows.cli import app
+from sources.synthetic import write_dataset
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def kensa(*arguments: object) -> str:
+    """Run the command line in this process; what it prints."""
+    done = CliRunner().invoke(app, [str(argument) for argument in arguments], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    return done.output
+
+
+def test_evaluate_writes_the_table_and_goes_on(tmp_path: Path, package: Path) -> None:
+    surfaces = write_dataset(tmp_path / "surfaces", count=24, size=64, seed=3, defect_share=0.8)
+    out = tmp_path / "out"
+    settings = {
+        "name": "Surfaces",
+        "output": str(out),
+        "data": {"kind": "folder", "path": str(surfaces / "labels.csv"), "limit": 3},
+        "model": {"package": str(package), "device": "cpu"},
+        "explainers": ["sise", {"method": "sise", "label": "soft", "options": {"fusion": "soft"}}],
+        "metrics": ["ebpg", "rank_correlation"],
+        "examples": 2,
+    }
+    config = tmp_path / "evaluation.yaml"
+    config.write_text(yaml.safe_dump(settings))
+    printed = kensa("evaluate", "-c", config)
+    assert "EBPG, % ↑" in printed
+    assert "3 pairs of picture and class in 3 pictures" in printed
+    lines = (out / "results.jsonl").read_text().splitlines()
+    assert len(lines) == 6
+    table = json.loads((out / "table.json").read_text())
+    # With random weights a map may well be undefined; it is counted then.
+    for label in ("sise", "soft"):
+        assert sum(table["statuses"][label].values()) == 3
+        assert table["statuses"][label]["failed"] == 0
+        made = table["statuses"][label]["ok"] + table["statuses"][label]["partial"]
+        values = [json.loads(line)["values"] for line in lines if json.loads(line)["explainer"] == label]
+        measured = [value["ebpg"] for value in values if value]
+        assert len(measured) == made > 0
+        assert table["cells"]["ebpg"][label]["mean"] == pytest.approx(np.mean(measured))
+    assert table["settings"]["data"]["limit"] == 3
+    assert table["title"] == "Surfaces"
+    assert "# Surfaces" in (out / "table.md").read_text()
+    with (out / "table.csv").open() as file:
+        assert {row["metric"] for row in csv.DictReader(file)} == {
+            "ebpg",
+            "rank_correlation",
+            "seconds",
+            "masks",
+        }
+    with Image.open(out / "maps.png") as sheet:
+        assert sheet.width == 3 * 200 + 8
+        assert sheet.height == 24 + 2 * 216
+    kensa("evaluate", "-c", config)
+    assert (out / "results.jsonl").read_text().splitlines() == lines
+    with pytest.raises(ExplainerError, match="no sample of a class that the model knows"):
+        kensa("evaluate", "-c", config, "--set", "data.classes=[moon]")
+    with pytest.raises(ExplainerError, match="tea-leaves"):
+        kensa("evaluate", "-c", config, "--set", "explainers=[tea-leaves]", "--set", "metrics=[ebpg]")
+    with pytest.raises(ConfigError, match=r"metrics\.0: expected"):
+        kensa("evaluate", "-c", config, "--set", "metrics=[foo]")
+
+
+def test_a_failed_map_is_told_by_the_exit_code(
+    tmp_path: Path, package: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    surfaces = write_dataset(tmp_path / "surfaces", count=12, size=64, seed=3, defect_share=0.8)
+    config = tmp_path / "evaluation.yaml"
+    settings = {
+        "output": str(tmp_path / "out"),
+        "data": {"kind": "folder", "path": str(surfaces / "labels.csv"), "limit": 1},
+        "model": {"package": str(package), "device": "cpu"},
+        "explainers": ["sise"],
+    }
+    config.write_text(yaml.safe_dump(settings))
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("out of [memory]")
+
+    monkeypatch.setattr(Sise, "__call__", fail)
+    done = CliRunner().invoke(app, ["evaluate", "-c", str(config)], catch_exceptions=False)
+    assert done.exit_code == 1
+    assert "sise failed 1 times: RuntimeError: out of [memory]" in done.output
+    assert "failed 1 times" in (tmp_path / "out/table.md").read_text()
+
+
+def test_patches(tmp_path: Path) -> None:
+    (tmp_path / "train_images").mkdir()
+    Image.fromarray(np.full((256, 1600), 90, dtype=np.uint8)).save(tmp_path / "train_images/a.jpg")
+    (tmp_path / "train.csv").write_text("ImageId,ClassId,EncodedPixels\na.jpg,2,1 300\n")
+    cut = tmp_path / "cut"
+    printed = kensa("patches", tmp_path / "train.csv", tmp_path / "train_images", "--out", cut, "--good", 2)
+    assert f"kensa train {cut / 'labels.csv'}" in printed
+    with (cut / "labels.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert sorted(row["label"] for row in rows) == ["2", "none", "none"]
+    assert {row["group"] for row in rows} == {"a.jpg"}
+
+
+@pytest.mark.parametrize(
+    ("profile", "kind"),
+    [
+        ("evaluate-folder", FolderData),
+        ("evaluate-severstal", SeverstalData),
+        ("evaluate-voc", VocData),
+        ("evaluate-coco", CocoData),
+    ],
+)
+def test_shipped_profiles_load(profile: str, kind: type) -> None:
+    settings = load_evaluation(profile)
+    assert isinstance(settings.data, kind)
+    assert settings.compared_with == "sise"
+
+
+GOOD = """\
+output: out
+data: {kind: voc, root: voc}
+model: {package: model}
+explainers: [sise, grad-cam]
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "overrides", "words"),
+    [
+        (GOOD + "metrix: []\n", [], "e.yaml: metrix: unknown key"),
+        (GOOD, ["data.yaer=2007"], "--set: data.yaer: unknown key"),
+        (GOOD, ["metrics=[foo]"], "--set: metrics.0: expected 'ebpg', 'miou'"),
+        (GOOD, ["data.kind=imagenet"], "--set: data: expected"),
+        (GOOD, ["explainers=[sise, sise]"], "--set: explainers: expected a label of its own"),
+        (GOOD, ["reference=rise"], "reference to be one of sise, grad-cam, got 'rise'"),
+        (GOOD, ["model.architecture=vgg16"], "model: expected a package alone"),
+        (
+            GOOD.replace("package: model", "architecture: vgg16"),
+            [],
+            "expected package, or architecture and weights",
+        ),
+        (
+            GOOD.replace("package: model", "architecture: vgg16, weights: w.safetensors, mapping: m.csv"),
+            [],
+            "expected outputs, the number of the network's outputs",
+        ),
+        ("output: out\n", [], "e.yaml: data: missing; expected a value"),
+    ],
+)
+def test_mistakes_name_file_key_and_expectation(
+    tmp_path: Path, text: str, overrides: list[str], words: str
+) -> None:
+    path = tmp_path / "e.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError) as raised:
+        load_evaluation(path, overrides)
+    assert words in str(raised.value)
+
+
+def test_names_that_yaml_takes_for_numbers(tmp_path: Path) -> None:
+    path = tmp_path / "e.yaml"
+    path.write_text(GOOD)
+    settings = load_evaluation(path, ["data.year=2007", "data.classes=[1, cat]", "metrics=[ebpg]"])
+    assert isinstance(settings.data, VocData)
+    assert settings.data.year == "2007"
+    assert settings.data.classes == ("1", "cat")
