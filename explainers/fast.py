@@ -56,7 +56,7 @@ class SiseFast(Sise):
         layers: Sequence[str] | None = None,
         activation: Activation = "softmax",
         mu: float = 0.0,
-        share: float = 0.07,
+        share: float = 0.06,
         gradient_power: float = 0.125,
         contrast: float = 2.0,
         batch_size: int = 16,

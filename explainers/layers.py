@@ -50,7 +50,9 @@ class Candidates:
     ruled: bool
 
 
-def candidates(model: nn.Module, image: Tensor, layers: Sequence[str] | None) -> Candidates:
+def candidates(
+    model: nn.Module, image: Tensor, layers: Sequence[str] | None, *, compare: bool = True
+) -> Candidates:
     """Run one picture through the model, keeping the layers on offer attached to the graph.
 
     timm models go through `forward_intermediates` + `forward_head`; other models without named layers, and
@@ -61,6 +63,8 @@ def candidates(model: nn.Module, image: Tensor, layers: Sequence[str] | None) ->
         model: a private evaluation copy (see `isolation.isolated`), without gradients of parameters.
         image: (1, C, H, W) float32 that requires gradients, so that there is a graph; gradients enabled.
         layers: module names, or None for the rule.
+        compare: run the model the plain way as well and compare the logits, where its layers are reached by
+            another way; not needed again for a model of the same structure.
 
     Returns:
         The candidates, channels first even where the model keeps them last; their order is the order of
@@ -78,7 +82,7 @@ def candidates(model: nn.Module, image: Tensor, layers: Sequence[str] | None) ->
         and hasattr(model, "forward_head")
         and not _channels_last(model)
     ):
-        found = _through_intermediates(model, image)
+        found = _through_intermediates(model, image, compare)
         if found is not None:
             return found
     return _through_hooks(model, image, _units(model, image), ruled=True)
@@ -135,7 +139,7 @@ def choose(found: Candidates, gradients: Sequence[Tensor | None], model: nn.Modu
     return list(deepest.values())
 
 
-def _through_intermediates(model: Any, image: Tensor) -> Candidates | None:
+def _through_intermediates(model: Any, image: Tensor, compare: bool) -> Candidates | None:
     """Take the layers from timm's own list; None where that list does not hold what the rule asks for.
 
     That is where one of them lies beside the path from picture to logits (NASNet, PNASNet and legacy Xception
@@ -159,13 +163,14 @@ def _through_intermediates(model: Any, image: Tensor) -> Candidates | None:
     with _hooks(model, dict(model.named_modules()), remember):
         final, intermediates = model.forward_intermediates(image)
     logits = _checked_logits(model, model.forward_head(final))
-    with torch.inference_mode():
-        plain = _checked_logits(model, model(image))
-    if not torch.allclose(logits, plain, rtol=1e-3, atol=1e-4, equal_nan=True):
-        raise ExplainerError(
-            f"{model_name(model)}: forward_intermediates and forward_head give other logits than the model "
-            "itself; name the layers yourself (layers=...)"
-        )
+    if compare:
+        with torch.inference_mode():
+            plain = _checked_logits(model, model(image))
+        if not torch.allclose(logits, plain, rtol=1e-3, atol=1e-4, equal_nan=True):
+            raise ExplainerError(
+                f"{model_name(model)}: forward_intermediates and forward_head give other logits than the "
+                "model itself; name the layers yourself (layers=...)"
+            )
     if not _has_maps(final):
         raise ExplainerError(
             f"{model_name(model)} is no CNN: its head is fed {_shape(final)}, not feature maps with "

@@ -38,6 +38,7 @@ def probe(
     *,
     layers: Sequence[str] | None,
     activation: Activation,
+    compare: bool = True,
 ) -> tuple[list[Tap], Tensor]:
     """Run one picture forward once, and backward once for each class: SISE.md, sections 1 and 2.
 
@@ -48,6 +49,7 @@ def probe(
         targets: (R,) int64, the classes to explain.
         layers: names, or None for the layer rule.
         activation: see `scoring.probabilities`.
+        compare: see `layers.candidates`.
 
     Returns:
         the chosen layers, shallow to deep; (R,) float32 scores of the whole picture.
@@ -58,7 +60,7 @@ def probe(
     """
     with torch.enable_grad():
         # The clone is no leaf, so a model may begin with an in-place operation.
-        found = candidates(model, picture.clone().requires_grad_().clone(), layers)
+        found = candidates(model, picture.clone().requires_grad_().clone(), layers, compare=compare)
         check_class_count(targets, found.logits.shape[1])
         for name, feature in zip(found.names, found.features, strict=True):
             _check_finite(feature, model, f"layer {name!r}", index, "feature maps")

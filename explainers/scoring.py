@@ -145,9 +145,9 @@ def score_masks(
 ) -> list[Scored]:
     """Score the pictures seen through their masks: the masked passes of SISE.md, section 3.
 
-    All masks of all blocks form one list, cut into chunks of exactly `batch_size` masked pictures (the
-    last one filled up), so that pictures share chunks and the model sees one shape only. A masked picture
-    is scored for all classes of its picture at once. Full-size masks exist for one chunk at a time.
+    All masks of all blocks form one list, cut into chunks of one size, `batch_size` or a little less so
+    that little is filled up, so that pictures share chunks and the model sees one shape only. A masked
+    picture is scored for all classes of its picture at once. Full-size masks exist for one chunk at a time.
 
     Args:
         model: in evaluation mode, in the type in which the masked passes are to run.
@@ -155,7 +155,7 @@ def score_masks(
         classes: (B, R) int64, the classes to score each picture for.
         blocks: at least one.
         activation: see `probability`.
-        batch_size: masked pictures in one forward pass.
+        batch_size: most masked pictures in one forward pass.
         floor: (C, 1, 1) float32, what a fully masked pixel becomes.
 
     Returns:
@@ -166,6 +166,7 @@ def score_masks(
     """
     total = sum(len(block.features) for block in blocks)
     chunks = -(-total // batch_size)
+    batch_size = -(-total // chunks)
     owners = torch.tensor([block.image for block in blocks], device=images.device)
     lengths = torch.tensor([len(block.features) for block in blocks], device=images.device)
     wanted = classes.new_zeros(chunks * batch_size, classes.shape[1])

@@ -116,8 +116,9 @@ class Sise:
         self._mean = None if mean is None else tuple(float(value) for value in mean)
         self._std = None if std is None else tuple(float(value) for value in std)
         self._precision: Precision = precision or "float32"
-        # Found at the first call, by running the model; the structure it was found for goes with it.
-        self._foldable: tuple[tuple[tuple[str, type], ...], Pairs] | None = None
+        # The structure of the last model met, and which of its batch norms can be folded: what takes extra
+        # passes to find out is found out once.
+        self._met: tuple[tuple[tuple[str, type], ...], Pairs] | None = None
 
     @property
     def parameters(self) -> dict[str, Any]:
@@ -158,6 +159,8 @@ class Sise:
             asked = {image: rows.of(image) for image in sorted(set(rows.images.tolist()))}
             probes: dict[int, tuple[list[Tap], Tensor]] = {}
             kept: list[Kept] = []
+            structure = tuple((name, type(module)) for name, module in model.named_modules())
+            met = self._met is not None and self._met[0] == structure
             for image, own in asked.items():
                 probes[image] = probe(
                     model,
@@ -166,12 +169,16 @@ class Sise:
                     rows.targets[own],
                     layers=self._layers,
                     activation=self._activation,
+                    compare=not met and not kept,
                 )
                 kept += [block for tap in probes[image][0] if (block := self._kept(image, tap)) is not None]
             classes = rows.targets.new_zeros(len(pictures), max(map(len, asked.values())))
             for image, own in asked.items():
                 classes[image, : len(own)] = rows.targets[own]
-            self._prepare(model, pictures[:1])
+            if not met or self._met is None:
+                self._met = (structure, foldable_pairs(model, pictures[:1]))
+            fold(model, self._met[1])
+            for_masks(model, self._precision)
             scored = self._scored(model, pictures, classes, kept, floor) if kept else []
             maps = {
                 (block.image, block.layer): _block_maps(block, one, self._weights(block), pictures.shape[2:])
@@ -179,14 +186,6 @@ class Sise:
             }
             made = {(block.image, block.layer): one for block, one in zip(kept, scored, strict=True)}
             return self._assembled(images, rows, probes, maps, made)
-
-    def _prepare(self, model: nn.Module, picture: Tensor) -> None:
-        """Make the private copy ready for masked passes, in place."""
-        structure = tuple((name, type(module)) for name, module in model.named_modules())
-        if self._foldable is None or self._foldable[0] != structure:
-            self._foldable = (structure, foldable_pairs(model, picture))
-        fold(model, self._foldable[1])
-        for_masks(model, self._precision)
 
     def _keeps(self, alpha: Tensor) -> Tensor:
         """Which maps each class keeps: (R, C) bool from alpha (R, C)."""

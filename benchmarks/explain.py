@@ -1,0 +1,296 @@
+"""What an explanation costs, as ratios measured side by side in one process.
+
+    python benchmarks/explain.py [--models resnet18 …] [--device cpu] [--out FILE.json]
+
+A B A B in turns, medians of --repeats (5) rounds; random weights, 224 x 224, reduced precision (bfloat16 on a
+CPU, float16 on CUDA) unless said otherwise:
+
+  a  SISE, everything included, against as many bare forward passes of the same model at its best batch
+  b  one masked pass of SISE against one of Score-CAM in torchcam and in pytorch-grad-cam, same layer
+  c  SISE against sise-fast, everything included
+  d  eight findings one by one against together
+  e  peak memory with few and with many masks, each in a process of its own
+
+a and d take the strongest --masks maps alone (option mu), for a VGG-16 has 1472: fixed costs weigh more that
+way, not less. On CUDA, also the chunk size and what torch.compile would gain on the bare passes.
+"""
+
+import argparse
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import timm
+import torch
+from torch import nn
+
+from explainers import create_explainer
+from explainers.isolation import isolated
+from explainers.probing import probe
+
+MODELS = ["resnet18", "resnet50", "mobilenetv3_large_100", "efficientnet_b0", "vgg16"]
+# An early layer with few maps, all of which Score-CAM masks with.
+SCORE_CAM_LAYER = {
+    "resnet18": "layer1",
+    "resnet50": "act1",
+    "mobilenetv3_large_100": "blocks.3",
+    "efficientnet_b0": "blocks.3",
+    "vgg16": "features.3",
+}
+SIZE = 224
+
+
+class Bench:
+    """One model and picture on one device."""
+
+    def __init__(self, name: str, device: str, repeats: int, masks: int) -> None:
+        self.name, self.device, self.repeats = name, torch.device(device), repeats
+        torch.manual_seed(0)
+        self.model = timm.create_model(name, num_classes=10).eval().to(self.device)
+        with torch.no_grad():  # gates and norms that start at zero would make maps constant
+            for parameter in self.model.parameters():
+                if parameter.ndim == 1:
+                    parameter.add_(0.02 * torch.randn_like(parameter))
+        self.images = torch.randn(8, 3, SIZE, SIZE, device=self.device)
+        with torch.no_grad():
+            self.targets = self.model(self.images).argmax(dim=1)
+        self.cuda = self.device.type == "cuda"
+        self.precision = "float16" if self.cuda else "bfloat16"
+        self.chunks = (64, 256, 1024) if self.cuda else (4, 8, 16, 32)
+        self.chunk = 256 if self.cuda else 16
+        self.masks = masks
+        self.mu = self._mu(masks)
+
+    def _mu(self, masks: int) -> float:
+        """The largest mu that still keeps at least `masks` maps of the first picture."""
+        with isolated(self.model, self.images) as private:
+            taps, _ = probe(private, 0, self.images[:1], self.targets[:1], layers=None, activation="softmax")
+        shares = torch.cat([(tap.alpha[0] / tap.alpha[0].max()).clamp_min(0) for tap in taps])
+        ordered = shares[shares > 0].sort(descending=True).values
+        return 0.0 if len(ordered) <= masks else min(0.999, float(ordered[masks]))
+
+    def timed(self, work: Callable[[], Any]) -> float:
+        if self.cuda:
+            torch.cuda.synchronize()
+        begun = time.perf_counter()
+        work()
+        if self.cuda:
+            torch.cuda.synchronize()
+        return time.perf_counter() - begun
+
+    def medians(self, *works: Callable[[], Any]) -> list[float]:
+        """Median seconds of each, measured in turns; one round before that warms up."""
+        for work in works:
+            work()
+        rounds = [[self.timed(work) for work in works] for _ in range(self.repeats)]
+        return [statistics.median(column) for column in zip(*rounds, strict=True)]
+
+    def explainer(self, method: str = "sise", **options: Any) -> Any:
+        options = {"precision": self.precision, "batch_size": self.chunk, **options}
+        return create_explainer(method, self.model, **options)
+
+    def explain(self, explainer: Any, count: int = 1) -> Callable[[], Any]:
+        return lambda: explainer(self.images[:count], self.targets[:count])
+
+    def bare(self, passes: int, batch: int, model: nn.Module) -> Callable[[], None]:
+        dtype = next(model.parameters()).dtype
+        picture = torch.randn(batch, 3, SIZE, SIZE, device=self.device, dtype=dtype)
+        picture = picture.contiguous(memory_format=torch.channels_last)
+
+        def run() -> None:
+            with torch.inference_mode():
+                for _ in range(-(-passes // batch)):
+                    model(picture)
+
+        return run
+
+    def reduced(self) -> nn.Module:
+        made: nn.Module = timm.create_model(self.name, num_classes=10).eval().to(self.device)
+        dtype = torch.float16 if self.cuda else torch.bfloat16
+        return made.to(dtype).to(memory_format=torch.channels_last)
+
+    def best_batch(self, model: nn.Module) -> int:
+        times = {batch: self.timed_passes(model, batch) for batch in self.chunks}
+        return min(times, key=lambda batch: times[batch])
+
+    def timed_passes(self, model: nn.Module, batch: int) -> float:
+        run = self.bare(64, batch, model)
+        run()
+        return min(self.timed(run) for _ in range(3)) / (-(-64 // batch) * batch)
+
+
+def total_masks(explanation: Any) -> int:
+    return int(sum(int(count.sum()) for count in explanation.masks.values()))
+
+
+def bench_a(bench: Bench) -> dict[str, Any]:
+    model = bench.reduced()
+    batch = bench.best_batch(model)
+    explainer = bench.explainer(mu=bench.mu)
+    passes = total_masks(bench.explain(explainer)())
+    ours, bare = bench.medians(bench.explain(explainer), bench.bare(passes, batch, model))
+    # The last bare batch may be fuller than needed.
+    bare *= passes / (-(-passes // batch) * batch)
+    found = {"masks": passes, "best_batch": batch, "sise_s": ours, "bare_s": bare, "ratio": ours / bare}
+    if bench.cuda:
+        compiled = torch.compile(bench.reduced(), mode="max-autotune-no-cudagraphs")
+        graphs = torch.compile(bench.reduced(), mode="reduce-overhead")
+        plain, fused, graphed = bench.medians(
+            *(bench.bare(passes, batch, one) for one in (model, compiled, graphs))
+        )
+        found |= {"compiled_speedup": plain / fused, "cuda_graph_speedup": plain / graphed}
+        for chunk in bench.chunks:
+            one = bench.explainer(mu=bench.mu, batch_size=chunk)
+            found[f"chunk_{chunk}_s"] = bench.medians(bench.explain(one))[0]
+    return found
+
+
+def bench_b(bench: Bench) -> dict[str, Any]:
+    from pytorch_grad_cam import ScoreCAM as GradCamScoreCam
+    from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+    from torchcam.methods import ScoreCAM as TorchCamScoreCam
+
+    layer = SCORE_CAM_LAYER[bench.name]
+    module = dict(bench.model.named_modules())[layer]
+    image, target = bench.images[:1], int(bench.targets[0])
+    reduced = bench.explainer(layers=[layer])
+    exact = bench.explainer(layers=[layer], precision="float32")
+    passes = total_masks(bench.explain(reduced)())
+    maps = next(iter(bench.explain(reduced)().layers)).maps
+
+    def torchcam() -> None:
+        with TorchCamScoreCam(bench.model, layer, batch_size=bench.chunk) as cam:
+            with torch.no_grad():
+                scores = bench.model(image)
+            cam(target, scores)
+
+    def grad_cam() -> None:
+        with GradCamScoreCam(bench.model, [module]) as cam:
+            cam.batch_size = bench.chunk
+            cam(image, [ClassifierOutputTarget(target)])
+
+    ours, ours32, first, second = bench.medians(
+        bench.explain(reduced), bench.explain(exact), torchcam, grad_cam
+    )
+    each = {
+        "sise": ours / passes,
+        "sise_float32": ours32 / passes,
+        "torchcam": first / maps,
+        "grad_cam": second / maps,
+    }
+    best = min(each["torchcam"], each["grad_cam"])
+    return {
+        "layer": layer,
+        "sise_masks": passes,
+        "score_cam_masks": maps,
+        **{f"{name}_ms": 1e3 * value for name, value in each.items()},
+        "ratio": best / each["sise"],
+        "ratio_float32": best / each["sise_float32"],
+    }
+
+
+def bench_c(bench: Bench) -> dict[str, Any]:
+    whole, fast = bench.explainer(), bench.explainer("sise-fast")
+    masks, few = total_masks(bench.explain(whole)()), total_masks(bench.explain(fast)())
+    slow_s, fast_s = bench.medians(bench.explain(whole), bench.explain(fast))
+    return {
+        "sise_masks": masks,
+        "fast_masks": few,
+        "share": few / masks,
+        "sise_s": slow_s,
+        "fast_s": fast_s,
+        "ratio": slow_s / fast_s,
+    }
+
+
+def bench_d(bench: Bench) -> dict[str, Any]:
+    explainer = bench.explainer(mu=max(bench.mu, bench._mu(max(16, bench.masks // 4))))
+
+    def one_by_one() -> None:
+        for index in range(len(bench.images)):
+            explainer(bench.images[index, None], bench.targets[index, None])
+
+    together, alone = bench.medians(bench.explain(explainer, len(bench.images)), one_by_one)
+    return {"together_s": together, "one_by_one_s": alone, "ratio": alone / together}
+
+
+def bench_e(bench: Bench) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for label, masks in (("few", 16), ("many", 1 << 30)):
+        command = [sys.executable, __file__, "--peak", str(masks), "--models", bench.name]
+        command += ["--device", str(bench.device)]
+        done = subprocess.run(command, check=True, capture_output=True, text=True)
+        found[label] = json.loads(done.stdout)
+    extra = [found[label]["peak_mib"] - found[label]["before_mib"] for label in ("few", "many")]
+    return {
+        "masks": [found["few"]["masks"], found["many"]["masks"]],
+        "extra_mib": extra,
+        "ratio": extra[1] / extra[0],
+    }
+
+
+def peak(name: str, device: str, masks: int) -> dict[str, float]:
+    """Peak memory of one explanation: of the process on a CPU, of the allocator on CUDA."""
+    bench = Bench(name, device, 1, masks)
+    explainer = bench.explainer(mu=bench.mu)
+
+    def measured() -> float:
+        if bench.cuda:
+            return torch.cuda.max_memory_allocated() / 2**20
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+
+    if bench.cuda:
+        torch.cuda.reset_peak_memory_stats()
+    else:
+        # So that the peak of setting up is behind us: one bare chunk of the size that is to come.
+        bench.bare(bench.chunk, bench.chunk, bench.reduced())()
+    before = measured()
+    explanation = bench.explain(explainer)()
+    return {"masks": total_masks(explanation), "before_mib": before, "peak_mib": measured()}
+
+
+BENCHES = {"a": bench_a, "b": bench_b, "c": bench_c, "d": bench_d, "e": bench_e}
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    options.add_argument("--models", nargs="+", default=MODELS)
+    options.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    options.add_argument("--only", nargs="+", choices=sorted(BENCHES), default=sorted(BENCHES))
+    options.add_argument("--repeats", type=int, default=5)
+    options.add_argument("--masks", type=int, default=256)
+    options.add_argument("--out")
+    options.add_argument("--peak", type=int, help=argparse.SUPPRESS)
+    chosen = options.parse_args()
+    if chosen.peak is not None:
+        print(json.dumps(peak(chosen.models[0], chosen.device, chosen.peak)))
+        return
+    machine = torch.cuda.get_device_name() if chosen.device.startswith("cuda") else "CPU"
+    print(f"{machine}, torch {torch.__version__}, timm {timm.__version__}, {torch.get_num_threads()} threads")
+    results: dict[str, dict[str, Any]] = {}
+    for name in chosen.models:
+        bench = Bench(name, chosen.device, chosen.repeats, chosen.masks)
+        results[name] = {}
+        for letter in chosen.only:
+            results[name][letter] = BENCHES[letter](bench)
+            print(f"{name:24} {letter}  {line(results[name][letter])}", flush=True)
+    if chosen.out:
+        with open(chosen.out, "w", encoding="utf-8") as file:  # noqa: PTH123
+            json.dump({"machine": machine, "torch": torch.__version__, "results": results}, file, indent=2)
+
+
+def line(found: dict[str, Any]) -> str:
+    shown = {
+        name: f"{value:.3f}" if isinstance(value, float) else str(value) for name, value in found.items()
+    }
+    ratio = shown.pop("ratio")
+    return f"ratio {ratio}   " + ", ".join(f"{name} {value}" for name, value in shown.items())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,158 @@
+"""Explainers judged on real pictures: classifiers from kensa train, tables from kensa evaluate.
+
+    python benchmarks/explanations.py WORK_FOLDER [NAME ...]
+
+Pictures and weights are found through KENSA_DATA. Without names, everything below in its order. What is done
+is not done again: models are kept in WORK_FOLDER, and evaluations go on from their results.jsonl. Each leaves
+table.md, table.json, table.csv and maps.png in WORK_FOLDER/evaluation/NAME: what docs/results.md is made of.
+"""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+DATA = Path(os.environ.get("KENSA_DATA", "../shared/data")).resolve()
+KENSA = Path(sys.executable).with_name("kensa")
+
+NEU_SPLIT = ["--group-pattern", r"(.*)[0-9]\.jpg", "--fractions", "0.6", "0.08", "0.08", "0.24"]
+COMMON = ["--precision", "bfloat16", "--set", "threads=2", "--set", "augmentation.rotation=4.0"]
+MODELS = {
+    # Half the width of ResNet-50, so that two cores can train and explain it.
+    "neu-resnet50": [
+        *(str(DATA / "neu_steel" / "labels.csv"), *NEU_SPLIT, *COMMON, "--balance", "none"),
+        *("--arch", "resnet50", "--model-arg", "channels=[32,64,128,256]", "--model-arg", "stem_width=32"),
+        *("--input-size", "128", "--epochs", "14"),
+    ],
+    "neu-vgg": [
+        *(str(DATA / "neu_steel" / "labels.csv"), *NEU_SPLIT, *COMMON, "--balance", "none"),
+        *("--arch", "vgg11_bn", "--model-arg", "mlp_ratio=0.125", "--input-size", "96", "--epochs", "10"),
+    ],
+    "tile-mobilenetv2": [
+        *(str(DATA / "magnetic_tile" / "labels.csv"), *COMMON, "--good-class", "MT_Free"),
+        *("--group-column", "group_loose", "--fractions", "0.58", "0.07", "0.05", "0.3"),
+        *("--arch", "mobilenetv2_100", "--model-arg", "pad_type=same", "--input-size", "224"),
+        *("--pretrained", str(DATA / "imagenet_weights" / "mobilenetv2_100_imagenet.safetensors")),
+        *("--epochs", "8", "--set", "mean=[0.5,0.5,0.5]", "--set", "std=[0.5,0.5,0.5]"),
+        *("--set", "fit=stretch", "--set", "balance_power=0.7", "--set", "augmentation.crop_scale=1.0"),
+        *("--set", "augmentation.crop_ratio=1.0"),
+    ],
+}
+# What decides whether sise-fast keeps its claim, and which of its steps does what.
+FAMILY: list[Any] = [
+    "sise",
+    "ada-sise",
+    "sise-fast",
+    {"method": "sise-fast", "label": "prediction alone", "options": {"gradient_power": 0.0, "contrast": 1.0}},
+]
+EVERY: list[Any] = [
+    "grad-cam",
+    "grad-cam++",
+    "layer-cam",
+    "score-cam",
+    "integrated-gradients",
+    "fullgrad",
+    # Fewer than the papers' 4000 masks and 800 iterations: these two take most of the time as it is.
+    {"method": "rise", "options": {"masks": 1000}},
+    {"method": "extremal-perturbation", "options": {"iterations": 80}},
+    *FAMILY[:3],
+]
+FAST_METRICS = ["ebpg", "miou", "bbox", "drop", "increase", "pointing_game", "rank_correlation"]
+
+
+def neu(work: Path, model: str, limit: int) -> dict[str, Any]:
+    return {
+        "data": {
+            "kind": "folder",
+            "path": str(DATA / "neu_steel" / "labels.csv"),
+            "classes": ["inclusion", "patches", "scratches"],
+            "subset": str(work / f"{model}.splits" / "test.csv"),
+            "limit": limit,
+        },
+        "model": {"package": str(work / model)},
+    }
+
+
+def tile(work: Path) -> dict[str, Any]:
+    return {
+        "data": {
+            "kind": "folder",
+            "path": str(DATA / "magnetic_tile" / "labels.csv"),
+            "where": {"defect": ["1"]},
+            "subset": str(work / "tile-mobilenetv2.splits" / "test.csv"),
+            "group_column": "group_loose",
+        },
+        "model": {"package": str(work / "tile-mobilenetv2")},
+    }
+
+
+def coco(architecture: str, weights: str, moments: list[list[float]], **more: Any) -> dict[str, Any]:
+    return {
+        "data": {
+            "kind": "folder",
+            "path": str(DATA / "coco_natural" / "labels.csv"),
+            "label_column": "category",
+            "limit": 240,  # of which the model knows about a quarter
+        },
+        "model": {
+            "architecture": architecture,
+            "weights": str(DATA / "imagenet_weights" / weights),
+            "mapping": str(DATA / "coco_natural" / "imagenet_to_coco.csv"),
+            "outputs": 1000,
+            "mean": moments[0],
+            "std": moments[1],
+            **more,
+        },
+    }
+
+
+def evaluations(work: Path) -> dict[str, dict[str, Any]]:
+    halves = [[0.5] * 3, [0.5] * 3]
+    imagenet = [[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]]
+    mobilenet = coco(
+        "mobilenetv2_100", "mobilenetv2_100_imagenet.safetensors", halves, model_args={"pad_type": "same"}
+    )
+    squeezenet = coco("torchvision:squeezenet1_0", "squeezenet1_0_imagenet.safetensors", imagenet)
+    family = {"explainers": FAMILY, "metrics": FAST_METRICS}
+    every = {"explainers": EVERY, "metrics": [*FAST_METRICS, "insertion", "deletion"]}
+    chosen = {
+        "neu-resnet50-family": {**neu(work, "neu-resnet50", 45), **family},
+        "neu-vgg-family": {**neu(work, "neu-vgg", 36), **family},
+        "coco-mobilenetv2-family": {**mobilenet, **family},
+        "coco-squeezenet-family": {**squeezenet, **family},
+        "neu-resnet50": {**neu(work, "neu-resnet50", 21), **every},
+        "neu-vgg": {**neu(work, "neu-vgg", 15), **every},
+        "tile-mobilenetv2-family": {**tile(work), **family},
+    }
+    common = {"only_correct": True, "precision": "bfloat16", "tolerance": 15, "insertion_steps": 16}
+    return {
+        name: {"name": name, "output": str(work / "evaluation" / name), **common, **settings}
+        for name, settings in chosen.items()
+    }
+
+
+def kensa(*command: str) -> None:
+    done = subprocess.run([str(KENSA), *command])
+    if done.returncode:
+        sys.exit(f"kensa {' '.join(command[:2])} ended with {done.returncode}")
+
+
+def main() -> None:
+    work = Path(sys.argv[1]).resolve()
+    (work / "evaluation").mkdir(parents=True, exist_ok=True)
+    everything = evaluations(work)
+    for name in sys.argv[2:] or everything:
+        settings = everything[name]
+        package = settings["model"].get("package")
+        if package is not None and not (Path(package) / "model.json").exists():
+            kensa("train", "--out", package, *MODELS[Path(package).name])
+        config = work / "evaluation" / f"{name}.yaml"
+        config.write_text(yaml.safe_dump(settings, sort_keys=False))
+        kensa("evaluate", "--config", str(config))
+
+
+if __name__ == "__main__":
+    main()
