@@ -7,13 +7,22 @@ is not done again: models are kept in WORK_FOLDER, and evaluations go on from th
 table.md, table.json, table.csv and maps.png in WORK_FOLDER/evaluation/NAME: what docs/results.md is made of.
 """
 
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
+
+from classifiers import load_package
+from classifiers.data import load_dataset
+from classifiers.package import build_model
+from explainers import create_explainer
+from explainers.metrics import cascading_randomisation
+from sources import decode
 
 DATA = Path(os.environ.get("KENSA_DATA", "../shared/data")).resolve()
 KENSA = Path(sys.executable).with_name("kensa")
@@ -31,22 +40,13 @@ MODELS = {
         *(str(DATA / "neu_steel" / "labels.csv"), *NEU_SPLIT, *COMMON, "--balance", "none"),
         *("--arch", "vgg11_bn", "--model-arg", "mlp_ratio=0.125", "--input-size", "96", "--epochs", "10"),
     ],
-    "tile-mobilenetv2": [
-        *(str(DATA / "magnetic_tile" / "labels.csv"), *COMMON, "--good-class", "MT_Free"),
-        *("--group-column", "group_loose", "--fractions", "0.58", "0.07", "0.05", "0.3"),
-        *("--arch", "mobilenetv2_100", "--model-arg", "pad_type=same", "--input-size", "224"),
-        *("--pretrained", str(DATA / "imagenet_weights" / "mobilenetv2_100_imagenet.safetensors")),
-        *("--epochs", "8", "--set", "mean=[0.5,0.5,0.5]", "--set", "std=[0.5,0.5,0.5]"),
-        *("--set", "fit=stretch", "--set", "balance_power=0.7", "--set", "augmentation.crop_scale=1.0"),
-        *("--set", "augmentation.crop_ratio=1.0"),
-    ],
 }
-# What decides whether sise-fast keeps its claim, and which of its steps does what.
+# What decides whether sise-fast keeps its claim, and what its last step does.
 FAMILY: list[Any] = [
     "sise",
     "ada-sise",
     "sise-fast",
-    {"method": "sise-fast", "label": "prediction alone", "options": {"gradient_power": 0.0, "contrast": 1.0}},
+    {"method": "sise-fast", "label": "prediction alone", "options": {"contrast": 1.0}},
 ]
 EVERY: list[Any] = [
     "grad-cam",
@@ -73,19 +73,6 @@ def neu(work: Path, model: str, limit: int) -> dict[str, Any]:
             "limit": limit,
         },
         "model": {"package": str(work / model)},
-    }
-
-
-def tile(work: Path) -> dict[str, Any]:
-    return {
-        "data": {
-            "kind": "folder",
-            "path": str(DATA / "magnetic_tile" / "labels.csv"),
-            "where": {"defect": ["1"]},
-            "subset": str(work / "tile-mobilenetv2.splits" / "test.csv"),
-            "group_column": "group_loose",
-        },
-        "model": {"package": str(work / "tile-mobilenetv2")},
     }
 
 
@@ -123,15 +110,44 @@ def evaluations(work: Path) -> dict[str, dict[str, Any]]:
         "neu-vgg-family": {**neu(work, "neu-vgg", 36), **family},
         "coco-mobilenetv2-family": {**mobilenet, **family},
         "coco-squeezenet-family": {**squeezenet, **family},
-        "neu-resnet50": {**neu(work, "neu-resnet50", 21), **every},
-        "neu-vgg": {**neu(work, "neu-vgg", 15), **every},
-        "tile-mobilenetv2-family": {**tile(work), **family},
+        "neu-resnet50": {**neu(work, "neu-resnet50", 15), **every},
+        "neu-vgg": {**neu(work, "neu-vgg", 12), **every},
     }
     common = {"only_correct": True, "precision": "bfloat16", "tolerance": 15, "insertion_steps": 16}
     return {
         name: {"name": name, "output": str(work / "evaluation" / name), **common, **settings}
         for name, settings in chosen.items()
     }
+
+
+def sanity(work: Path) -> None:
+    """Cascading randomisation (Adebayo et al. 2018): what is left of a map as the weights go."""
+    package = load_package(work / "neu-resnet50")
+    model = build_model(package)
+    shown = load_dataset(work / "neu-resnet50.splits" / "test.csv").items[40::70]
+    transform = package.preprocessing.transform
+    images = torch.stack([transform(decode(item.path.read_bytes()).pixels) for item in shown])
+    targets = torch.tensor([package.classes.index(item.labels[0]) for item in shown])
+    found = {}
+    for method in ("sise", "sise-fast", "grad-cam", "integrated-gradients"):
+        options = {"precision": "bfloat16"} if method.startswith("sise") else {}
+
+        def explain(
+            changed: torch.nn.Module, method: str = method, options: dict[str, Any] = options
+        ) -> torch.Tensor:
+            return create_explainer(method, changed, **options)(images, targets).maps
+
+        stages = cascading_randomisation(model, explain, stages=5)
+        found[method] = [
+            {
+                "last": stage.modules[-1],
+                "modules": len(stage.modules),
+                "correlation": stage.similarity.nanmean().item(),
+            }
+            for stage in stages
+        ]
+        print(method, found[method], flush=True)
+    (work / "evaluation" / "sanity.json").write_text(json.dumps(found, indent=2))
 
 
 def kensa(*command: str) -> None:
@@ -144,7 +160,10 @@ def main() -> None:
     work = Path(sys.argv[1]).resolve()
     (work / "evaluation").mkdir(parents=True, exist_ok=True)
     everything = evaluations(work)
-    for name in sys.argv[2:] or everything:
+    for name in sys.argv[2:] or [*everything, "sanity"]:
+        if name == "sanity":
+            sanity(work)
+            continue
         settings = everything[name]
         package = settings["model"].get("package")
         if package is not None and not (Path(package) / "model.json").exists():

@@ -41,10 +41,8 @@ class SiseFast(Sise):
     Passes are spent where they count, more in each layer than in the one before it, for the deepest map masks
     all that came before it: on trained networks its Otsu mask alone decides most of the order of the pixels.
 
-    Two further steps are not SISE's; both can be switched off, and docs/results.md shows what they do. A mask
-    also counts by its gradient, to the power `gradient_power` (1 is a Grad-CAM of masks, 0 is SISE). And
-    the fused map is raised to the power `contrast`, which concentrates its energy and leaves the order of the
-    pixels, so every measure by rank, as it is.
+    One further step is not SISE's: the fused map is raised to the power `contrast`, which concentrates its
+    energy (EBPG) and leaves the order of the pixels, and with it every measure that goes by rank, as it is.
     """
 
     method = "sise-fast"
@@ -57,7 +55,6 @@ class SiseFast(Sise):
         activation: Activation = "softmax",
         mu: float = 0.0,
         share: float = 0.06,
-        gradient_power: float = 0.125,
         contrast: float = 2.0,
         batch_size: int = 16,
         baseline: str = "mean",
@@ -70,7 +67,6 @@ class SiseFast(Sise):
 
         Args:
             share: of SISE's masked passes that are made, in (0, 1]; each layer gets one at least.
-            gradient_power: see the class; 0 or more.
             contrast: see the class; above 0.
 
         Raises:
@@ -90,12 +86,9 @@ class SiseFast(Sise):
         )
         if not 0.0 < share <= 1.0:
             raise ExplainerError(f"share must lie in (0, 1], got {share}")
-        if not 0.0 <= gradient_power < float("inf"):
-            raise ExplainerError(f"gradient_power must be 0 or more, got {gradient_power}")
         if not 0.0 < contrast < float("inf"):
             raise ExplainerError(f"contrast must be above 0, got {contrast}")
         self._share = float(share)
-        self._gradient_power = float(gradient_power)
         self._contrast = float(contrast)
 
     @property
@@ -104,7 +97,6 @@ class SiseFast(Sise):
         return {
             **super().parameters,
             "share": self._share,
-            "gradient_power": self._gradient_power,
             "contrast": self._contrast,
         }
 
@@ -156,11 +148,6 @@ class SiseFast(Sise):
                 left -= more
             budgets += own
         return budgets
-
-    def _weights(self, block: Kept) -> Tensor:
-        positive = (block.alpha.double() * block.keeps).clamp_min(0.0)
-        largest = positive.amax(dim=1, keepdim=True).clamp_min(torch.finfo(torch.float64).tiny)
-        return block.keeps * (positive / largest) ** self._gradient_power
 
     def _finished(self, fused: Tensor) -> Tensor:
         return fused**self._contrast

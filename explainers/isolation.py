@@ -52,7 +52,8 @@ def isolated(model: nn.Module, images: Tensor, *, reparameterise: bool = False) 
             ) from error
         if not isinstance(private, nn.Module):
             raise ExplainerError(f"{type(model).__name__} is not a torch module")
-        private = private.float().eval().requires_grad_(False)
+        # One memory format, whatever the caller's: the last digits of a convolution hang on it.
+        private = private.float().to(memory_format=torch.contiguous_format).eval().requires_grad_(False)
         if reparameterise and type(private).__module__.startswith("timm."):
             from timm.utils.model import reparameterize_model
 

@@ -36,11 +36,9 @@ class Kept(Block):
 
     Attributes:
         keeps: (R, n) bool, which maps each class keeps.
-        alpha: (R, n) float32, see `probing.Tap`.
     """
 
     keeps: Tensor
-    alpha: Tensor
 
 
 class Sise:
@@ -50,7 +48,7 @@ class Sise:
     each becomes a mask, the model scores the masked picture, the masks weighted by score and area make a
     map per layer, and the layer maps are fused from shallow to deep. Every step and edge case: SISE.md.
 
-    The gradient pass runs picture by picture, and the masked passes in one fixed shape, so that what a
+    The gradient pass runs picture by picture, and the masked passes in one shape per call, so that what a
     picture gets does not depend on what else is in the batch (beyond the last float32 digits). Several
     classes of one picture share the forward part of the gradient pass, and every mask that more than one of
     them keeps is scored for all of them in one masked pass.
@@ -181,7 +179,7 @@ class Sise:
             for_masks(model, self._precision)
             scored = self._scored(model, pictures, classes, kept, floor) if kept else []
             maps = {
-                (block.image, block.layer): _block_maps(block, one, self._weights(block), pictures.shape[2:])
+                (block.image, block.layer): _block_maps(block, one, pictures.shape[2:])
                 for block, one in zip(kept, scored, strict=True)
             }
             made = {(block.image, block.layer): one for block, one in zip(kept, scored, strict=True)}
@@ -206,10 +204,6 @@ class Sise:
         )
         return [replace(one, passes=block.keeps.sum(dim=1)) for block, one in zip(kept, scored, strict=True)]
 
-    def _weights(self, block: Kept) -> Tensor:
-        """What each mask counts beside score and area: (R, n) float64, 0 where a class does not keep it."""
-        return block.keeps.double()
-
     def _finished(self, fused: Tensor) -> Tensor:
         """Last step on a fused map (H, W) in [0, 1]."""
         return fused
@@ -220,7 +214,7 @@ class Sise:
         union = keeps.any(dim=0)
         if not bool(union.any()):
             return None
-        return Kept(image, tap.name, tap.features[union], keeps[:, union], tap.alpha[:, union])
+        return Kept(image, tap.name, tap.features[union], keeps[:, union])
 
     def _floor(self, pictures: Tensor) -> Tensor:
         channels = pictures.shape[1]
@@ -346,9 +340,9 @@ def _varied(features: Tensor) -> Tensor:
     return span > _FLAT * features.abs().amax(dim=(1, 2))
 
 
-def _block_maps(block: Kept, scored: Scored, weights: Tensor, size: Sequence[int]) -> Tensor:
+def _block_maps(block: Kept, scored: Scored, size: Sequence[int]) -> Tensor:
     """V of SISE.md, section 3, per class: (R, H, W) float32 in [0, 1], 0 where it is constant."""
-    parts = weights * scored.scores.double().T[: len(block.keeps)] / scored.area.double()
+    parts = block.keeps * scored.scores.double().T[: len(block.keeps)] / scored.area.double()
     sums = weighted_masks(block.features, scored.low, scored.span, parts, (size[0], size[1]))
     # The largest V could be anywhere is the scale against which it is flat or not.
     return minmax(sums, noise=_FLAT * parts.sum(dim=1)).float()

@@ -130,11 +130,10 @@ def _stored(
     explanation = one.explanation
     if explanation is None:
         return ExplanationOutcome(method=explainer.method, parameters={}, layers=(), status=one.status)
-    layers = tuple(
-        LayerMasks(layer.name, int(explanation.masks[layer.name][one.row]), layer.maps)
-        for layer in explanation.layers
-        if layer.name in explanation.masks
-    )
+    maps = {layer.name: layer.maps for layer in explanation.layers}
+    counts = {name: int(count[one.row]) for name, count in explanation.masks.items()}
+    # Masks that come from no layer's maps ("input") have no more of them than were scored.
+    layers = tuple(LayerMasks(name, count, maps.get(name, count)) for name, count in counts.items())
     method, parameters = explanation.method, explanation.parameters
     if not explanation.defined[one.row]:
         return ExplanationOutcome(method=method, parameters=parameters, layers=layers, status=one.status)

@@ -118,28 +118,21 @@ def test_where_every_mask_is_scored_and_nothing_is_added_it_is_sise(small):
     images, targets = torch.randn(3, 3, 20, 24), torch.tensor([0, 2, 1])
     model = small()
     whole = create_explainer("sise", model)(images, targets)
-    fast = create_explainer("sise-fast", model, share=1.0, gradient_power=0.0, contrast=1.0)(images, targets)
+    fast = create_explainer("sise-fast", model, share=1.0, contrast=1.0)(images, targets)
     assert {n: c.tolist() for n, c in fast.masks.items()} == {n: c.tolist() for n, c in whole.masks.items()}
     torch.testing.assert_close(fast.maps, whole.maps, rtol=0, atol=1e-4)
     assert not torch.stack(list(fast.score_errors.values())).any()
 
 
-def test_the_gradient_weighs_masks_and_the_contrast_is_a_power(paper):
-    """Layer one of the paper network: A1 has half the gradient of A2, so V = (1/2)^p p m1 + q m2."""
+def test_the_contrast_is_a_power_of_the_fused_map(paper):
+    """Layer one of the paper network alone: V = (u, 1, 0, 2u), see test_paper.py."""
     picture = torch.tensor([2.0, 0.0, 1.0, 3.0]).view(1, 1, 1, 4)
-    explainer = create_explainer(
-        "sise-fast", paper(), layers=["one"], share=1.0, gradient_power=2.0, contrast=3.0
+    sise = create_explainer("sise", paper(), layers=["one"])(picture, torch.tensor([1]))
+    fast = create_explainer("sise-fast", paper(), layers=["one"], share=1.0, contrast=3.0)(
+        picture, torch.tensor([1])
     )
-    sigma = lambda z: float(torch.sigmoid(torch.tensor(z)))  # noqa: E731
-    p, q = 0.25 * sigma(13 / 8) / 2, sigma(5 / 2)
-    u = (p / 3) / (q - p / 3)
-    explanation = explainer(picture, torch.tensor([1]))
-    torch.testing.assert_close(
-        explanation.block_maps["one"].squeeze(), torch.tensor([u, 1, 0, 2 * u]), rtol=0, atol=1e-6
-    )
-    torch.testing.assert_close(
-        explanation.maps.squeeze(), torch.tensor([u, 1, 0, 2 * u]) ** 3, rtol=0, atol=1e-6
-    )
+    torch.testing.assert_close(fast.block_maps["one"], sise.block_maps["one"], rtol=0, atol=1e-6)
+    torch.testing.assert_close(fast.maps, sise.maps**3, rtol=0, atol=1e-6)
 
 
 def test_the_share_is_what_is_spent_and_it_is_on_the_result(small):
@@ -173,7 +166,7 @@ def test_the_share_is_what_is_spent_and_it_is_on_the_result(small):
 
 @pytest.mark.parametrize(
     "options",
-    [{"share": 0.0}, {"share": 1.5}, {"gradient_power": -1.0}, {"contrast": 0.0}, {"contrast": float("inf")}],
+    [{"share": 0.0}, {"share": 1.5}, {"contrast": 0.0}, {"contrast": float("inf")}],
 )
 def test_bad_settings_are_named(small, options):
     with pytest.raises(ExplainerError, match=next(iter(options))):

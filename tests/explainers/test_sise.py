@@ -124,7 +124,17 @@ def test_the_form_of_the_pictures_does_not_matter(small, targets, form):
     assert torch.equal(given, before)
 
 
-def test_bfloat16_ranks_pixels_as_float32_does(small, images, targets):
+@pytest.mark.parametrize("precision", [None, "bfloat16"])
+def test_the_memory_format_of_the_model_does_not_matter(small, images, targets, precision):
+    model = small()
+    expected = create_explainer("sise", model, precision=precision)(images, targets)
+    given = copy.deepcopy(model).to(memory_format=torch.channels_last)
+    assert not given.features[3].weight.is_contiguous()
+    same(create_explainer("sise", given, precision=precision)(images, targets), expected)
+    assert given.features[3].weight.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_bfloat16_hardly_changes_the_map_of_random_weights(small, images, targets):
     model = small()
     exact = create_explainer("sise", model)(images, targets).maps.flatten()
     short = create_explainer("sise", model, precision="bfloat16")(images, targets).maps.flatten()

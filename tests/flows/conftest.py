@@ -1,5 +1,7 @@
 """A small line to inspect: synthetic pictures, an untrained model package with thresholds, settings."""
 
+import contextlib
+import io
 import json
 import os
 import subprocess
@@ -7,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -17,6 +20,7 @@ import yaml
 from classifiers import Predictor, Preprocessing, Thresholds, save_package
 from configs import load_settings
 from flows import pipeline
+from flows.cli import main
 from sources import decode
 from sources.synthetic import SURFACE_CLASSES, write_inspection_folder
 
@@ -90,6 +94,32 @@ def package(tmp_path_factory: pytest.TempPathFactory, pictures: Path) -> Path:
     return save_package(root / "line", network, **content, thresholds=_make_thresholds(review, reject)).path
 
 
+def _kensa_here(*arguments: object, check: int | None = 0) -> subprocess.CompletedProcess[str]:
+    """Run the command line in this process, which has imported torch already, and expect an exit code."""
+    command = ["kensa", *map(str, arguments)]
+    stdout, stderr = io.StringIO(), io.StringIO()
+    with (
+        mock.patch.object(sys, "argv", command),
+        mock.patch.dict(os.environ, COLUMNS="160"),
+        contextlib.redirect_stdout(stdout),
+        contextlib.redirect_stderr(stderr),
+    ):
+        try:
+            main()
+            code = 0
+        except SystemExit as end:
+            code = int(end.code or 0)
+    done = subprocess.CompletedProcess(command, code, stdout.getvalue(), stderr.getvalue())
+    assert check is None or code == check, done.stdout + done.stderr
+    return done
+
+
+@pytest.fixture(scope="session")
+def kensa() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run the command line in this process: `kensa(*arguments, check=exit code or None)`."""
+    return _kensa_here
+
+
 @dataclass(frozen=True)
 class Line:
     """A settings file in a folder of its own, and the command line on it."""
@@ -104,9 +134,12 @@ class Line:
     def kensa(
         self, *arguments: str, check: int | None = 0, **environment: str
     ) -> subprocess.CompletedProcess[str]:
-        """Run `kensa ARGUMENTS -c CONFIG` and expect an exit code."""
+        """Run `kensa ARGUMENTS -c CONFIG` and expect an exit code; Prefect gets a process of its own."""
+        command = [*arguments, "-c", str(self.config)]
+        if arguments[0] not in ("run", "serve"):
+            return _kensa_here(*command, check=check)
         done = subprocess.run(
-            [KENSA, *arguments, "-c", str(self.config)],
+            [KENSA, *command],
             capture_output=True,
             text=True,
             env={**os.environ, **environment},

@@ -172,9 +172,9 @@ def test_settings_are_shown_and_checked(make_line):
     assert line.kensa("run", "--set", "nonsense.key=1", check=2).stderr.startswith("kensa: ")
 
 
-def test_wrong_usage_exits_with_2():
+def test_wrong_usage_exits_with_2(kensa):
     assert subprocess.run([KENSA, "frobnicate"], capture_output=True).returncode == 2
-    assert subprocess.run([KENSA, "findings", "--limit", "x"], capture_output=True).returncode == 2
+    kensa("findings", "--limit", "x", check=2)
     done = subprocess.run([KENSA, "--version"], capture_output=True, text=True)
     assert done.stdout.startswith("kensa ")
 
@@ -183,18 +183,14 @@ def test_a_record_that_is_not_there_is_an_error_not_an_empty_list(make_line):
     assert make_line().kensa("findings", check=2).stderr.startswith("kensa: ")
 
 
-def test_one_picture_is_explained_and_drawn(package, pictures, tmp_path):
+def test_one_picture_is_explained_and_drawn(kensa, package, pictures, tmp_path):
     picture = sorted(pictures.rglob("images/*/*.png"))[0]
     sheet = tmp_path / "out" / "why.png"
-    command = [KENSA, "explain", picture, "--model", package, "--out", sheet]
-    done = subprocess.run([*command, "--class", "pit"], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("pit ")
+    command = ["explain", picture, "--model", package, "--out", sheet]
+    assert kensa(*command, "--class", "pit").stdout.startswith("pit ")
     with Image.open(sheet) as drawn:
         assert min(drawn.size) > 200
-    wrong = subprocess.run([*command, "--class", "dent"], capture_output=True, text=True)
-    assert wrong.returncode == 2
-    assert "expected one of" in wrong.stderr
+    assert "expected one of" in kensa(*command, "--class", "dent", check=2).stderr
 
 
 def test_text_from_outside_cannot_act_on_the_terminal():

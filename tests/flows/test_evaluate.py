@@ -19,6 +19,8 @@ from explainers.sise import Sise
 from flows.cli import app
 from sources.synthetic import write_dataset
 
+SHIPPED = Path(__file__).parents[2] / "classifiers" / "packages" / "synthetic-surface"
+
 
 @pytest.fixture(autouse=True)
 def one_thread() -> Iterator[None]:
@@ -85,6 +87,69 @@ def test_evaluate_writes_the_table_and_goes_on(tmp_path: Path, package: Path) ->
         kensa("evaluate", "-c", config, "--set", "explainers=[tea-leaves]", "--set", "metrics=[ebpg]")
     with pytest.raises(ConfigError, match=r"metrics\.0: expected"):
         kensa("evaluate", "-c", config, "--set", "metrics=[foo]")
+
+
+METHODS = {
+    "sise-fast": {},
+    "ada-sise": {},
+    "grad-cam": {},
+    "rise": {"masks": 24},
+    "fullgrad": {},
+    "extremal-perturbation": {"iterations": 2},
+    "integrated-gradients": {"steps": 4},
+}
+
+
+def test_the_shipped_model_is_judged_on_made_surfaces_by_methods_of_every_kind(tmp_path: Path) -> None:
+    kensa("synth", tmp_path / "set", "--kind", "dataset", "--count", 8, "--seed", 1, "--defect-share", 0.9)
+    out = tmp_path / "out"
+    settings = {
+        "output": str(out),
+        "data": {"kind": "folder", "path": str(tmp_path / "set/labels.csv"), "limit": 2},
+        "model": {"package": str(SHIPPED), "device": "cpu"},
+        "explainers": [{"method": method, "options": options} for method, options in METHODS.items()],
+        "examples": 2,
+    }
+    config = tmp_path / "evaluation.yaml"
+    config.write_text(yaml.safe_dump(settings))
+    assert "2 pairs of picture and class in 2 pictures" in kensa("evaluate", "-c", config)
+    assert {file.name for file in out.iterdir() if file.is_file()} == {
+        "results.jsonl",
+        "table.md",
+        "table.json",
+        "table.csv",
+        "maps.png",
+    }
+    lines = [json.loads(line) for line in (out / "results.jsonl").read_text().splitlines()]
+    made = [line for line in lines if line["explainer"]]
+    assert sorted(line["explainer"] for line in made) == sorted([*METHODS] * 2)
+    assert all(line["status"].startswith(("ok", "partial")) for line in made)
+    assert len({line["values"]["ebpg"] for line in made}) == len(made)  # no two maps alike
+    table = json.loads((out / "table.json").read_text())
+    with (out / "table.csv").open() as file:
+        columns = {row["explainer"] for row in csv.DictReader(file)}
+    assert columns == set(METHODS)
+    markdown = (out / "table.md").read_text()
+    masks = {method: table["cells"]["masks"][method]["mean"] for method in METHODS}
+    for method in METHODS:
+        assert method in markdown
+        for metric in ("ebpg", "miou", "bbox", "drop", "increase"):
+            assert 0 <= table["cells"][metric][method]["mean"] <= 100
+    # A twentieth of these pictures is defect: a map that knows nothing of it has an EBPG near 5 %.
+    assert table["cells"]["ebpg"]["sise-fast"]["mean"] > 20
+    # ResNet-10 with 24 + 24 + 48 + 96 + 192 maps; half of them at most have a positive gradient above Otsu's.
+    assert 0 < masks["sise-fast"] < masks["ada-sise"] < 384 / 2
+    assert masks["rise"] == 24
+    assert masks["grad-cam"] == masks["fullgrad"] == masks["integrated-gradients"] == 0
+    with Image.open(out / "maps.png") as sheet:
+        assert sheet.size == ((1 + len(METHODS)) * 200 + 8, 24 + 2 * 216)
+        # Every cell of every row is a picture, not a remark on white.
+        for row in range(2):
+            for column in range(1 + len(METHODS)):
+                left, top = 8 + column * 200, 24 + 16 + row * 216
+                tile = np.asarray(sheet.crop((left, top, left + 192, top + 192)).convert("L"))
+                assert tile.std() > 5
+                assert (tile == 255).mean() < 0.1
 
 
 def test_a_failed_map_is_told_by_the_exit_code(

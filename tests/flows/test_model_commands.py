@@ -3,6 +3,7 @@
 import csv
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,23 +12,20 @@ from pypdf import PdfReader
 from classifiers import load_package
 
 KENSA = Path(sys.executable).with_name("kensa")
+Kensa = Callable[..., subprocess.CompletedProcess[str]]
 
 
-def kensa(*arguments: object, cwd: Path, check: int = 0) -> subprocess.CompletedProcess[str]:
-    command = [KENSA, *map(str, arguments)]
-    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=280)
-    assert done.returncode == check, done.stdout + done.stderr
-    return done
-
-
-def test_train_then_calibrate_refuses_what_the_pictures_cannot_support(tmp_path: Path) -> None:
-    kensa("synth", "surfaces", "--count", 80, "--size", 48, "--seed", 3, cwd=tmp_path)
+def test_train_then_calibrate_refuses_what_the_pictures_cannot_support(
+    kensa: Kensa, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    kensa("synth", "surfaces", "--count", 80, "--size", 48, "--seed", 3)
     train = [
         *("train", "surfaces/labels.csv", "--out", "model", "--good-class", "good", "--group-column", "lot"),
         *("--arch", "test_resnet", "--input-size", 48, "--epochs", 1, "--batch-size", 16),
         *("--fractions", 0.4, 0.2, 0.2, 0.2, "--set", "warmup_epochs=0", "--set", "augmentation.rotation=2"),
     ]
-    done = kensa(*train, cwd=tmp_path)
+    done = kensa(*train)
     assert "epoch   1" in done.stderr
     package = load_package(tmp_path / "model")
     assert package.thresholds is None
@@ -41,19 +39,24 @@ def test_train_then_calibrate_refuses_what_the_pictures_cannot_support(tmp_path:
 
     # 59 is the smallest number of defective pictures that can support 5 % at all.
     calibrate = ["calibrate", "model", "model.splits/calibration.csv", "--out"]
-    assert "59" in kensa(*calibrate, "strict", cwd=tmp_path, check=2).stderr
+    assert "59" in kensa(*calibrate, "strict", check=2).stderr
     assert not (tmp_path / "strict").exists()
     targets = ["--target-escape-rate", 0.5, "--target-overkill", 0.5]
-    done = kensa(*calibrate, "loose", *targets, "--test", "model.splits/test.csv", cwd=tmp_path)
+    done = kensa(*calibrate, "loose", *targets, "--test", "model.splits/test.csv")
     assert "pass below" in done.stdout
     assert '"balanced_accuracy"' in done.stdout
     assert load_package(tmp_path / "loose").thresholds is not None
-    assert "rotatoin" in kensa(*train, "--set", "augmentation.rotatoin=1", cwd=tmp_path, check=2).stderr
+    assert "rotatoin" in kensa(*train, "--set", "augmentation.rotatoin=1", check=2).stderr
 
 
 @pytest.mark.slow
 def test_the_demo_runs_twice_and_shows_what_it_found(tmp_path: Path, prefect_home: Path) -> None:
-    first = kensa("demo", cwd=tmp_path)
+    def outside(*arguments: str) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run([KENSA, *arguments], cwd=tmp_path, capture_output=True, text=True, timeout=280)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done
+
+    first = outside("demo")
     assert "120 listed = " in first.stdout
     assert "2 unreadable" in first.stdout
     assert "13 of 13 defective parts flagged" in first.stdout
@@ -64,7 +67,7 @@ def test_the_demo_runs_twice_and_shows_what_it_found(tmp_path: Path, prefect_hom
     text = report.pages[0].extract_text()
     assert "Surface inspection" in text
     assert "120" in text
-    second = kensa("demo", cwd=tmp_path)
+    second = outside("demo")
     assert "run R000002 done" in second.stdout
     assert "(118 carried over)" in second.stdout or "(120 carried over)" in second.stdout
-    kensa("audit", "verify", "-c", "demo", cwd=tmp_path)
+    outside("audit", "verify", "-c", "demo")
