@@ -34,8 +34,7 @@ class SiseFast(Sise):
     1. per layer, k-means on the masks finds groups, and the mask nearest to each centre is scored;
     2. the logits of the other scores are predicted from these by Gaussian-process regression (Matern 3/2
        kernel, constant mean; length scale and noise from a small grid by the leave-one-out error in closed
-       form: Rasmussen and Williams 2006, sections 2.2 and 5.4.2); without the logit it fails where most
-       scores are near 0 or 1;
+       form: Rasmussen and Williams 2006, sections 2.2 and 5.4.2);
     3. V is summed over *all* masks as in SISE, each with its own area, and fused as in SISE.
 
     Passes are spent where they count, more in each layer than in the one before it, for the deepest map masks
@@ -55,7 +54,7 @@ class SiseFast(Sise):
         activation: Activation = "softmax",
         mu: float = 0.0,
         share: float = 0.06,
-        contrast: float = 2.0,
+        contrast: float = 1.5,
         batch_size: int = 16,
         baseline: str = "mean",
         fusion: Fusion = "otsu",
