@@ -6,7 +6,14 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
 
-from configs.loading import ConfigError, merge_layer, profile_path, read_overrides, read_yaml
+from configs.loading import (
+    ConfigError,
+    explain_mistakes,
+    merge_layer,
+    profile_path,
+    read_overrides,
+    read_yaml,
+)
 from configs.schema import Section
 
 Metric = Literal[
@@ -278,22 +285,5 @@ def load_evaluation(config: str | Path, overrides: Sequence[str] = ()) -> Evalua
     try:
         return EvaluationSettings(**values)
     except ValidationError as error:
-        lines = []
-        for problem in error.errors(include_url=False):
-            # The kind of data set is in pydantic's place, but not in the file.
-            parts = [str(part) for part in problem["loc"]]
-            if parts[:1] == ["data"] and len(parts) > 1:
-                del parts[1]
-            key = ".".join(parts)
-            places = (tuple(parts[:length]) for length in range(len(parts), 0, -1))
-            origin = next((origins[place] for place in places if place in origins), str(path))
-            if problem["type"] == "extra_forbidden":
-                text = "unknown key"
-            elif problem["type"] == "missing":
-                text = "missing; expected a value"
-            elif problem["type"] == "value_error":
-                text = f"expected {problem['ctx']['error']}"
-            else:
-                text = f"expected {problem['msg'].removeprefix('Input should be ')}, got {problem['input']!r}"
-            lines.append(f"{origin}: {key + ': ' if key else ''}{text}")
-        raise ConfigError("\n".join(lines)) from None
+        mistakes = explain_mistakes(error, path, origins, EvaluationSettings, tagged=("data",))
+        raise ConfigError("\n".join(mistakes)) from None

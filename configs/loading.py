@@ -62,7 +62,7 @@ def load_settings(config: str | Path, overrides: Sequence[str] = ()) -> Settings
     try:
         return Settings(**values)
     except ValidationError as error:
-        raise ConfigError("\n".join(_explain(error, path, origins))) from None
+        raise ConfigError("\n".join(explain_mistakes(error, path, origins, Settings))) from None
 
 
 def check_paths(settings: Settings) -> list[str]:
@@ -175,17 +175,35 @@ def merge_layer(
             into[key] = value
 
 
-def _explain(error: ValidationError, path: Path, origins: Mapping[tuple[str, ...], str]) -> list[str]:
+def explain_mistakes(
+    error: ValidationError,
+    path: Path,
+    origins: Mapping[tuple[str, ...], str],
+    schema: type[BaseModel],
+    tagged: Sequence[str] = (),
+) -> list[str]:
+    """Put pydantic's errors as one line each: where the value came from, its key, what was expected.
+
+    Args:
+        error: from `schema`.
+        path: named where no origin is known.
+        origins: see `merge_layer`.
+        schema: the settings' type, for the keys that would have been right.
+        tagged: sections of several kinds: after their name pydantic puts the kind, which is no key.
+    """
     lines = []
     for problem in error.errors(include_url=False):
         place = tuple(str(part) for part in problem["loc"])
+        if place[:1] and place[0] in tagged:
+            place = place[:1] + place[2:]
         origin = next(
             (origins[place[:n]] for n in range(len(place), 0, -1) if place[:n] in origins), str(path)
         )
         key = ".".join(place)
         if problem["type"] == "extra_forbidden":
-            siblings = _keys_at(Settings, place[:-1])
-            text = f"unknown key{_did_you_mean(place[-1], siblings)}; expected one of {', '.join(siblings)}"
+            siblings = _keys_at(schema, place[:-1])
+            expected = f"; expected one of {', '.join(siblings)}" if siblings else ""
+            text = f"unknown key{_did_you_mean(place[-1], siblings)}{expected}"
         elif problem["type"] == "missing":
             text = "missing; expected a value"
         elif problem["type"] == "value_error":

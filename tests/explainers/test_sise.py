@@ -344,3 +344,17 @@ def test_a_model_must_return_logits():
         create_explainer("sise", nn.Sequential(nn.Conv2d(3, 2, 3), Pair()), layers=["0"])(
             torch.zeros(1, 3, 8, 8), torch.tensor([0])
         )
+
+
+def test_a_model_with_weights_of_five_dimensions(small, images, targets):
+    """Their memory format cannot be channels-last, which the masked passes run in."""
+
+    class Deep(small):
+        def __init__(self):
+            super().__init__()
+            self.mix = nn.Conv3d(1, 1, 1)
+
+        def forward(self, x):
+            return super().forward(self.mix(x[:, None])[:, 0])
+
+    assert create_explainer("sise", Deep())(images, targets).defined == (True,) * 3
