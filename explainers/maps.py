@@ -11,6 +11,8 @@ from torch import Tensor
 
 Fusion = Literal["otsu", "soft"]
 _BINS = 256
+# Against its magnitude, the range below which a float32 map or list of scores is noise: a constant.
+FLAT = 1e-6
 
 
 def upsample(maps: Tensor, size: tuple[int, int]) -> Tensor:

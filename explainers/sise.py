@@ -13,7 +13,7 @@ from explainers.errors import ExplainerError
 from explainers.explanation import OK, PARTIAL, UNDEFINED, Explanation, Layer, Targets
 from explainers.folding import Pairs, fold, foldable_pairs
 from explainers.isolation import Rows, isolated, model_device, private_images, private_rows
-from explainers.maps import Fusion, fuse, minmax, otsu_threshold
+from explainers.maps import FLAT, Fusion, fuse, minmax, otsu_threshold
 from explainers.probing import Tap, probe
 from explainers.scoring import (
     DTYPES,
@@ -25,9 +25,6 @@ from explainers.scoring import (
     score_masks,
     weighted_masks,
 )
-
-# In float32: a range this small against the magnitude is rounding noise, and the map a constant.
-_FLAT = 1e-6
 
 
 @dataclass(frozen=True)
@@ -337,7 +334,7 @@ class AdaSise(Sise):
 def _varied(features: Tensor) -> Tensor:
     """Which maps (n, h, w) are not constant: (n,) bool."""
     span = features.amax(dim=(1, 2)) - features.amin(dim=(1, 2))
-    return span > _FLAT * features.abs().amax(dim=(1, 2))
+    return span > FLAT * features.abs().amax(dim=(1, 2))
 
 
 def _block_maps(block: Kept, scored: Scored, size: Sequence[int]) -> Tensor:
@@ -345,4 +342,4 @@ def _block_maps(block: Kept, scored: Scored, size: Sequence[int]) -> Tensor:
     parts = block.keeps * scored.scores.double().T[: len(block.keeps)] / scored.area.double()
     sums = weighted_masks(block.features, scored.low, scored.span, parts, (size[0], size[1]))
     # The largest V could be anywhere is the scale against which it is flat or not.
-    return minmax(sums, noise=_FLAT * parts.sum(dim=1)).float()
+    return minmax(sums, noise=FLAT * parts.sum(dim=1)).float()

@@ -14,11 +14,8 @@ from torch import Tensor, nn
 from explainers.errors import ExplainerError
 from explainers.explanation import OK, UNDEFINED, Explanation, Layer, Targets
 from explainers.isolation import Rows, isolated, model_device, model_name, private_images, private_rows
-from explainers.maps import minmax
+from explainers.maps import FLAT, minmax
 from explainers.scoring import Activation, check_class_count, probability
-
-# Against its magnitude, the range below which a map (or a list of scores) is rounding noise: a constant.
-FLAT = 1e-6
 
 
 @dataclass(frozen=True)

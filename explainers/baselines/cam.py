@@ -9,12 +9,12 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from explainers.baselines.base import FLAT, Attribution, Baseline, eval_package, finite_logits, whole
+from explainers.baselines.base import Attribution, Baseline, eval_package, finite_logits, whole
 from explainers.errors import ExplainerError
 from explainers.explanation import Layer
 from explainers.isolation import Rows, model_name
 from explainers.layers import candidates, choose
-from explainers.maps import upsample
+from explainers.maps import FLAT, upsample
 from explainers.scoring import Activation
 
 

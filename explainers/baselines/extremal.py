@@ -11,9 +11,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.transforms.v2.functional import gaussian_blur
 
-from explainers.baselines.base import FLAT, Attribution, Baseline, whole
+from explainers.baselines.base import Attribution, Baseline, whole
 from explainers.errors import ExplainerError
 from explainers.isolation import Rows
+from explainers.maps import FLAT
 from explainers.scoring import Activation
 
 # The paper's settings: SGD, the weight of the area term and its growth per step.

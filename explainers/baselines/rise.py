@@ -8,9 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from explainers.baselines.base import FLAT, Attribution, Baseline, whole
+from explainers.baselines.base import Attribution, Baseline, whole
 from explainers.errors import ExplainerError
 from explainers.isolation import Rows
+from explainers.maps import FLAT
 from explainers.scoring import DTYPES, Activation, Precision, probabilities
 
 
