@@ -18,7 +18,7 @@ from uuid import UUID
 from sqlalchemy import Table, insert, select
 from sqlalchemy.orm import Session
 
-from db.columns import CanonicalText, encoded, flat_json, normaliser, utc_now, uuid7
+from db.columns import CanonicalText, encoded, flat_json, normaliser, storable, utc_now, uuid7
 from db.errors import RecordError
 from db.schema import ACTOR_KINDS, DOMAIN_TABLES, AuditEvent, Base, DomainRow
 
@@ -32,10 +32,12 @@ _EVENTS = Base.metadata.tables["audit_event"]
 
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """Who acts: a person or a part of the system."""
+    """Who acts: a person or a part of the system. `name`: as printed; `role`: what the person acts as."""
 
     id: str
     kind: Literal["system", "human"] = "system"
+    name: str | None = None
+    role: str | None = None
 
     def __post_init__(self) -> None:
         if not self.id or self.kind not in ACTOR_KINDS:
@@ -126,8 +128,14 @@ class Recorder:
         settings_digest: str | None = None,
         image_digest: str | None = None,
         artifact_digests: Sequence[str] = (),
+        old: Mapping[str, Any] | None = None,
+        new: Mapping[str, Any] | None = None,
+        reason: str | None = None,
     ) -> Head:
-        """Append one event that speaks for exactly these rows; gives the new head."""
+        """Append one event that speaks for exactly these rows; gives the new head.
+
+        `old`, `new`, `reason`: for a change made by a person, what it replaces, by what, and why.
+        """
         sequence = self._head.sequence + 1
         listed: list[list[str]] = []
         records: list[tuple[str, Record]] = []
@@ -145,11 +153,16 @@ class Recorder:
             "at": utc_now(),
             "actor_id": actor.id,
             "actor_kind": actor.kind,
+            "actor_name": actor.name,
+            "actor_role": actor.role,
             "action": action,
             "entity": entity,
             "entity_id": entity_id.hex if isinstance(entity_id, UUID) else entity_id,
             "run_id": run_id,
             "payload": dict(payload or {}),
+            "old_value": None if old is None else dict(old),
+            "new_value": None if new is None else dict(new),
+            "reason": None if reason is None else storable(reason),
             "software_version": self._software_version,
             "model_digest": model_digest,
             "settings_digest": settings_digest,

@@ -25,11 +25,16 @@ class EventRecord:
     at: datetime
     actor_id: str
     actor_kind: str
+    actor_name: str | None
+    actor_role: str | None
     action: str
     entity: str
     entity_id: str
     run_id: UUID | None
     payload: Mapping[str, Any]
+    old_value: Mapping[str, Any] | None
+    new_value: Mapping[str, Any] | None
+    reason: str | None
     software_version: str
     model_digest: str | None
     settings_digest: str | None
@@ -125,11 +130,16 @@ def _record(row: AuditEvent) -> EventRecord:
         at=row.at,
         actor_id=row.actor_id,
         actor_kind=row.actor_kind,
+        actor_name=row.actor_name,
+        actor_role=row.actor_role,
         action=row.action,
         entity=row.entity,
         entity_id=row.entity_id,
         run_id=row.run_id,
         payload=row.payload,
+        old_value=row.old_value,
+        new_value=row.new_value,
+        reason=row.reason,
         software_version=row.software_version,
         model_digest=row.model_digest,
         settings_digest=row.settings_digest,

@@ -25,9 +25,13 @@ from db.columns import Json, PlainText, Sequence64, Time, uuid7
 
 VERDICTS = ("pass", "review", "reject", "unreadable")
 RUN_STATUSES = ("completed", "failed")
-ARTIFACT_KINDS = ("picture", "map", "block_map", "report")
+ARTIFACT_KINDS = ("picture", "map", "block_map", "report", "model")
 DECISIONS = ("confirm", "overrule", "reclassify", "use-as-is", "rework", "repair", "scrap", "return")
 ACTOR_KINDS = ("human", "system")
+ROLES = ("quality-engineer", "quality-manager", "auditor", "administrator")
+APPROVALS = ("approve", "refuse")
+RETENTION_STATES = ("pruned", "restored")
+REPLAY_RESULTS = ("identical", "equal", "different", "impossible")
 
 
 def _one_of(column: str, values: tuple[str, ...]) -> str:
@@ -72,7 +76,10 @@ class DomainRow(Base, kw_only=True):
 
 
 class AuditEvent(Base, kw_only=True):
-    """One line of the history. `rows` lists [table, id] of the domain rows written with it."""
+    """One line of the history. `rows` lists [table, id] of the domain rows written with it.
+
+    `old_value`, `new_value`, `reason`: what a person's change replaced, by what, and why.
+    """
 
     __tablename__ = "audit_event"
 
@@ -81,11 +88,16 @@ class AuditEvent(Base, kw_only=True):
     at: Mapped[datetime] = mapped_column(index=True)
     actor_id: Mapped[str]
     actor_kind: Mapped[str]
+    actor_name: Mapped[str | None]
+    actor_role: Mapped[str | None]
     action: Mapped[str]
     entity: Mapped[str]
     entity_id: Mapped[str]
     run_id: Mapped[UUID | None]  # no foreign key: the log stands on its own and is written before its rows
     payload: Mapped[dict[str, Any]]
+    old_value: Mapped[dict[str, Any] | None]
+    new_value: Mapped[dict[str, Any] | None]
+    reason: Mapped[str | None]
     software_version: Mapped[str]
     model_digest: Mapped[str | None]
     settings_digest: Mapped[str | None]
@@ -291,7 +303,7 @@ class Explanation(DomainRow, kw_only=True):
 
 
 class Artifact(DomainRow, kw_only=True):
-    """Bytes in the artefact store: a picture, a map, a report."""
+    """Bytes in the artefact store: a picture, a map, a report, a model's weights."""
 
     __tablename__ = "artifact"
 
@@ -306,20 +318,118 @@ class Artifact(DomainRow, kw_only=True):
     )
 
 
+class Person(DomainRow, kw_only=True):
+    """Somebody who can sign, known by a login that is never given to anybody else."""
+
+    __tablename__ = "person"
+
+    login: Mapped[str] = mapped_column(unique=True)
+    created_at: Mapped[datetime]
+
+
+class PersonRevision(DomainRow, kw_only=True):
+    """What is true of a person from then on: printed name, role, password (argon2), whether they may act."""
+
+    __tablename__ = "person_revision"
+
+    person_id: Mapped[UUID] = mapped_column(ForeignKey("person.id"))
+    revision: Mapped[int]
+    name: Mapped[str]
+    role: Mapped[str]
+    active: Mapped[bool]
+    password_hash: Mapped[str]
+    created_at: Mapped[datetime]
+
+    __table_args__ = (
+        UniqueConstraint("person_id", "revision"),
+        CheckConstraint("revision >= 1", name="revision"),
+        CheckConstraint(_one_of("role", ROLES), name="role"),
+    )
+
+
 class Disposition(DomainRow, kw_only=True):
-    """What a person decided about a finding; a later one supersedes, the earlier stays."""
+    """What a person decided about a finding; a later one supersedes, the earlier stays.
+
+    `class_name`: the defect's class after a reclassify. `needs_approval`: it takes effect when a second
+    person approves it. `person`: login of who decided, whose `signature` holds what db.signatures says.
+    """
 
     __tablename__ = "disposition"
 
     finding_id: Mapped[UUID] = mapped_column(ForeignKey("finding.id"), index=True)
     decision: Mapped[str]
+    class_name: Mapped[str | None]
     reason: Mapped[str]
     person: Mapped[str]
+    needs_approval: Mapped[bool | None]
     created_at: Mapped[datetime]
     supersedes_id: Mapped[UUID | None] = mapped_column(ForeignKey("disposition.id"), unique=True)
     signature: Mapped[dict[str, Any] | None]
 
     __table_args__ = (CheckConstraint(_one_of("decision", DECISIONS), name="decision"),)
+
+
+class Approval(DomainRow, kw_only=True):
+    """The second pair of eyes: another person approved or refused a disposition, and signed that."""
+
+    __tablename__ = "approval"
+
+    disposition_id: Mapped[UUID] = mapped_column(ForeignKey("disposition.id"), unique=True)
+    decision: Mapped[str]
+    reason: Mapped[str]
+    person: Mapped[str]
+    created_at: Mapped[datetime]
+    signature: Mapped[dict[str, Any]]
+
+    __table_args__ = (CheckConstraint(_one_of("decision", APPROVALS), name="decision"),)
+
+
+class Checkpoint(DomainRow, kw_only=True):
+    """A signed head of the log, as it was written outside the database.
+
+    `tree_size`: how many events it covers; `root`: of the Merkle tree over them; `head_hash`: of the last
+    one; `frontier`: the roots of the tree's perfect subtrees, left to right, from which it is continued;
+    `note`: the signed text. Digests in hex.
+    """
+
+    __tablename__ = "checkpoint"
+
+    tree_size: Mapped[int] = mapped_column(Sequence64, unique=True)
+    root: Mapped[str]
+    head_hash: Mapped[str]
+    frontier: Mapped[list[Any]]
+    note: Mapped[str]
+    created_at: Mapped[datetime]
+
+    __table_args__ = (CheckConstraint("tree_size >= 1", name="tree_size"),)
+
+
+class ArtifactRetention(DomainRow, kw_only=True):
+    """That an artefact's bytes were removed by policy, or stored again after that; the latest row counts."""
+
+    __tablename__ = "artifact_retention"
+
+    artifact_digest: Mapped[str] = mapped_column(ForeignKey("artifact.digest"), index=True)
+    state: Mapped[str]
+    policy: Mapped[str]
+    created_at: Mapped[datetime]
+
+    __table_args__ = (CheckConstraint(_one_of("state", RETENTION_STATES), name="state"),)
+
+
+class Replay(DomainRow, kw_only=True):
+    """That a recorded decision was computed again, and how it compared. `details`: figures by name."""
+
+    __tablename__ = "replay"
+
+    prediction_id: Mapped[UUID] = mapped_column(ForeignKey("prediction.id"), index=True)
+    result: Mapped[str]
+    details: Mapped[dict[str, Any]]
+    software_version: Mapped[str]
+    host: Mapped[str]
+    created_at: Mapped[datetime]
+
+    __table_args__ = (CheckConstraint(_one_of("result", REPLAY_RESULTS), name="result"),)
 
 
 class Report(DomainRow, kw_only=True):

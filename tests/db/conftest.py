@@ -34,7 +34,19 @@ from db import (
     guards,
     open_database,
 )
-from db.schema import Base, Disposition, Finding
+from db.schema import (
+    Approval,
+    ArtifactRetention,
+    Base,
+    Checkpoint,
+    Disposition,
+    DomainRow,
+    Finding,
+    Person,
+    PersonRevision,
+    Prediction,
+    Replay,
+)
 
 ACTOR = Actor("inspector")
 SETTINGS = {"source": "line-1", "batch": 8}
@@ -248,14 +260,90 @@ class Plant:
             row = Disposition(
                 finding_id=recorder.session.scalars(select(Finding.id).order_by(Finding.number)).first(),
                 decision=decision,
+                class_name="pit",
                 reason="seen under the lamp",
                 person="engineer",
+                needs_approval=True,
                 created_at=record.utc_now(),
                 supersedes_id=latest.id if latest else None,
                 signature={"meaning": "approval"},
             )
             who = Actor("engineer", "human")
-            recorder.add([row], action="disposition.made", actor=who, entity="disposition", entity_id=row.id)
+            recorder.add(
+                [row],
+                action="disposition.made",
+                actor=who,
+                entity="disposition",
+                entity_id=row.id,
+                old={"decision": None},
+                new={"decision": decision},
+                reason=row.reason,
+            )
+
+    def fill(self) -> None:
+        """Give every table a row: a finished run and, by hand, what people and operators do later."""
+        self.finished_run()
+        self.dispose("confirm")
+        self.dispose("scrap")
+        now = record.utc_now()
+        with self.db.session() as session:
+            disposition = session.scalars(select(Disposition.id).order_by(Disposition.id)).first()
+            prediction = session.scalars(select(Prediction.id).order_by(Prediction.id)).first()
+            at = record.head(session)
+        assert disposition is not None
+        assert prediction is not None
+        person = Person(login="second", created_at=now)
+        picture = self.store.put(b"picture 1", "picture", "image/png").digest
+        rows: list[DomainRow] = [
+            person,
+            PersonRevision(
+                person_id=person.id,
+                revision=1,
+                name="S. Econd",
+                role="quality-manager",
+                active=True,
+                password_hash="$argon2id$",  # noqa: S106
+                created_at=now,
+            ),
+            Approval(
+                disposition_id=disposition,
+                decision="approve",
+                reason="agreed",
+                person="second",
+                created_at=now,
+                signature={"meaning": "approval"},
+            ),
+            Checkpoint(
+                tree_size=at.sequence,
+                root="0" * 64,
+                head_hash=at.hash,
+                frontier=["0" * 64],
+                note="note",
+                created_at=now,
+            ),
+            ArtifactRetention(
+                artifact_digest=picture, state="pruned", policy="older than 1 d", created_at=now
+            ),
+            Replay(
+                prediction_id=prediction,
+                result="identical",
+                details={"score": 0.0},
+                software_version="test 1",
+                host="bench",
+                created_at=now,
+            ),
+        ]
+        with self.db.write() as recorder:
+            recorder.add(
+                rows,
+                action="test.filled",
+                actor=Actor("second", "human", name="S. Econd", role="quality-manager"),
+                entity="test",
+                entity_id="all",
+                old={"a": 1},
+                new={"a": 2},
+                reason="because",
+            )
 
     def verify(self, **options: Any) -> record.Verification:
         return record.verify(self.db, **options)

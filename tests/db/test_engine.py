@@ -126,7 +126,7 @@ def test_an_exception_undoes_the_whole_transaction(database: Database) -> None:
 def test_a_row_that_refers_to_nothing_is_refused(database: Database) -> None:
     row = record.schema.Disposition(
         finding_id=record.uuid7(), decision="confirm", reason="", person="p", created_at=record.utc_now(),
-        supersedes_id=None, signature=None,
+        supersedes_id=None, signature=None, class_name=None, needs_approval=None,
     )  # fmt: skip
     with pytest.raises(IntegrityError), database.write() as recorder:
         recorder.add([row], action="test", actor=ACTOR, entity="disposition", entity_id=row.id)

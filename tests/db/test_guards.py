@@ -15,9 +15,9 @@ TABLES = [table.name for table in Base.metadata.sorted_tables]
 @pytest.fixture
 def full(plant: Plant) -> Database:
     """A database with a row in every table."""
-    run = plant.finished_run()
-    plant.dispose("confirm")
-    plant.dispose("scrap")
+    plant.fill()
+    with plant.db.session() as session:
+        run = record.find_run(session, 1)
     again = plant.store.put(b"another report", "report", "application/pdf")
     with plant.db.session() as session:
         head = record.head(session)

@@ -94,9 +94,9 @@ def test_guards_survive_the_recreation_of_their_table(
     plant.finished_run()
     folder = tmp_path / "migrations"
     shutil.copytree(engine.MIGRATIONS, folder, ignore=shutil.ignore_patterns("__pycache__"))
-    (folder / "versions" / "0002_recreate.py").write_text(
+    (folder / "versions" / "9999_recreate.py").write_text(
         "from alembic import op\nimport sqlalchemy as sa\n"
-        "revision, down_revision = '0002', '0001'\n"
+        "revision, down_revision = '9999', '0002'\n"
         "def upgrade():\n"
         "    recreate = 'always' if op.get_bind().dialect.name == 'sqlite' else 'never'\n"
         "    for name in ('image', 'audit_event', 'run'):\n"
