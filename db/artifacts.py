@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from uuid import uuid4
 
 import fsspec
-from fsspec.implementations.local import LocalFileSystem
 
 from db.errors import ArtifactError
+from db.files import put_atomically
 from db.schema import ARTIFACT_KINDS
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -55,20 +53,8 @@ class ArtifactStore:
         ref = ArtifactRef(hashlib.sha256(data).hexdigest(), kind, media_type, len(data))
         path = self.path(ref.digest)
         if not self._holds(path, ref.digest):
-            folder = path.rpartition("/")[0]
-            self._files.makedirs(folder, exist_ok=True)
-            temporary = f"{folder}/.{ref.digest}.{uuid4().hex}.part"
-            try:
-                with self._files.open(temporary, "wb") as file:
-                    file.write(data)
-                    file.flush()
-                    if isinstance(self._files, LocalFileSystem):
-                        os.fsync(file.fileno())  # the database will soon say that these bytes exist
-                self._files.mv(temporary, path)
-            except BaseException:
-                if self._files.exists(temporary):
-                    self._files.rm_file(temporary)
-                raise
+            self._files.makedirs(path.rpartition("/")[0], exist_ok=True)
+            put_atomically(self._files, path, data)
         return ref
 
     def get(self, digest: str) -> bytes:

@@ -11,31 +11,30 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, Select, Table, func, or_, select, true, type_coerce
+from sqlalchemy import ColumnElement, Row, Select, Table, func, or_, select, true
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
-from sqlalchemy.types import NullType
 
 from db import guards
 from db.artifacts import ArtifactStore
-from db.chain import GENESIS, SCHEME, Head, Record, event_hash, record_of, rows_digest
-from db.columns import Time
+from db.attestation import ReportFile, Witness, attest, check_report, conclusion, trusted_start
+from db.chain import GENESIS, SCHEME, Head, Record, event_hash, rows_digest
 from db.engine import Database
-from db.errors import ArtifactError
+from db.errors import ArtifactError, RecordError
+from db.raw import fetch_records, raw_rows
 from db.runs import run_counts, run_reference
 from db.schema import DOMAIN_TABLES, Artifact, AuditEvent, Base, Report, Run, RunEnd
 
 _EVENTS = Base.metadata.tables["audit_event"]
 _WINDOW = 500  # events looked at together, with their rows
 _MOST_PROBLEMS = 100
-_TIME_TEXT = 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
     """One broken place; `sequence` is the event concerned, where there is one.
 
-    `kind`: gap, link, event, row, uncovered, run, report, head, guard, artifact or unreadable.
+    `kind`: gap, link, event, row, uncovered, run, report, head, checkpoint, guard, artifact or unreadable.
     """
 
     kind: str
@@ -49,7 +48,10 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Verification:
-    """What was walked and what is broken, in order. `truncated`: there is more than is listed."""
+    """What was walked and what is broken, in order. `truncated`: there is more than is listed.
+
+    `remarks`: sentences about what is no failure but should be known; with checkpoints, what they prove.
+    """
 
     ok: bool
     events: int
@@ -58,6 +60,7 @@ class Verification:
     head: Head | None
     problems: tuple[Problem, ...]
     truncated: bool
+    remarks: tuple[str, ...] = ()
 
 
 def verify(
@@ -65,6 +68,9 @@ def verify(
     *,
     artifacts: ArtifactStore | None = None,
     expected: Sequence[Head] = (),
+    witness: Witness | None = None,
+    reports: Sequence[ReportFile] = (),
+    incremental: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Verification:
     """Walk the whole audit trail of one snapshot; what is broken is reported, not raised.
@@ -73,16 +79,43 @@ def verify(
     and no row lies outside of an event; then that finished runs add up, the heads that reports carry (and
     `expected` ones, from elsewhere) are in the log, the append-only guards stand, and, given the store, that
     every artefact is there unchanged. RecordError only where there is no database that can be opened.
+    `witness`: checkpoints from outside, held against the log as well; `reports`: PDF files that somebody
+    has; `incremental`: trust history up to the newest checkpoint that fits, and walk what came after it.
     `progress` is told events walked and events in all.
     """
+    if incremental and witness is None:
+        raise RecordError(
+            "an incremental verification starts at a checkpoint: say where checkpoints are kept"
+        )
     with db.session() as session, _damaged_text_allowed(db, session):
         walk = _Walk(session, progress)
         try:
+            start = trusted_start(session, witness) if incremental and witness else None
+            if start is not None:
+                walk.start, walk.head = start[0].tree_size, Head(start[0].tree_size, start[0].head_hash)
+                walk.remarks.append(
+                    f"incremental: events 1 to {start[0].tree_size} and their rows were not looked at again"
+                )
+            elif incremental:
+                walk.remarks.append("incremental: no checkpoint fits the log, so everything was looked at")
             walk.chain()
             # What is not what was recorded cannot be expected to add up as well.
             if not walk.problems:
                 walk.finished_runs()
             walk.heads(expected)
+            if witness is not None:
+                found = attest(session, witness, walk.report, start=start[1] if start else None)
+                if start is not None and found.upto is None:
+                    found.upto = start[0]
+                walk.remarks += [*found.remarks, conclusion(found, walk.head)]
+            else:
+                walk.remarks.append(
+                    "not proved: that the log's end was not cut off, nor all of it replaced; that takes "
+                    "signed checkpoints from outside the database (--checkpoints) or printed heads (--head)"
+                )
+            for file in reports:
+                told = check_report(session, file, witness.trusted if witness else (), walk.report)
+                walk.remarks += [told] if told else []
             for name in guards.missing(session.connection()):
                 walk.report(
                     "guard", f"guard {name}", "the trigger that keeps history append-only is not in place"
@@ -96,9 +129,10 @@ def verify(
             events=walk.events,
             rows=walk.rows,
             artifacts=walk.artifacts_read,
-            head=walk.head if walk.events else None,
+            head=walk.head if walk.head.sequence else None,
             problems=tuple(walk.problems),
             truncated=walk.truncated,
+            remarks=tuple(walk.remarks),
         )
 
 
@@ -120,11 +154,12 @@ class _Walk:
     def __init__(self, session: Session, progress: Callable[[int, int], None] | None) -> None:
         self.session = session
         self.problems: list[Problem] = []
+        self.remarks: list[str] = []
         self.truncated = False
         self.events = self.rows = self.artifacts_read = 0
+        self.start = 0
         self.head = Head(0, GENESIS)
         self._progress = progress
-        self._postgres = session.get_bind().dialect.name == "postgresql"
 
     def report(self, kind: str, where: str, message: str, sequence: int | None = None) -> None:
         if len(self.problems) < _MOST_PROBLEMS:
@@ -134,8 +169,10 @@ class _Walk:
 
     def chain(self) -> None:
         """Walk events in order, and with each window of them the rows that name them."""
-        total = self.session.scalar(select(func.count()).select_from(_EVENTS)) or 0
-        above: int | None = None
+        # Without a start even a row of event 0 or below, which no log has, is looked at.
+        above: int | None = self.start or None
+        later = true() if above is None else _EVENTS.c.sequence > above
+        total = self.session.scalar(select(func.count()).select_from(_EVENTS).where(later)) or 0
         while events := self._raw(_EVENTS, _EVENTS.c.sequence, above, None):
             upto = int(events[-1]["sequence"])
             found = {
@@ -154,13 +191,18 @@ class _Walk:
         for table in DOMAIN_TABLES:
             key = table.c.event_sequence
             beyond = or_(key.is_(None), true() if above is None else key > above)
-            rows = self.session.execute(select(*self._columns(table)).where(beyond).limit(_MOST_PROBLEMS))
-            records = [record_of(rows.keys(), row) for row in rows]
+            records = fetch_records(
+                self.session, raw_rows(self.session, table).where(beyond).limit(_MOST_PROBLEMS)
+            )
             self._uncovered({(table.name, str(record.get("id"))): record for record in records})
 
     def finished_runs(self) -> None:
-        """Check that the counts each run ended with are those of its rows."""
-        statement = select(Run.number, RunEnd).join(RunEnd, RunEnd.run_id == Run.id)
+        """Check that the counts each run that ended since the start ended with are those of its rows."""
+        statement = (
+            select(Run.number, RunEnd)
+            .join(RunEnd, RunEnd.run_id == Run.id)
+            .where(RunEnd.event_sequence > self.start)
+        )
         for number, end in self._pages(statement, Run.number):
             counted = run_counts(self.session, end.run_id, len(end.missing)).as_dict()
             if counted != end.counts:
@@ -240,27 +282,16 @@ class _Walk:
                 kind, where, f"audit head {head.sequence}, {head.hash}: that event {what}", head.sequence
             )
 
-    def _columns(self, table: Table) -> list[ColumnElement[Any]]:
-        # to_char: the driver cannot give a time such as 'infinity', which a person could have written
-        return [
-            func.to_char(func.timezone("UTC", column), _TIME_TEXT).label(column.name)
-            if self._postgres and isinstance(column.type, Time)
-            else type_coerce(column, NullType()).label(column.name)
-            for column in table.columns
-        ]
-
     def _raw(
         self, table: Table, key: ColumnElement[Any], above: int | None, upto: int | None
     ) -> list[Record]:
-        statement = select(*self._columns(table))
+        statement = raw_rows(self.session, table)
         if above is not None:
             statement = statement.where(key > above)
-        statement = (
-            statement.where(key <= upto) if upto is not None else statement.order_by(key).limit(_WINDOW)
+        return fetch_records(
+            self.session,
+            statement.where(key <= upto) if upto is not None else statement.order_by(key).limit(_WINDOW),
         )
-        rows = self.session.execute(statement)
-        names = tuple(rows.keys())
-        return [record_of(names, row) for row in rows]
 
     def _pages(self, statement: Select[Any], key: Any) -> Iterator[Row[Any]]:
         """Run a statement whose first column is its unique key, a page at a time."""
