@@ -141,7 +141,9 @@ def _opened(note: str, trusted: Sequence[VerifierKey]) -> tuple[str, tuple[str, 
             raw = base64.b64decode(data, validate=True)
         except binascii.Error:
             raw = b""
-        if not line.startswith(_DASH) or not name or len(raw) < 5:
+        # base64 forgives bits that it does not use; a note has one spelling
+        spelled = base64.b64encode(raw).decode() == data
+        if not line.startswith(_DASH) or not name or len(raw) < 5 or not spelled:
             raise NoteError(f"{line[:80]!r} is not a signature line")
         for key in trusted:
             if (key.name, key.key_id) == (name, raw[:4]):
@@ -153,7 +155,7 @@ def _opened(note: str, trusted: Sequence[VerifierKey]) -> tuple[str, tuple[str, 
                     ) from None
                 signers.append(name)
     if not signers:
-        names = ", ".join(sorted(str(key).rpartition("+")[0] for key in trusted)) or "none was given"
+        names = ", ".join(sorted(f"{key.name}+{key.key_id.hex()}" for key in trusted)) or "none was given"
         raise NoteError(f"no signature by a trusted key ({names})")
     return text, tuple(signers)
 
