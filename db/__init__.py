@@ -1,11 +1,24 @@
 """The record: an append-only, hash-chained database of what was inspected, decided and why."""
 
 from db.artifacts import ArtifactRef, ArtifactStore
+from db.attestation import ReportFile, Witness
 from db.chain import Actor, Head, Recorder, head
-from db.columns import digest_of, storable, utc_now, uuid7
+from db.checkpoints import CheckpointFolder, CheckpointRecord, latest_checkpoint, sign_checkpoint
+from db.columns import digest_of, storable, time_text, utc_now, uuid7
 from db.engine import Database, open_database
 from db.errors import ArtifactError, RecordError
 from db.history import EventFilter, EventRecord, find_events, get_event
+from db.notes import (
+    CheckpointNote,
+    NoteError,
+    SigningKey,
+    VerifierKey,
+    generate_key,
+    open_checkpoint,
+    read_signing_key,
+    read_verifier_keys,
+    write_key,
+)
 from db.outcomes import (
     BatchResult,
     ExplanationOutcome,
@@ -14,6 +27,7 @@ from db.outcomes import (
     KnownOutcome,
     LayerMasks,
 )
+from db.proofs import CheckedProof, ProvedEvent, check_proof, events_of_finding, make_proof
 from db.queries import (
     ExplanationRecord,
     FindingFilter,
@@ -50,6 +64,10 @@ __all__ = [
     "ArtifactRef",
     "ArtifactStore",
     "BatchResult",
+    "CheckedProof",
+    "CheckpointFolder",
+    "CheckpointNote",
+    "CheckpointRecord",
     "Database",
     "EventFilter",
     "EventRecord",
@@ -63,28 +81,42 @@ __all__ = [
     "KnownOutcome",
     "LayerMasks",
     "ModelRecord",
+    "NoteError",
     "Problem",
+    "ProvedEvent",
     "RecordError",
     "Recorder",
+    "ReportFile",
     "ReportRecord",
     "RunCounts",
     "RunHandle",
     "RunImageRecord",
     "RunSummary",
+    "SigningKey",
     "UnreadableRecord",
     "Verification",
+    "VerifierKey",
+    "Witness",
+    "check_proof",
     "digest_of",
+    "events_of_finding",
     "find_events",
     "find_findings",
     "find_run",
     "finish_run",
+    "generate_key",
     "get_event",
     "head",
     "inspected_before",
     "known_outcomes",
+    "latest_checkpoint",
     "latest_run",
     "list_runs",
+    "make_proof",
+    "open_checkpoint",
     "open_database",
+    "read_signing_key",
+    "read_verifier_keys",
     "record_batch",
     "record_report",
     "recorded_uris",
@@ -94,9 +126,12 @@ __all__ = [
     "run_reports",
     "run_summary",
     "run_unreadable",
+    "sign_checkpoint",
     "start_or_resume_run",
     "storable",
+    "time_text",
     "utc_now",
     "uuid7",
     "verify",
+    "write_key",
 ]

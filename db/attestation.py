@@ -9,7 +9,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from db.chain import Head, head
-from db.checkpoints import FILE, CheckpointFolder, event_leaves, hash_of
+from db.checkpoints import FILE, CheckpointFolder, event_leaves, hash_of, recorded_tree
 from db.columns import time_text
 from db.errors import RecordError
 from db.merkle import Frontier
@@ -56,12 +56,12 @@ def attest(
 ) -> Attestation:
     """Check every note of a folder against the log, and the recorded checkpoints against the folder.
 
-    `start`: a tree that is trusted already; notes of no larger trees are then not compared.
+    `start`: a tree that is trusted already; notes of no larger trees are then left out.
     """
     found = Attestation()
     notes: dict[int, tuple[str, str, CheckpointNote]] = {}
     begin = start.size if start else 0
-    for name, text in witness.folder.notes():
+    for name, text in witness.folder.notes(above=begin):
         try:
             note = open_checkpoint(text, witness.trusted)
         except NoteError as error:
@@ -72,7 +72,7 @@ def attest(
             continue
         notes[note.tree_size] = (name, text, note)
     _compare(session, Frontier(begin, start.roots if start else ()), notes, report, found)
-    _recorded(session, notes, report, found)
+    _recorded(session, notes, begin, report, found)
     return found
 
 
@@ -127,10 +127,12 @@ def _was_replaced(note: CheckpointNote) -> str:
 def _recorded(
     session: Session,
     notes: dict[int, tuple[str, str, CheckpointNote]],
+    above: int,
     report: Report,
     found: Attestation,
 ) -> None:
-    rows = dict(session.execute(select(Checkpoint.tree_size, Checkpoint.note)).tuples())
+    recorded = select(Checkpoint.tree_size, Checkpoint.note).where(Checkpoint.tree_size > above)
+    rows = {size: note for size, note in session.execute(recorded)}  # noqa: C416 - a result has keys()
     for size, note in sorted(rows.items()):
         where = f"checkpoint of {size} events"
         if size not in notes:
@@ -170,25 +172,19 @@ def trusted_start(session: Session, witness: Witness) -> tuple[CheckpointNote, F
     It fits if its event has the hash that was signed and the recorded tree has the root that was signed.
     """
     at = head(session).sequence
-    for _, text in reversed(list(witness.folder.notes())):
+    for _, text in witness.folder.notes(newest_first=True):
         try:
             note = open_checkpoint(text, witness.trusted)
         except NoteError:
             continue  # `attest` reports it
         if note.tree_size <= at and session.scalar(hash_of(note.tree_size)) == note.head_hash:
-            frontier = _recorded_tree(session, note)
-            if frontier is not None:
+            try:
+                frontier = recorded_tree(session, note.tree_size)
+            except RecordError:
+                continue  # walking everything shows what happened to it
+            if frontier.root() == note.root:
                 return note, frontier
     return None
-
-
-def _recorded_tree(session: Session, note: CheckpointNote) -> Frontier | None:
-    row = session.scalar(select(Checkpoint).where(Checkpoint.tree_size == note.tree_size))
-    try:
-        frontier = Frontier(row.tree_size, [bytes.fromhex(root) for root in row.frontier]) if row else None
-    except ValueError:
-        return None
-    return frontier if frontier is not None and frontier.root() == note.root else None
 
 
 def check_report(

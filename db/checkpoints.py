@@ -9,6 +9,7 @@ from pathlib import Path
 
 import fsspec
 from sqlalchemy import Select, select
+from sqlalchemy.exc import NoResultFound
 from sqlalchemy.orm import Session
 
 from db.chain import GENESIS, Actor, head
@@ -50,14 +51,20 @@ class CheckpointFolder:
         elif present != note:
             raise RecordError(f"{self._path(tree_size)}: holds another checkpoint, and none is ever replaced")
 
-    def notes(self) -> Iterator[tuple[str, str]]:
-        """Give file name and text of each note, the smallest tree first; RecordError without a folder."""
+    def notes(self, *, newest_first: bool = False, above: int = 0) -> Iterator[tuple[str, str]]:
+        """Give file name and text of each note, the smallest tree first unless told otherwise.
+
+        `above`: leave out what says by its name that it is about a tree of at most so many events.
+        RecordError without a folder.
+        """
         try:
-            names = sorted(str(path).rpartition("/")[2] for path in self._files.ls(self.root, detail=False))
+            paths = self._files.ls(self.root, detail=False)
         except FileNotFoundError:
             raise RecordError(f"there is no folder of checkpoints at {self.root}") from None
-        for name in names:
-            if name.endswith(".checkpoint"):
+        names = [name for path in paths if (name := str(path).rpartition("/")[2]).endswith(".checkpoint")]
+        for name in sorted(names, key=lambda name: (len(name), name), reverse=newest_first):
+            match = FILE.fullmatch(name)
+            if match is None or int(match[1]) > above:
                 yield name, self._read(f"{self.root}/{name}")
 
     def newest(self) -> int:
@@ -77,26 +84,40 @@ class CheckpointFolder:
 
 @dataclass(frozen=True, slots=True)
 class CheckpointRecord:
-    """A signed checkpoint; `note` is its text."""
+    """A signed checkpoint; `note` is its text, `event_sequence` the event that recorded it."""
 
     tree_size: int
     root: str
     head_hash: str
     note: str
+    event_sequence: int
 
-    @classmethod
-    def of(cls, row: Checkpoint) -> CheckpointRecord:
-        """Give the record of a row."""
-        return cls(row.tree_size, row.root, row.head_hash, row.note)
+
+_RECORDS = select(
+    Checkpoint.tree_size,
+    Checkpoint.root,
+    Checkpoint.head_hash,
+    Checkpoint.note,
+    Checkpoint.event_sequence,
+)
 
 
 def latest_checkpoint(session: Session, upto: int | None = None) -> CheckpointRecord | None:
     """Give the checkpoint of the largest tree, of those that were recorded in the first `upto` events."""
-    statement = select(Checkpoint).order_by(Checkpoint.tree_size.desc()).limit(1)
+    statement = _RECORDS.order_by(Checkpoint.tree_size.desc()).limit(1)
     if upto is not None:
         statement = statement.where(Checkpoint.event_sequence <= upto)
-    row = session.scalar(statement)
-    return None if row is None else CheckpointRecord.of(row)
+    row = session.execute(statement).first()
+    return None if row is None else CheckpointRecord(*row)
+
+
+def recorded_tree(session: Session, tree_size: int) -> Frontier:
+    """Give the tree that was recorded with a checkpoint; RecordError where there is none or it makes none."""
+    try:
+        roots = session.scalars(select(Checkpoint.frontier).where(Checkpoint.tree_size == tree_size)).one()
+        return Frontier(tree_size, [bytes.fromhex(root) for root in roots])
+    except (NoResultFound, TypeError, ValueError) as error:
+        raise RecordError(f"the recorded checkpoint of {tree_size} events holds no tree: {error}") from None
 
 
 def event_leaves(session: Session, above: int, upto: int) -> Iterator[bytes]:
@@ -150,7 +171,7 @@ def sign_checkpoint(
         at = head(session)
         if at.sequence == 0:
             raise RecordError("the audit log is empty: there is nothing to sign yet")
-        last = session.scalar(select(Checkpoint).order_by(Checkpoint.tree_size.desc()).limit(1))
+        last = latest_checkpoint(session)
         if (newest := folder.newest()) > at.sequence:
             raise RecordError(
                 f"{folder} holds a checkpoint of {newest} events, but the log ends with event {at.sequence}: "
@@ -161,26 +182,28 @@ def sign_checkpoint(
             _same_as_kept(session, folder, newest, keys)
         if last is not None and last.event_sequence == at.sequence and last.tree_size == at.sequence - 1:
             folder.put(last.tree_size, last.note)  # again, should the folder have lost it
-            return CheckpointRecord.of(last)
+            return last
         frontier.extend(event_leaves(session, frontier.size, at.sequence))
-    note = folder.get(at.sequence)  # there already where an earlier attempt ended before it was recorded
-    if note is None:
-        note = key.sign(CheckpointNote(key.name, at.sequence, frontier.root(), at.hash, utc_now()).text())
-        folder.put(at.sequence, note)
-    if open_checkpoint(note, keys).root != frontier.root():
-        raise RecordError(f"{folder}: its checkpoint of {at.sequence} events is not one of this log")
-    row = Checkpoint(
-        tree_size=at.sequence,
-        root=frontier.root().hex(),
-        head_hash=at.hash,
-        frontier=[root.hex() for root in frontier.roots],
-        note=note,
-        created_at=utc_now(),
-    )
+    # Under the lock, so that two signers of the same head do not each keep a note of their own.
     with db.write() as recorder:
-        rival = recorder.session.scalar(select(Checkpoint).where(Checkpoint.tree_size == at.sequence))
-        if rival is not None:
-            return CheckpointRecord.of(rival)
+        known = recorder.session.execute(_RECORDS.where(Checkpoint.tree_size == at.sequence)).first()
+        if known is not None:
+            return CheckpointRecord(*known)
+        note = folder.get(at.sequence)  # there already where an earlier attempt ended before it was recorded
+        if note is None:
+            text = CheckpointNote(key.name, at.sequence, frontier.root(), at.hash, utc_now()).text()
+            note = key.sign(text)
+            folder.put(at.sequence, note)
+        if open_checkpoint(note, keys).root != frontier.root():
+            raise RecordError(f"{folder}: its checkpoint of {at.sequence} events is not one of this log")
+        row = Checkpoint(
+            tree_size=at.sequence,
+            root=frontier.root().hex(),
+            head_hash=at.hash,
+            frontier=[root.hex() for root in frontier.roots],
+            note=note,
+            created_at=utc_now(),
+        )
         recorder.add(
             [row],
             action=SIGNED,
@@ -189,7 +212,7 @@ def sign_checkpoint(
             entity_id=row.id,
             payload={"tree_size": row.tree_size, "root": row.root, "key": key.name},
         )
-    return CheckpointRecord.of(row)
+    return CheckpointRecord(row.tree_size, row.root, row.head_hash, row.note, row.event_sequence)
 
 
 def record_failure(db: Database, reason: str, *, actor: Actor) -> None:
@@ -198,13 +221,13 @@ def record_failure(db: Database, reason: str, *, actor: Actor) -> None:
         recorder.add([], action=FAILED, actor=actor, entity="checkpoint", entity_id="none", reason=reason)
 
 
-def _continued(session: Session, last: Checkpoint, keys: Sequence[VerifierKey]) -> Frontier:
+def _continued(session: Session, last: CheckpointRecord, keys: Sequence[VerifierKey]) -> Frontier:
     """Give the tree at the last recorded checkpoint, if it still is what was signed."""
     where = f"the recorded checkpoint of {last.tree_size} events"
     try:
-        frontier = Frontier(last.tree_size, [bytes.fromhex(root) for root in last.frontier])
+        frontier = recorded_tree(session, last.tree_size)
         signed = open_checkpoint(last.note, keys)
-    except ValueError as error:  # NoteError is one
+    except RecordError as error:
         raise RecordError(
             f"{where}: {error}; nothing is signed over that: run `kensa audit verify`"
         ) from None

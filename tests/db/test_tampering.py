@@ -140,7 +140,7 @@ EVENT_EDITS = {
     "what was done": "UPDATE audit_event SET action = 'disposition.seen' WHERE sequence = 14",
     "the software's version": "UPDATE audit_event SET software_version = '0' WHERE sequence = 14",
     "the digest of its rows": (
-        "UPDATE audit_event SET rows_digest = replace(rows_digest, '1', '2') WHERE sequence = 14"
+        "UPDATE audit_event SET rows_digest = substr(rows_digest, 2) || substr(rows_digest, 1, 1) WHERE sequence = 14"
     ),
 }
 
