@@ -34,6 +34,8 @@ from db import (
     guards,
     open_database,
 )
+from db.checkpoints import event_leaves
+from db.merkle import Frontier
 from db.schema import (
     Approval,
     ArtifactRetention,
@@ -49,6 +51,7 @@ from db.schema import (
 )
 
 ACTOR = Actor("inspector")
+KEY = record.generate_key("plant-1/kensa")
 SETTINGS = {"source": "line-1", "batch": 8}
 _NUMBERS = count(1)
 
@@ -169,6 +172,7 @@ class Plant:
     db: Database
     store: ArtifactStore
     model: ModelRecord
+    notes: record.CheckpointFolder
     actor: Actor = ACTOR
     settings: dict[str, Any] = field(default_factory=lambda: dict(SETTINGS))
 
@@ -290,6 +294,11 @@ class Plant:
             disposition = session.scalars(select(Disposition.id).order_by(Disposition.id)).first()
             prediction = session.scalars(select(Prediction.id).order_by(Prediction.id)).first()
             at = record.head(session)
+            tree = Frontier()
+            tree.extend(event_leaves(session, 0, at.sequence))
+        signed = record.CheckpointNote(KEY.name, at.sequence, tree.root(), at.hash, now)
+        note = KEY.sign(signed.text())
+        self.notes.put(at.sequence, note)
         assert disposition is not None
         assert prediction is not None
         person = Person(login="second", created_at=now)
@@ -315,10 +324,10 @@ class Plant:
             ),
             Checkpoint(
                 tree_size=at.sequence,
-                root="0" * 64,
+                root=tree.root().hex(),
                 head_hash=at.hash,
-                frontier=["0" * 64],
-                note="note",
+                frontier=[root.hex() for root in tree.roots],
+                note=note,
                 created_at=now,
             ),
             ArtifactRetention(
@@ -345,6 +354,15 @@ class Plant:
                 reason="because",
             )
 
+    @property
+    def witness(self) -> record.Witness:
+        """The plant's signed checkpoints and the key that vouches for them."""
+        return record.Witness(self.notes, [KEY.verifier])
+
+    def sign(self) -> record.CheckpointRecord:
+        """Sign the log's head."""
+        return record.sign_checkpoint(self.db, self.notes, KEY, actor=self.actor)
+
     def verify(self, **options: Any) -> record.Verification:
         return record.verify(self.db, **options)
 
@@ -363,7 +381,9 @@ def plant(database: Database, tmp_path: Path) -> Plant:
         card={"trained_on": "synthetic"},
         actor=ACTOR,
     )
-    return Plant(database, ArtifactStore(tmp_path / "artifacts"), model)
+    return Plant(
+        database, ArtifactStore(tmp_path / "artifacts"), model, record.CheckpointFolder(tmp_path / "notes")
+    )
 
 
 Attack = Callable[..., None]

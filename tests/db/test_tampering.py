@@ -1,9 +1,11 @@
 """The tamper battery: what an attacker with the file, or the superuser's psql, does, and what `verify` says.
 
 Each attack takes the guards off, changes history and puts them back; the sentence that verification prints is
-held word for word. Attacks that only something outside the database can tell are at the end.
+held word for word.
 """
 
+import hashlib
+import json
 import struct
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -20,7 +22,12 @@ from sqlalchemy.types import NullType
 
 import db as record
 from db import Database
-from db.schema import Artifact, AuditEvent, Base
+from db.chain import GENESIS, event_hash, rows_digest
+from db.columns import flat_json
+from db.raw import raw_records
+from db.schema import DOMAIN_TABLES, Artifact, AuditEvent, Base, Report
+
+EVENTS = Base.metadata.tables["audit_event"]
 
 Plant = Any  # tests/db/conftest.py; test folders are not packages
 Attack = Any
@@ -140,7 +147,8 @@ EVENT_EDITS = {
     "what was done": "UPDATE audit_event SET action = 'disposition.seen' WHERE sequence = 14",
     "the software's version": "UPDATE audit_event SET software_version = '0' WHERE sequence = 14",
     "the digest of its rows": (
-        "UPDATE audit_event SET rows_digest = substr(rows_digest, 2) || substr(rows_digest, 1, 1) WHERE sequence = 14"
+        "UPDATE audit_event SET rows_digest = substr(rows_digest, 2) || substr(rows_digest, 1, 1) "
+        "WHERE sequence = 14"
     ),
 }
 
@@ -236,6 +244,157 @@ def test_two_artefacts_swapped_in_the_database(full: Plant, attack: Attack) -> N
     )
     assert said(full)[0] == (
         f"event 8: the rows it speaks for were changed (image.inspected; rows: {listed(full, 8)})"
+    )
+
+
+# What only something outside the database can tell
+
+
+@pytest.fixture
+def witness(full: Plant) -> record.Witness:
+    """The full plant's signed checkpoint of its first 14 events, which event 15 records."""
+    witness: record.Witness = full.witness
+    assert [name for name, _ in witness.folder.notes()] == ["000000000014.checkpoint"]
+    return witness
+
+
+@pytest.fixture
+def forge(full: Plant, attack: Attack) -> Callable[..., None]:
+    """Change history, then recompute every digest, link and hash from an event on: a chain without a flaw."""
+
+    def run(*statements: str, since: int) -> None:
+        attack(*statements)
+        with full.db.session() as session:
+            where = EVENTS.c.sequence >= since - 1
+            events = sorted(raw_records(session, EVENTS, where), key=lambda event: event["sequence"])
+            rows = {
+                (table.name, row["id"]): row
+                for table in DOMAIN_TABLES
+                for row in raw_records(session, table, table.c.event_sequence >= since)
+            }
+        changed = []
+        previous = events[0]["hash"] if since > 1 else GENESIS
+        for event in events[1 if since > 1 else 0 :]:
+            listed = [(table, row) for table, row in json.loads(str(event["rows"])) if (table, row) in rows]
+            event["rows"] = flat_json(listed).decode()
+            event["rows_digest"] = rows_digest([(table, rows[table, row]) for table, row in listed])
+            event["previous_hash"] = previous
+            previous = event["hash"] = event_hash(event)
+            changed.append(event)
+        attack(
+            *(
+                f"UPDATE audit_event SET rows = '{event['rows']}', rows_digest = '{event['rows_digest']}', "  # noqa: S608
+                f"previous_hash = '{event['previous_hash']}', hash = '{event['hash']}' "
+                f"WHERE sequence = {event['sequence']}"
+                for event in changed
+            )
+        )
+
+    return run
+
+
+def signed_on(witness: record.Witness, size: int = 14) -> str:
+    note = record.open_checkpoint(str(witness.folder.get(size)), witness.trusted)
+    return record.time_text(note.at)
+
+
+NO_REPORT = ("DELETE FROM report", "DELETE FROM artifact WHERE kind = 'report'")
+
+
+def outside(plant: Plant, witness: record.Witness) -> list[str]:
+    """What the notes tell, without what lacks in the database's own copy of them."""
+    return [line for line in said(plant, witness=witness) if line.startswith("0000")]
+
+
+def test_a_cut_tail(full: Plant, witness: record.Witness, attack: Attack) -> None:
+    attack(
+        "DELETE FROM approval",
+        "DELETE FROM replay",
+        "DELETE FROM artifact_retention",
+        "DELETE FROM person_revision",
+        "DELETE FROM person",
+        "DELETE FROM checkpoint",
+        "DELETE FROM disposition WHERE event_sequence = 14",
+        "DELETE FROM audit_event WHERE sequence >= 14",
+    )
+    assert said(full) == []
+    assert outside(full, witness) == [
+        f"000000000014.checkpoint: on {signed_on(witness)} plant-1/kensa signed 14 events, and the log ends "
+        "with event 13: its end was cut off, or an older state was restored"
+    ]
+
+
+def test_hashes_recomputed_from_some_point_on(
+    full: Plant, witness: record.Witness, forge: Callable[..., None]
+) -> None:
+    forge("UPDATE prediction SET score = 0.45 WHERE event_sequence = 9", *NO_REPORT, since=9)
+    assert said(full) == []
+    assert outside(full, witness) == [
+        f"000000000014.checkpoint: the first 14 events are not those that plant-1/kensa signed on "
+        f"{signed_on(witness)}: history was replaced"
+    ]
+
+
+def test_a_printed_head_tells_as_well(full: Plant, forge: Callable[..., None]) -> None:
+    """Even where the forger leaves the report's own row as it was."""
+    forge("UPDATE prediction SET score = 0.45 WHERE event_sequence = 9", since=9)
+    (told,) = said(full)
+    assert told.startswith("report R000001 revision 1: audit head 11, ")
+    assert told.endswith(": that event has another hash")
+
+
+def test_the_whole_chain_replaced(full: Plant, witness: record.Witness, forge: Callable[..., None]) -> None:
+    forge(
+        "UPDATE model_version SET thresholds = replace(thresholds, '0.7', '0.9')",
+        "UPDATE audit_event SET actor_id = 'somebody'",
+        *NO_REPORT,
+        since=1,
+    )
+    assert said(full) == []
+    assert outside(full, witness) == [
+        f"000000000014.checkpoint: the first 14 events are not those that plant-1/kensa signed on "
+        f"{signed_on(witness)}: history was replaced"
+    ]
+    told = full.verify(witness=witness).remarks[-1]
+    assert told.startswith("no checkpoint that holds: nothing outside the database vouches for this log")
+
+
+def test_last_weeks_backup_restored_with_its_checkpoint_table(
+    full: Plant, witness: record.Witness, attack: Attack
+) -> None:
+    """Database and checkpoint table are wound back together; the notes outside are not."""
+    full.dispose("return")
+    assert full.sign().tree_size == 16
+    attack(
+        "DELETE FROM checkpoint WHERE event_sequence = 17",
+        "DELETE FROM disposition WHERE event_sequence = 16",
+        "DELETE FROM audit_event WHERE sequence >= 16",
+    )
+    assert said(full) == []
+    told = full.verify(witness=witness)
+    assert str(told.problems[0]).endswith(
+        "plant-1/kensa signed 16 events, and the log ends with event 15: its end was cut off, or an older "
+        "state was restored"
+    )
+    assert told.remarks[-1].startswith("proved: events 1 to 14 are those that plant-1/kensa signed on")
+    # And the plant goes on working on it, until the log is longer than what was signed.
+    full.dispose("scrap")
+    full.dispose("scrap")
+    assert said(full) == []
+    assert outside(full, witness)[0].startswith(
+        "000000000016.checkpoint: the first 16 events are not those that plant-1/kensa signed on"
+    )
+
+
+def test_an_edited_report(full: Plant, witness: record.Witness) -> None:
+    with full.db.session() as session:
+        row = session.scalars(select(Report)).one()
+        head = record.Head(row.head_sequence, row.head_hash)
+    pdf = full.store.get(row.artifact_digest)
+    edited = record.ReportFile("R000001-1.pdf", hashlib.sha256(pdf + b" ").hexdigest(), head)
+    assert said(full, witness=witness, reports=[edited])[-1] == (
+        "R000001-1.pdf: is not a report that this record issued: it was changed afterwards, or comes from "
+        "elsewhere"
     )
 
 
