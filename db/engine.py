@@ -15,10 +15,12 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from alembic.util import CommandError
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
-from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.exc import ArgumentError, DBAPIError, ProgrammingError
 from sqlalchemy.orm import Session
 
+from db import guards
 from db.chain import Recorder
 from db.errors import RecordError
 
@@ -57,11 +59,27 @@ class Database:
         self.engine.dispose()
 
     def migrate(self) -> None:
-        """Create the schema or bring it up to date, guards included; safe to call at each start."""
+        """Create the schema or bring it up to date, guards included; safe to call at each start.
+
+        Where there is nothing to do, no right to do it is needed. RecordError where the account lacks it, or
+        the schema is that of a later version.
+        """
         if self.sqlite:
             Path(str(self.url.database)).parent.mkdir(parents=True, exist_ok=True)
         with self.exclusive(migrating=True) as connection:
-            command.upgrade(self.alembic(connection), "head")
+            wanted = _wanted_schema()
+            present = _present_schema(connection)
+            if present == wanted and not guards.missing(connection):
+                return
+            try:
+                command.upgrade(self.alembic(connection), "head")
+            except CommandError:  # Alembic does not know the revision it finds
+                raise self._other_schema(present, wanted) from None
+            except ProgrammingError as error:
+                raise RecordError(
+                    f"database {self}: this account may not bring the schema up to date: run "
+                    f"`kensa db migrate` as the owner of the tables ({error.orig})"
+                ) from error
 
     def alembic(self, connection: Connection | None = None) -> Config:
         """Give Alembic's configuration for this database; `connection` makes it join a transaction."""
@@ -71,18 +89,19 @@ class Database:
 
     def check(self) -> None:
         """Raise RecordError where the database is absent or its schema is not this version's."""
-        wanted = ScriptDirectory(str(MIGRATIONS)).get_current_head()
+        wanted = _wanted_schema()
         with self.session() as session:
-            connection = session.connection()
-            opts = {"version_table": VERSION_TABLE}
-            present = MigrationContext.configure(connection, opts=opts).get_current_revision()
+            present = _present_schema(session.connection())
         if present is None:
             raise RecordError(f"database {self} holds no kensa record: run `kensa run` to start one")
         if present != wanted:
-            raise RecordError(
-                f"database {self} has schema {present}, this version of kensa needs {wanted}: "
-                "update the older of the two (`kensa run` updates the database)"
-            )
+            raise self._other_schema(present, wanted)
+
+    def _other_schema(self, present: str | None, wanted: str | None) -> RecordError:
+        return RecordError(
+            f"database {self} has schema {present}, this version of kensa needs {wanted}: "
+            "update the older of the two (`kensa db migrate` updates the database)"
+        )
 
     def __str__(self) -> str:
         return self.url.render_as_string(hide_password=True)
@@ -153,6 +172,15 @@ def open_database(url: str, *, software_version: str | None = None) -> Database:
         shown = parsed.render_as_string(hide_password=True)
         raise RecordError(f"database url {shown!r}: give sqlite:///PATH (a file) or postgresql://…")
     return Database(parsed, engine, software_version or _installed_version())
+
+
+def _wanted_schema() -> str | None:
+    return ScriptDirectory(str(MIGRATIONS)).get_current_head()
+
+
+def _present_schema(connection: Connection) -> str | None:
+    opts = {"version_table": VERSION_TABLE}
+    return MigrationContext.configure(connection, opts=opts).get_current_revision()
 
 
 def _installed_version() -> str:

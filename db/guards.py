@@ -12,13 +12,17 @@ from sqlalchemy import Connection, Inspector, inspect, text
 
 from db.schema import Base
 
-_FUNCTION = """
-CREATE OR REPLACE FUNCTION kensa_append_only() RETURNS trigger LANGUAGE plpgsql AS $$
+_BODY = """
 BEGIN
     RAISE EXCEPTION USING ERRCODE = 'restrict_violation',
         MESSAGE = 'kensa: ' || TG_TABLE_NAME || ' is append-only: ' || TG_OP || ' refused';
-END $$
-"""
+END """
+_FUNCTION = f"CREATE OR REPLACE FUNCTION kensa_append_only() RETURNS trigger LANGUAGE plpgsql AS $${_BODY}$$"
+# pg_trigger.tgtype: ROW 1, BEFORE 2, DELETE 8, UPDATE 16, TRUNCATE 32.
+_POSTGRES_KINDS = {
+    "row": ("UPDATE OR DELETE", "ROW", 1 | 2 | 8 | 16),
+    "truncate": ("TRUNCATE", "STATEMENT", 2 | 32),
+}
 
 
 def install(connection: Connection) -> None:
@@ -90,9 +94,8 @@ def _sqlite_triggers(connection: Connection) -> dict[str, str]:
 def _postgres_guards(inspector: Inspector) -> dict[str, tuple[str, str]]:
     guards = {}
     for table in _tables(inspector):
-        for suffix, when in (("row", "UPDATE OR DELETE"), ("truncate", "TRUNCATE")):
+        for suffix, (when, level, _) in _POSTGRES_KINDS.items():
             name = f"guard_{table}_{suffix}"
-            level = "ROW" if suffix == "row" else "STATEMENT"
             guards[name] = (
                 table,
                 f"CREATE TRIGGER {name} BEFORE {when} ON {table} "
@@ -102,12 +105,20 @@ def _postgres_guards(inspector: Inspector) -> dict[str, tuple[str, str]]:
 
 
 def _postgres_triggers(connection: Connection) -> set[str]:
+    """Give the names of triggers that do what ours do: on their table, always, unconditionally, refusing."""
     rows = connection.execute(
         text(
-            "SELECT t.tgname FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid "
+            "SELECT t.tgname, t.tgtype, c.relname FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid "
             "JOIN pg_proc p ON p.oid = t.tgfoid "
-            "WHERE NOT t.tgisinternal AND t.tgenabled = 'A' AND p.proname = 'kensa_append_only' "
-            "AND pg_table_is_visible(c.oid)"
-        )
+            "WHERE NOT t.tgisinternal AND t.tgenabled = 'A' AND t.tgqual IS NULL AND t.tgattr::text = '' "
+            "AND p.proname = 'kensa_append_only' AND p.prosrc = :body AND pg_table_is_visible(c.oid)"
+        ),
+        {"body": _BODY},
     )
-    return set(rows.scalars())
+    kinds = {suffix: kind for suffix, (_, _, kind) in _POSTGRES_KINDS.items()}
+    return {
+        row.tgname
+        for row in rows
+        for suffix, kind in kinds.items()
+        if row.tgname == f"guard_{row.relname}_{suffix}" and row.tgtype == kind
+    }

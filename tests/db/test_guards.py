@@ -113,7 +113,20 @@ def test_missing_guards_are_named_and_put_back(full: Database) -> None:
         else:
             connection.exec_driver_sql("DROP TRIGGER guard_image_truncate ON image")
             connection.exec_driver_sql("ALTER TABLE run ENABLE TRIGGER guard_run_row")
-            assert guards.missing(connection) == ["guard_image_truncate", "guard_run_row"]
+            connection.exec_driver_sql("DROP TRIGGER guard_part_row ON part")
+            connection.exec_driver_sql(
+                "CREATE TRIGGER guard_part_row BEFORE DELETE ON part "
+                "FOR EACH ROW EXECUTE FUNCTION kensa_append_only()"
+            )
+            connection.exec_driver_sql("ALTER TABLE part ENABLE ALWAYS TRIGGER guard_part_row")
+            gone = {"guard_image_truncate", "guard_run_row", "guard_part_row"}
+            assert set(guards.missing(connection)) == gone
+            guards.install(connection)
+            connection.exec_driver_sql(
+                "CREATE OR REPLACE FUNCTION kensa_append_only() RETURNS trigger LANGUAGE plpgsql AS "
+                "$$BEGIN RETURN NEW; END$$"
+            )
+            assert len(guards.missing(connection)) == 2 * len(TABLES), "none of them refuses anything"
         guards.install(connection)
         assert guards.missing(connection) == []
 

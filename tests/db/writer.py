@@ -6,7 +6,7 @@ import sys
 import db as record
 
 
-def main(url: str, batches: int, status: str) -> None:
+def main(url: str, batches: int, status: str, source: str) -> None:
     actor = record.Actor(status)
     settings = {"s": 1}
     with record.open_database(url) as database:
@@ -15,8 +15,8 @@ def main(url: str, batches: int, status: str) -> None:
             classes=["good", "pit"], task="single-label", thresholds=None, card={}, actor=actor,
         )  # fmt: skip
         run = record.start_or_resume_run(
-            database, source="s", settings=settings, settings_digest=record.digest_of(settings), model=model,
-            actor=actor, host="h",
+            database, source=source, settings=settings, settings_digest=record.digest_of(settings),
+            model=model, actor=actor, host="h",
         )  # fmt: skip
         for batch in range(batches):
             outcomes = []
@@ -37,4 +37,4 @@ def main(url: str, batches: int, status: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]), sys.argv[3])
+    main(sys.argv[1], int(sys.argv[2]), *sys.argv[3:])

@@ -1,0 +1,106 @@
+"""Accounts on PostgreSQL: the one that records may add to history and not change it."""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection, inspect, text
+from sqlalchemy.dialects.postgresql import dialect
+
+from db.engine import VERSION_TABLE
+from db.errors import RecordError
+from db.schema import Base
+
+_QUOTE = dialect().identifier_preparer.quote_identifier  # type: ignore[no-untyped-call]
+_TABLES = tuple(table.name for table in Base.metadata.sorted_tables)
+
+
+def grants_script(connection: Connection, writer: str, reader: str) -> str:
+    """Give the SQL with which the tables' owner sets up two accounts; running it twice changes nothing.
+
+    `writer`, for `kensa run` and everybody who signs, may SELECT and INSERT; `reader`, for auditors and BI
+    tools, may SELECT from tables and views. RecordError on SQLite, without tables, or for one name twice.
+    """
+    if connection.dialect.name != "postgresql":
+        raise RecordError("SQLite knows no accounts: whoever can write the file can write all of it")
+    inspector = inspect(connection)
+    there = set(inspector.get_table_names())
+    if not set(_TABLES) <= there:
+        raise RecordError("the tables are not there yet: run `kensa db migrate` as their owner first")
+    if writer == reader:
+        raise RecordError(f"account {writer!r}: the one that records and the one that reads are two accounts")
+    schema = _QUOTE(inspector.default_schema_name or "public")
+    database = _QUOTE(str(connection.engine.url.database))
+
+    def names(given: tuple[str, ...]) -> str:
+        return ", ".join(f"{schema}.{_QUOTE(name)}" for name in given)
+
+    views = tuple(name for name in inspector.get_view_names() if name.startswith("kensa_"))
+    accounts = f"{_QUOTE(writer)}, {_QUOTE(reader)}"
+    return "\n".join(
+        [
+            "-- Run as the owner of kensa's tables: psql -v ON_ERROR_STOP=1 -f THIS-FILE DATABASE",
+            "-- The accounts have no password: set one with \\password, or use peer or certificates.",
+            "BEGIN;",
+            *(_account(name) for name in (writer, reader)),
+            f"GRANT CONNECT ON DATABASE {database} TO {accounts};",
+            f"GRANT USAGE ON SCHEMA {schema} TO {accounts};",
+            f"REVOKE CREATE ON SCHEMA {schema} FROM PUBLIC, {accounts};",
+            f"REVOKE ALL ON {names((*_TABLES, VERSION_TABLE, *views))} FROM PUBLIC, {accounts};",
+            f"GRANT SELECT ON {names((*_TABLES, VERSION_TABLE, *views))} TO {accounts};",
+            f"GRANT INSERT ON {names(_TABLES)} TO {_QUOTE(writer)};",
+            "COMMIT;",
+            "",
+        ]
+    )
+
+
+def _literal(value: str) -> str:
+    return "'" + value.replace("'", "''") + "'"
+
+
+def _account(name: str) -> str:
+    """Make an account that is not there, and refuse one that no grant could hold back."""
+    role, listed = _literal(name), ", ".join(_literal(table) for table in _TABLES)
+    body = (
+        "BEGIN\n"  # noqa: S608 - every name in it is quoted
+        f"    IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = {role}) THEN\n"
+        f"        CREATE ROLE {_QUOTE(name)} LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE;\n"
+        f"    ELSIF (SELECT rolsuper FROM pg_roles WHERE rolname = {role})\n"
+        f"        OR EXISTS (SELECT FROM pg_class WHERE relname IN ({listed})\n"
+        f"            AND pg_table_is_visible(oid) AND pg_has_role({role}, relowner, 'MEMBER')) THEN\n"
+        f"        RAISE EXCEPTION 'account % owns the tables or is a superuser: give another', {role};\n"
+        "    END IF;\n"
+        "END"
+    )
+    # A quoted literal rather than $$: the name may hold any dollar quote.
+    return f"DO {_literal(body)};"
+
+
+def excess_rights(connection: Connection) -> str | None:
+    """Say in a sentence how the connected account could change history; None where it could not.
+
+    None on SQLite too, which knows no accounts.
+    """
+    if connection.dialect.name != "postgresql":
+        return None
+    account, superuser = connection.execute(
+        text("SELECT current_user, rolsuper FROM pg_roles WHERE rolname = current_user")
+    ).one()
+    if superuser:
+        return f"account {account!r} is a superuser of the database server and could take the guards off"
+    owned = connection.scalar(
+        text(
+            "SELECT min(relname) FROM pg_class WHERE relname = ANY(:tables) AND pg_table_is_visible(oid) "
+            "AND pg_has_role(relowner, 'MEMBER')"
+        ),
+        {"tables": list(_TABLES)},
+    )
+    if owned is not None:
+        return f"account {account!r} owns table {owned} and could take the guards off"
+    changing = connection.scalar(
+        text(
+            "SELECT min(relname) FROM pg_class WHERE relname = ANY(:tables) AND pg_table_is_visible(oid) "
+            "AND has_table_privilege(oid, 'UPDATE, DELETE, TRUNCATE')"
+        ),
+        {"tables": list(_TABLES)},
+    )
+    return None if changing is None else f"account {account!r} has the right to change rows of {changing}"
