@@ -85,6 +85,16 @@ def check_paths(settings: Settings) -> list[str]:
             "model.package: expected a folder with model.json and model.safetensors,"
             f" got '{settings.model.package}'"
         )
+    if settings.audit.signing_key and not settings.audit.signing_key.is_file():
+        problems.append(
+            "audit.signing_key: expected a private key from `kensa audit keygen`,"
+            f" got '{settings.audit.signing_key}'"
+        )
+    problems += [
+        f"audit.trusted_keys: expected a public key, got '{key}'"
+        for key in settings.audit.trusted_keys
+        if not key.is_file()
+    ]
     url = settings.database.url
     if url.startswith("sqlite:///") and not Path(url.removeprefix("sqlite:///")).absolute().parent.is_dir():
         problems.append(f"database.url: expected a file in an existing folder, got {url!r}")

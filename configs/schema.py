@@ -2,10 +2,10 @@
 
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 from zoneinfo import available_timezones
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 
@@ -135,6 +135,26 @@ class ArtifactSettings(Section):
     """Which inspected pictures are kept as evidence."""
 
 
+class AuditSettings(Section):
+    """Signed checkpoints of the audit trail, kept outside the database."""
+
+    checkpoints: str | None = Field(default=None, min_length=1)
+    """Folder (or any fsspec URL) to which the signed head is written after each run; whoever owns the
+    database should not be able to change it. None without it."""
+    signing_key: Path | None = None
+    """Private key from `kensa audit keygen`, its public half beside it."""
+    passphrase: SecretStr | None = None
+    """Of the private key; it belongs in the environment (KENSA_AUDIT__PASSPHRASE), not in a file."""
+    trusted_keys: tuple[Path, ...] = ()
+    """Public keys, beside our own, that checkpoints may bear: those of earlier years, say."""
+
+    @model_validator(mode="after")
+    def _signed_or_not(self) -> Self:
+        if (self.checkpoints is None) != (self.signing_key is None):
+            raise ValueError("checkpoints and signing_key together, or neither")
+        return self
+
+
 class ReportSettings(Section):
     """The PDF report of a run."""
 
@@ -193,6 +213,8 @@ class Settings(BaseSettings):
     """The record."""
     artifacts: ArtifactSettings = ArtifactSettings()
     """Pictures, maps and reports, stored by their digest."""
+    audit: AuditSettings = AuditSettings()
+    """Signed checkpoints of the audit trail."""
     report: ReportSettings = ReportSettings()
     """The PDF report of a run."""
     schedule: ScheduleSettings = ScheduleSettings()
@@ -226,7 +248,7 @@ class Settings(BaseSettings):
         }
 
     def public(self) -> dict[str, Any]:
-        """Return all settings as JSON-ready values, the database password masked."""
+        """Return all settings as JSON-ready values, the database password and the passphrase masked."""
         values = self.model_dump(mode="json")
         values["database"]["url"] = re.sub(r"(://[^:/@]*):[^@]*@", r"\1:***@", self.database.url)
         return values

@@ -99,16 +99,11 @@ def _compare(
             found.upto, found.checked = note, found.checked + 1
         else:
             failed.add(size)
-            report("checkpoint", name, _was_replaced(note))
+            report("checkpoint", name, _contradiction(note, at))
     for size in sorted(size for size in notes if size > at):
         name, _, note = notes[size]
         failed.add(size)
-        report(
-            "checkpoint",
-            name,
-            f"on {time_text(note.at)} {note.signed_by[0]} signed {size} events, and the log ends with event "
-            f"{at}: its end was cut off, or an older state was restored",
-        )
+        report("checkpoint", name, _contradiction(note, at))
     if failed:
         found.upto = max(
             (note for size, (_, _, note) in notes.items() if size not in failed and size < min(failed)),
@@ -117,7 +112,13 @@ def _compare(
         )
 
 
-def _was_replaced(note: CheckpointNote) -> str:
+def _contradiction(note: CheckpointNote, at: int) -> str:
+    """Say how a log that ends with event `at` differs from what was signed."""
+    if note.tree_size > at:
+        return (
+            f"on {time_text(note.at)} {note.signed_by[0]} signed {note.tree_size} events, and the log ends "
+            f"with event {at}: its end was cut off, or an older state was restored"
+        )
     return (
         f"the first {note.tree_size} events are not those that {note.signed_by[0]} signed on "
         f"{time_text(note.at)}: history was replaced"
@@ -219,7 +220,7 @@ def check_report(
             report("report", file.name, f"its checkpoint: {error}")
         else:
             if session.scalar(hash_of(note.tree_size)) != note.head_hash:
-                report("report", file.name, _was_replaced(note))
+                report("report", file.name, _contradiction(note, head(session).sequence))
             signed = f", and a checkpoint of {note.tree_size} events by {note.signed_by[0]}"
     if known is None or file.head is None:
         return None

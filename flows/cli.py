@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from flows import model_commands, record_commands
+from flows import attestation_commands, model_commands, record_commands
 from flows.console import ConsoleObserver, err, out, safe
 from flows.options import Config, Overrides, config_name, settings_of
 
@@ -22,6 +22,11 @@ app = typer.Typer(
 config_app = typer.Typer(no_args_is_help=True, help="Settings: show what is in force, check what is wrong.")
 app.add_typer(config_app, name="config")
 app.add_typer(record_commands.audit_app, name="audit")
+record_commands.audit_app.command("verify")(attestation_commands.audit_verify)
+record_commands.audit_app.command("checkpoint")(attestation_commands.audit_checkpoint)
+record_commands.audit_app.command("keygen")(attestation_commands.audit_keygen)
+record_commands.audit_app.command("prove")(attestation_commands.audit_prove)
+record_commands.audit_app.command("check")(attestation_commands.audit_check)
 app.command()(record_commands.findings)
 app.command()(record_commands.report)
 app.command()(model_commands.train)
@@ -61,7 +66,7 @@ def run(config: Config = None, overrides: Overrides = None) -> None:
 
     with ConsoleObserver() as observer, observed_by(observer):
         summary = inspect(config_name(config), overrides, trigger="manual")
-    if summary["unreadable"] or summary["missing"] or summary["unexplained"]:
+    if any(summary[what] for what in ("unreadable", "missing", "unexplained", "unsigned")):
         raise typer.Exit(1)
 
 
@@ -110,12 +115,14 @@ def config_check(config: Config = None, overrides: Overrides = None) -> None:
     from configs import ConfigError, check_paths
     from flows.evidence import explainer_for
     from flows.pipeline import checked_package
+    from flows.signing import open_signer
 
     settings = settings_of(config, overrides)
     if problems := check_paths(settings):
         raise ConfigError("\n".join(f"{config_name(config)}: {problem}" for problem in problems))
     package = checked_package(settings)
     explainer_for(Predictor(package, device=settings.model.device), settings.explainer)
+    open_signer(settings)
     out.print(f"settings are in order; model {safe(str(package.path))} {package.digest[:12]}")
 
 

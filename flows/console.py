@@ -21,6 +21,7 @@ from rich.table import Table
 if TYPE_CHECKING:
     from flows.pipeline import BatchSummary, Inspection, RunResult
     from flows.reporting import IssuedReport
+    from flows.signing import SignedHead
 
 # Piped output is not cut to the 80 columns that rich takes where there is no terminal.
 _WIDTH = None if sys.stdout.isatty() else 160
@@ -71,7 +72,9 @@ class ConsoleObserver:
         out.print(f"  batch {summary.number:>4}  {verdicts(result.verdicts)}{_carried(result.carried_over)}")
         self._status.update(f"{self._done} images, {self._findings} findings …")
 
-    def finished(self, result: "RunResult", report: "IssuedReport | None") -> None:
+    def finished(
+        self, result: "RunResult", signed: "SignedHead | None", report: "IssuedReport | None"
+    ) -> None:
         """Print the counts that add up, and where the report is."""
         counts = result.counts.as_dict()
         out.print(
@@ -83,6 +86,9 @@ class ConsoleObserver:
             out.print(f"  {result.inspected_before} inspected by earlier runs, not listed again")
         if counts["missing"]:
             out.print(f"  [magenta]{counts['missing']} named in the manifest, but not found[/magenta]")
+        if signed is not None:
+            style = "default" if signed.problem is None else "red"
+            out.print(f"  [{style}]{safe(signed.sentence())}[/]", soft_wrap=True)
         if report is not None:
             out.print(f"  report: {safe(str(report.path))}", soft_wrap=True)
 

@@ -1,4 +1,4 @@
-"""The inspection flow: list, decode, classify, explain, record, report. Each task is a batch."""
+"""The inspection flow: list, decode, classify, explain, record, sign, report. Each task is a batch."""
 
 from collections import deque
 from collections.abc import Iterator
@@ -17,6 +17,7 @@ from flows.observer import current_observer
 from flows.pipeline import Batch, Inspection, RunResult
 from flows.quiet import guard_ephemeral_server
 from flows.reporting import IssuedReport, issue_report
+from flows.signing import SignedHead
 from sources import ListedImage
 
 
@@ -49,6 +50,12 @@ def explain_batch(inspection: Inspection, batch: Batch) -> Batch:
 def record_batch(inspection: Inspection, batch: Batch) -> pipeline.BatchSummary:
     """Write a batch's outcomes in one transaction; retried, since a database may be away for a moment."""
     return pipeline.record(inspection, batch)
+
+
+@task(name="sign", cache_policy=NO_CACHE, persist_result=False)
+def sign_head(inspection: Inspection) -> SignedHead | None:
+    """Sign the head of the audit trail and keep it outside the database."""
+    return pipeline.sign(inspection)
 
 
 @task(name="report", cache_policy=NO_CACHE, persist_result=False)
@@ -95,13 +102,16 @@ def inspect(config: str, overrides: list[str] | None = None, trigger: str = "sch
                 batch = explain_batch(inspection, batch)
             observer.batch(record_batch(inspection, batch))
         result = pipeline.finish(inspection)
+        signed = sign_head(inspection) if inspection.signer else None
         report = render_report(inspection) if inspection.settings.report.enabled else None
         _publish(result, report)
-        observer.finished(result, report)
+        observer.finished(result, signed, report)
         return {
             "run": result.reference,
             **result.counts.as_dict(),
             "unexplained": inspection.unexplained,
+            "checkpoint": signed.sentence() if signed else None,
+            "unsigned": signed is not None and signed.problem is not None,
             "report": str(report.path) if report else None,
         }
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from flows.pipeline import BatchSummary, Inspection, RunResult
     from flows.reporting import IssuedReport
+    from flows.signing import SignedHead
 
 _log = logging.getLogger("kensa")
 
@@ -22,7 +23,9 @@ class Observer(Protocol):
     def batch(self, summary: "BatchSummary") -> None:
         """Take note of a recorded batch."""
 
-    def finished(self, result: "RunResult", report: "IssuedReport | None") -> None:
+    def finished(
+        self, result: "RunResult", signed: "SignedHead | None", report: "IssuedReport | None"
+    ) -> None:
         """Take note of the end."""
 
 
@@ -38,9 +41,13 @@ class LogObserver:
         """Log a batch's verdicts."""
         _log.info("batch %d: %s", summary.number, summary.sentence())
 
-    def finished(self, result: "RunResult", report: "IssuedReport | None") -> None:
-        """Log the counts and where the report is."""
+    def finished(
+        self, result: "RunResult", signed: "SignedHead | None", report: "IssuedReport | None"
+    ) -> None:
+        """Log the counts, the checkpoint and where the report is."""
         _log.info("run %s finished: %s", result.reference, result.sentence())
+        if signed is not None and signed.problem is None:
+            _log.info("%s", signed.sentence())
         if report is not None:
             _log.info("report %s", report.path)
 

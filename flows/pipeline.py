@@ -36,6 +36,7 @@ from db import (
     storable,
 )
 from flows.evidence import explain_findings, explainer_for
+from flows.signing import SignedHead, open_signer, sign_head
 from sources import ListedImage, Source, Unreadable, open_source
 from sources.decoding import decode as decode_picture
 
@@ -105,6 +106,7 @@ class Inspection:
         )
         self.explainer = explainer_for(self.predictor, settings.explainer)
         self.store = ArtifactStore(settings.artifacts.uri)
+        self.signer = open_signer(settings)
         decision = settings.decision(self.predictor.precision)
         self.model: ModelRecord = register_package(database, self.package)
         self.run: RunHandle = start_or_resume_run(
@@ -333,3 +335,10 @@ def finish(inspection: Inspection) -> RunResult:
         note=note,
     )
     return RunResult(inspection.run.reference, inspection.source.root, counts, inspection.inspected_before)
+
+
+def sign(inspection: Inspection) -> SignedHead | None:
+    """Sign the head of the audit trail, where the settings want it."""
+    if inspection.signer is None:
+        return None
+    return sign_head(inspection.database, inspection.signer, actor=SYSTEM)

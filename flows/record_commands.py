@@ -1,30 +1,26 @@
-"""Commands that read the record: findings, audit log, show and verify, report."""
+"""Commands that read the record: findings, audit log and show, report."""
 
 import getpass
 import json
-import re
 from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
 
-from configs import ConfigError
 from db import (
     Actor,
     ArtifactStore,
     Database,
     EventFilter,
     FindingFilter,
-    Head,
     find_events,
     find_findings,
     find_run,
     get_event,
     latest_run,
     open_database,
-    verify,
 )
-from flows.console import Format, err, out, plain, print_rows, progress_bar, safe, when
+from flows.console import Format, out, plain, print_rows, safe, when
 from flows.options import Config, Overrides, settings_of
 
 audit_app = typer.Typer(no_args_is_help=True, help="The audit trail: verify it, list it, show one event.")
@@ -50,7 +46,8 @@ def _utc(time: datetime | None) -> datetime | None:
     return None if time is None else time.replace(tzinfo=UTC) if time.tzinfo is None else time
 
 
-def _open(config: str | None, overrides: list[str] | None) -> Database:
+def open_record(config: str | None, overrides: list[str] | None) -> Database:
+    """Open the database of the settings and see that it holds a record of this version."""
     database = open_database(settings_of(config, overrides).database.url)
     database.check()
     return database
@@ -83,7 +80,7 @@ def findings(
         since=_utc(since),
         until=_utc(until),
     )
-    with _open(config, overrides) as database, database.session() as session:
+    with open_record(config, overrides) as database, database.session() as session:
         rows = find_findings(session, wanted, limit=limit)
     print_rows(rows, FINDING_COLUMNS, form, empty="no findings")
 
@@ -113,7 +110,7 @@ def report(
     from flows.reporting import issue_report
 
     settings = settings_of(config, overrides)
-    with _open(config, overrides) as database:
+    with open_record(config, overrides) as database:
         with database.session() as session:
             summary = find_run(session, run) if run else latest_run(session)
         if summary is None:
@@ -125,42 +122,6 @@ def report(
             )
     state = "new revision" if issued.new else "unchanged"
     out.print(f"{safe(str(issued.path))} (revision {issued.record.revision}, {state})", soft_wrap=True)
-
-
-@audit_app.command("verify")
-def audit_verify(
-    config: Config = None,
-    overrides: Overrides = None,
-    artifacts: Annotated[
-        bool, typer.Option(help="Read every stored picture, map and report again as well.")
-    ] = True,
-    heads: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--head", help="An audit head from a printed report, SEQUENCE:HASH; must be in the log."
-        ),
-    ] = None,
-) -> None:
-    """Walk the chain, derive every digest again, name the first broken place (then exit code 1)."""
-    settings = settings_of(config, overrides)
-    store = ArtifactStore(settings.artifacts.uri) if artifacts else None
-    expected = [_head(text) for text in heads or []]
-    with _open(config, overrides) as database, progress_bar("verifying") as progress:
-        result = verify(database, artifacts=store, expected=expected, progress=progress)
-    for problem in result.problems:
-        err.print(f"[red]broken:[/red] {safe(str(problem))}", soft_wrap=True)
-    if not result.ok:
-        raise typer.Exit(1)
-    checked = f"{result.events} events, {result.rows} rows, {result.artifacts} artefacts"
-    head = "empty" if result.head is None else f"{result.head.sequence} {result.head.hash}"
-    out.print(f"[green]intact:[/green] {checked}\nhead: {head}", soft_wrap=True)
-
-
-def _head(text: str) -> Head:
-    sequence, _, digest = text.partition(":")
-    if not sequence.isdecimal() or not re.fullmatch("[0-9a-f]{64}", digest):
-        raise ConfigError(f"--head {text}: expected SEQUENCE:HASH as the report prints them")
-    return Head(int(sequence), digest)
 
 
 @audit_app.command("log")
@@ -193,7 +154,7 @@ def audit_log(
         since=_utc(since),
         until=_utc(until),
     )
-    with _open(config, overrides) as database, database.session() as session:
+    with open_record(config, overrides) as database, database.session() as session:
         rows = find_events(session, wanted, limit=limit)
     print_rows(rows, EVENT_COLUMNS, form, empty="no events")
 
@@ -216,6 +177,6 @@ def audit_show(
     overrides: Overrides = None,
 ) -> None:
     """Print one audit event completely, as JSON."""
-    with _open(config, overrides) as database, database.session() as session:
+    with open_record(config, overrides) as database, database.session() as session:
         record = get_event(session, int(event) if event.isdecimal() else event)
     print(json.dumps(plain(record), indent=2, ensure_ascii=False))

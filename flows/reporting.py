@@ -13,6 +13,7 @@ from db import (
     Actor,
     ArtifactError,
     ArtifactStore,
+    CheckpointRecord,
     Database,
     FindingRecord,
     Head,
@@ -20,6 +21,8 @@ from db import (
     RunSummary,
     get_event,
     head,
+    latest_checkpoint,
+    parse_checkpoint,
     record_report,
     run_findings,
     run_reports,
@@ -39,6 +42,7 @@ from reports import (
     Rate,
     ReportError,
     RunReport,
+    SignedCheckpoint,
     render_run_report,
 )
 
@@ -104,6 +108,7 @@ def build_report(
         findings = run_findings(session, run_id)
         unreadable = run_unreadable(session, run_id)
         issued_at = get_event(session, at.sequence).at
+        signed = latest_checkpoint(session, upto=at.sequence)
     # Evidence is read for the findings that get a page: those with the highest scores.
     ranked = sorted(range(len(findings)), key=lambda i: (-findings[i].score, i))
     printed = sorted(ranked[: settings.max_findings])
@@ -142,7 +147,13 @@ def build_report(
         unreadable=tuple((record.uri, record.reason) for record in unreadable),
         missing=run.missing,
         audit_head=AuditHead(at.sequence, at.hash),
+        checkpoint=None if signed is None else _checkpoint(signed),
     )
+
+
+def _checkpoint(signed: CheckpointRecord) -> SignedCheckpoint:
+    note = parse_checkpoint(signed.note)
+    return SignedCheckpoint(signed.tree_size, signed.root, note.origin, note.at, signed.note)
 
 
 def _model(run: RunSummary) -> Model:

@@ -1,5 +1,6 @@
 """PDF audit reports: records in, bytes out. Same record, same bytes; nothing is ever fetched."""
 
+from reports.carried import Carried, read_carried
 from reports.record import (
     AuditHead,
     Counts,
@@ -12,6 +13,7 @@ from reports.record import (
     Rate,
     ReportError,
     RunReport,
+    SignedCheckpoint,
 )
 
 
@@ -24,6 +26,7 @@ def render_run_report(record: RunReport) -> bytes:
 
 __all__ = [
     "AuditHead",
+    "Carried",
     "Counts",
     "Criteria",
     "Criterion",
@@ -34,5 +37,7 @@ __all__ = [
     "Rate",
     "ReportError",
     "RunReport",
+    "SignedCheckpoint",
+    "read_carried",
     "render_run_report",
 ]

@@ -187,6 +187,21 @@ class AuditHead:
     hash: str
 
 
+@dataclass(frozen=True)
+class SignedCheckpoint:
+    """The last signed checkpoint of the audit log: how many events it covers, their Merkle root (hex), who
+    signed when, and the signed note itself."""
+
+    tree_size: int
+    root: str
+    key: str
+    signed_at: datetime
+    note: str
+
+    def __post_init__(self) -> None:
+        _aware(self, ("signed_at",))
+
+
 @dataclass(frozen=True, eq=False)
 class RunReport:
     """Everything a run report says. The same record gives the same bytes.
@@ -226,6 +241,7 @@ class RunReport:
     unreadable: tuple[tuple[str, str], ...] = ()
     missing: tuple[str, ...] = ()
     audit_head: AuditHead | None = None
+    checkpoint: SignedCheckpoint | None = None
 
     def __post_init__(self) -> None:
         _aware(self, ("started_at", "finished_at", "issued_at"))

@@ -10,6 +10,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from reports import charts, pictures, wording
+from reports.carried import audit_file
 from reports.record import FindingPage, RunReport
 from reports.weasy import Asset, write_pdf
 
@@ -38,7 +39,7 @@ def render_run_report(record: RunReport) -> bytes:
         ReportError: an unknown time zone, or a template that refers to what it was not handed.
     """
     html, assets = compose_run_report(record)
-    return write_pdf(html, _style_sheet(), assets)
+    return write_pdf(html, _style_sheet(), assets, [audit_file(record)])
 
 
 def compose_run_report(record: RunReport) -> tuple[str, dict[str, Asset]]:

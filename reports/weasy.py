@@ -1,13 +1,14 @@
 """WeasyPrint, kept to what it is handed, and without its side effect on the rest of the process."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from PIL import ImageFile
 
 # Importing WeasyPrint makes Pillow accept truncated pictures in the whole process; an inspection must not.
 _truncated_accepted = ImageFile.LOAD_TRUNCATED_IMAGES
-from weasyprint import CSS, HTML  # noqa: E402
+from weasyprint import CSS, HTML, Attachment  # noqa: E402
 from weasyprint.text.fonts import FontConfiguration  # noqa: E402
 from weasyprint.urls import URLFetcher, URLFetcherResponse  # noqa: E402
 
@@ -41,8 +42,20 @@ class MemoryFetcher(URLFetcher):  # type: ignore[misc]  # WeasyPrint is untyped
         return URLFetcherResponse(url, asset.data, {"Content-Type": asset.media_type})
 
 
-def write_pdf(html: str, css: str, assets: Mapping[str, Asset]) -> bytes:
-    """Lay out HTML with a style sheet and assets as a tagged PDF.
+@dataclass(frozen=True)
+class AttachedFile:
+    """A file to attach to a document; `at` dates it."""
+
+    name: str
+    description: str
+    text: str
+    at: datetime
+
+
+def write_pdf(
+    html: str, css: str, assets: Mapping[str, Asset], attached: Sequence[AttachedFile] = ()
+) -> bytes:
+    """Lay out HTML with a style sheet and assets as a tagged PDF that carries the attached files.
 
     Raises:
         ReportError: the document asked for something that it was not handed.
@@ -51,7 +64,22 @@ def write_pdf(html: str, css: str, assets: Mapping[str, Asset]) -> bytes:
     fonts = FontConfiguration()
     style = CSS(string=css, url_fetcher=fetcher, font_config=fonts)
     pdf: bytes = HTML(string=html, url_fetcher=fetcher).write_pdf(
-        stylesheets=[style], font_config=fonts, pdf_tags=True, pdf_identifier=True
+        stylesheets=[style],
+        font_config=fonts,
+        pdf_tags=True,
+        pdf_identifier=True,
+        attachments=[
+            Attachment(
+                string=file.text,
+                name=file.name,
+                description=file.description,
+                created=file.at,
+                modified=file.at,
+                relationship="Data",
+                url_fetcher=fetcher,
+            )
+            for file in attached
+        ],
     )
     if fetcher.refused:
         raise ReportError(

@@ -14,6 +14,7 @@ from db.notes import (
     _opened,
     generate_key,
     open_checkpoint,
+    parse_checkpoint,
     read_signing_key,
     read_verifier_keys,
     write_key,
@@ -59,6 +60,12 @@ def test_a_checkpoint_reads_as_it_was_signed() -> None:
     assert open_checkpoint(SIGNED, [KEY.verifier]) == replace(NOTE, signed_by=("plant-1/kensa",))
 
 
+def test_what_a_checkpoint_says_can_be_read_without_its_key() -> None:
+    assert parse_checkpoint(SIGNED) == NOTE
+    with pytest.raises(NoteError, match="not a checkpoint of kensa"):
+        parse_checkpoint("something\n")
+
+
 def test_further_signatures_are_passed_over_unless_the_key_is_trusted() -> None:
     witness = generate_key("witness")
     both = SIGNED + witness.sign(NOTE.text()).rpartition("\n\n")[2]
@@ -95,7 +102,7 @@ def test_any_changed_bit_is_refused() -> None:
         ("text\n\nname AAAAAAAA\n", "is not a signature line"),
         ("text\n\n— name !\n", "is not a signature line"),
         ("text\n\n— name AAA=\n", "is not a signature line"),
-        (KEY.sign("no checkpoint\n"), "a signed note, but not a checkpoint of kensa"),
+        (KEY.sign("no checkpoint\n"), "not a checkpoint of kensa: expected origin"),
         (KEY.sign(NOTE.text().replace("\n12\n", "\n012\n")), "not a checkpoint of kensa"),
         (KEY.sign(NOTE.text() + "more\n"), "not a checkpoint of kensa"),
     ],

@@ -1,0 +1,248 @@
+"""Commands about what vouches for the audit trail: verify, checkpoint, keygen, prove, check."""
+
+import json
+import os
+import re
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from configs import ConfigError
+from db import (
+    ArtifactStore,
+    CheckedProof,
+    Head,
+    RecordError,
+    ReportFile,
+    VerifierKey,
+    check_proof,
+    events_of_finding,
+    generate_key,
+    latest_checkpoint,
+    make_proof,
+    parse_checkpoint,
+    read_verifier_keys,
+    time_text,
+    verify,
+    write_key,
+)
+from db.proofs import ProvedEvent
+from flows.console import err, out, progress_bar, safe
+from flows.options import Config, Overrides, settings_of
+from flows.record_commands import open_record, person
+from flows.signing import open_signer, sign_head, witness_of
+
+Checkpoints = Annotated[
+    str | None,
+    typer.Option(help="Folder or URL of signed checkpoints; that of the settings when absent."),
+]
+Keys = Annotated[
+    list[Path] | None,
+    typer.Option("--key", help="Public key (FILE.pub) that checkpoints must bear; may be repeated."),
+]
+
+
+def audit_verify(
+    config: Config = None,
+    overrides: Overrides = None,
+    artifacts: Annotated[
+        bool, typer.Option(help="Read every stored picture, map and report again as well.")
+    ] = True,
+    checkpoints: Checkpoints = None,
+    keys: Keys = None,
+    reports: Annotated[
+        list[Path] | None,
+        typer.Option("--report", help="A report's PDF as somebody holds it; may be repeated."),
+    ] = None,
+    heads: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--head", help="An audit head from a printed report, SEQUENCE:HASH; must be in the log."
+        ),
+    ] = None,
+    incremental: Annotated[
+        bool,
+        typer.Option(
+            "--incremental", help="Trust history up to the newest checkpoint that fits; walk the rest."
+        ),
+    ] = False,
+) -> None:
+    """Walk the chain, derive every digest again, name the first broken place (then exit code 1)."""
+    settings = settings_of(config, overrides)
+    store = ArtifactStore(settings.artifacts.uri) if artifacts else None
+    witness = witness_of(settings.audit, checkpoints, keys)
+    expected = [_head(text) for text in heads or []]
+    files = [_report(path) for path in reports or []]
+    with open_record(config, overrides) as database, progress_bar("verifying") as progress:
+        result = verify(
+            database,
+            artifacts=store,
+            expected=expected,
+            witness=witness,
+            reports=files,
+            incremental=incremental,
+            progress=progress,
+        )
+    for problem in result.problems:
+        err.print(f"[red]broken:[/red] {safe(str(problem))}", soft_wrap=True)
+    if result.truncated:
+        err.print("[red]broken:[/red] and more that is not listed", soft_wrap=True)
+    if result.ok:
+        checked = f"{result.events} events, {result.rows} rows, {result.artifacts} artefacts"
+        head = "empty" if result.head is None else f"{result.head.sequence} {result.head.hash}"
+        out.print(f"[green]intact:[/green] {checked}\nhead: {head}", soft_wrap=True)
+    for remark in result.remarks:
+        out.print(f"note: {safe(remark)}", soft_wrap=True)
+    if not result.ok:
+        raise typer.Exit(1)
+
+
+def _head(text: str) -> Head:
+    sequence, _, digest = text.partition(":")
+    if not sequence.isdecimal() or not re.fullmatch("[0-9a-f]{64}", digest):
+        raise ConfigError(f"--head {text}: expected SEQUENCE:HASH as the report prints them")
+    return Head(int(sequence), digest)
+
+
+def _report(path: Path) -> ReportFile:
+    from reports import ReportError, read_carried
+
+    try:
+        carried = read_carried(path.read_bytes())
+    except OSError as error:
+        raise ConfigError(f"--report {path}: cannot be read: {error.strerror}") from None
+    except ReportError as error:
+        raise ConfigError(f"--report {path}: {error}") from None
+    head = None if carried.head is None else Head(carried.head.sequence, carried.head.hash)
+    return ReportFile(path.name, carried.digest, head, carried.checkpoint)
+
+
+def audit_keygen(
+    name: Annotated[str, typer.Argument(help="Who signs, such as plant-1/line-4; no spaces.")],
+    folder: Annotated[Path, typer.Option("--out", help="Where NAME.key and NAME.pub go.")] = Path(),
+    passphrase: Annotated[
+        bool,
+        typer.Option(help="Encrypt the private key; asked for, or taken from KENSA_AUDIT__PASSPHRASE."),
+    ] = True,
+) -> None:
+    """Make an Ed25519 key pair for signing checkpoints."""
+    secret = _new_passphrase() if passphrase else None
+    private, public = write_key(generate_key(name), folder, secret)
+    out.print(
+        f"private key: {safe(str(private))} (mode 600; only the machine that runs inspections needs it)\n"
+        f"public key:  {safe(str(public))}\n{safe(public.read_text(encoding='utf-8').strip())}",
+        soft_wrap=True,
+    )
+    out.print("Give the public key to everybody who is to check, by another way than the database.")
+
+
+def _new_passphrase() -> str:
+    given = os.environ.get("KENSA_AUDIT__PASSPHRASE") or str(
+        typer.prompt("Passphrase of the private key", hide_input=True, confirmation_prompt=True, err=True)
+    )
+    if len(given) < 12:
+        raise ConfigError("passphrase: give 12 characters or more, or --no-passphrase and guard the file")
+    return given
+
+
+def audit_checkpoint(config: Config = None, overrides: Overrides = None) -> None:
+    """Sign the present head of the audit trail and keep the note outside the database."""
+    settings = settings_of(config, overrides)
+    signer = open_signer(settings)
+    if signer is None:
+        raise ConfigError(
+            "audit.checkpoints and audit.signing_key: missing; make a key with `kensa audit keygen`"
+        )
+    with open_record(config, overrides) as database:
+        signed = sign_head(database, signer, actor=person())
+    if signed.problem is not None:
+        err.print(f"[red]{safe(signed.sentence())}[/red]", soft_wrap=True)
+        raise typer.Exit(1)
+    out.print(safe(signed.sentence()), soft_wrap=True)
+
+
+def audit_prove(
+    finding: Annotated[str, typer.Argument(help="Finding, such as R000012-0003.")],
+    config: Config = None,
+    overrides: Overrides = None,
+) -> None:
+    """Print a proof, as JSON, that a finding's record is in the log that the last checkpoint signs."""
+    with open_record(config, overrides) as database, database.session() as session:
+        events = events_of_finding(session, finding)
+        signed = latest_checkpoint(session)
+        if signed is None:
+            raise RecordError("no checkpoint has been signed yet: `kensa audit checkpoint` signs one")
+        proof = make_proof(session, events, signed.note, parse_checkpoint(signed.note))
+    sys.stdout.write(json.dumps(proof, indent=1, ensure_ascii=False) + "\n")
+
+
+def audit_check(
+    proof: Annotated[Path, typer.Argument(help="File from `kensa audit prove`.")],
+    checkpoint: Annotated[Path, typer.Option(help="The signed checkpoint, as it came from elsewhere.")],
+    keys: Annotated[
+        list[Path], typer.Option("--key", help="Public key (FILE.pub) it must bear; may be repeated.")
+    ],
+) -> None:
+    """Check a proof against a checkpoint, without a database or settings; exit code 1: it does not hold."""
+    trusted = [key for path in keys for key in read_verifier_keys(path)]
+    try:
+        found = check_proof(_json(proof), _text(checkpoint), trusted)
+    except RecordError as error:
+        err.print(f"[red]does not hold:[/red] {safe(str(error))}", soft_wrap=True)
+        raise typer.Exit(1) from None
+    out.print(f"[green]holds:[/green] {safe(_proved(found, trusted))}", soft_wrap=True)
+    for event in found.events:
+        out.print(safe(_told(event)), soft_wrap=True)
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read: {error}") from None
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(_text(path))
+    except ValueError as error:
+        raise ConfigError(f"{path}: expected JSON as `kensa audit prove` prints it: {error}") from None
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path}: expected a JSON object as `kensa audit prove` prints it")
+    return content
+
+
+def _proved(found: CheckedProof, trusted: list[VerifierKey]) -> str:
+    note = found.checkpoint
+    numbers = ", ".join(str(event.sequence) for event in found.events)
+    which = "event" if len(found.events) == 1 else "events"
+    return (
+        f"{which} {numbers} of the log of {note.tree_size} events that {', '.join(note.signed_by)} signed on "
+        f"{time_text(note.at)}"
+    )
+
+
+def _told(proved: ProvedEvent) -> str:
+    """Say what an event is about, with the columns of its rows that a reader looks for."""
+    event = proved.event
+    lines = [f"event {proved.sequence}  {event['at']}  {event['actor_id']}  {event['action']}"]
+    for table, row in proved.rows:
+        told = {name: row[name] for name in _TOLD.get(table, ()) if name in row}
+        if told:
+            lines.append(f"  {table}: " + ", ".join(f"{name} {value}" for name, value in told.items()))
+    return "\n".join(lines)
+
+
+_TOLD = {
+    "run": ("number", "source", "settings_digest", "software_version", "host"),
+    "part": ("serial", "lot"),
+    "image": ("digest",),
+    "run_image": ("uri", "station", "captured_at", "verdict"),
+    "prediction": ("verdict", "score", "review_threshold", "reject_threshold"),
+    "finding": ("reference", "class_name", "class_score"),
+    "explanation": ("method", "score_drop", "map_digest"),
+    "disposition": ("decision", "class_name", "reason", "person"),
+    "approval": ("decision", "reason", "person"),
+}

@@ -1,0 +1,100 @@
+"""Signing the audit trail's head after a run: the key, the folder, and what happens when that fails."""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+from configs import Settings
+from configs.schema import AuditSettings
+from db import (
+    Actor,
+    CheckpointFolder,
+    Database,
+    RecordError,
+    SigningKey,
+    VerifierKey,
+    Witness,
+    read_signing_key,
+    read_verifier_keys,
+    sign_checkpoint,
+)
+from db.checkpoints import record_failure
+
+_log = logging.getLogger("kensa")
+
+
+@dataclass(frozen=True)
+class Signer:
+    """What signs: the key, where notes go, and the keys that earlier notes may bear."""
+
+    key: SigningKey
+    folder: CheckpointFolder
+    trusted: tuple[VerifierKey, ...]
+
+
+@dataclass(frozen=True)
+class SignedHead:
+    """How signing went: so many events by this key, or the reason why it failed."""
+
+    events: int = 0
+    key: str = ""
+    folder: str = ""
+    problem: str | None = None
+
+    def sentence(self) -> str:
+        """Say it in a few words."""
+        if self.problem is not None:
+            return f"no checkpoint: {self.problem}"
+        return f"checkpoint: {self.events} events signed by {self.key}, kept in {self.folder}"
+
+
+def open_signer(settings: Settings) -> Signer | None:
+    """Read the signing key; None where no checkpoints are wanted.
+
+    Raises:
+        RecordError: the key cannot be read, or its passphrase is missing or wrong.
+    """
+    audit = settings.audit
+    if audit.checkpoints is None or audit.signing_key is None:
+        return None
+    passphrase = audit.passphrase.get_secret_value() if audit.passphrase else None
+    return Signer(
+        read_signing_key(audit.signing_key, passphrase),
+        CheckpointFolder(audit.checkpoints),
+        tuple(_keys(audit.trusted_keys)),
+    )
+
+
+def sign_head(database: Database, signer: Signer, *, actor: Actor) -> SignedHead:
+    """Sign the head of the log; what prevents it is recorded and returned, for the run itself is done."""
+    try:
+        made = sign_checkpoint(database, signer.folder, signer.key, actor=actor, trusted=signer.trusted)
+    except (RecordError, OSError) as error:  # fsspec's stores raise OSError
+        problem = str(error) or type(error).__name__
+        _log.error("no checkpoint was signed: %s", problem)
+        record_failure(database, problem, actor=actor)
+        return SignedHead(problem=problem)
+    return SignedHead(made.tree_size, signer.key.name, str(signer.folder))
+
+
+def witness_of(audit: AuditSettings, checkpoints: str | None, keys: list[Path] | None) -> Witness | None:
+    """Return what vouches for the log: given folder and public keys, else those of the settings.
+
+    Raises:
+        RecordError: a key cannot be read, or there is a folder and no key.
+    """
+    folder = checkpoints or audit.checkpoints
+    if folder is None:
+        return None
+    if keys:
+        trusted = _keys(keys)
+    else:
+        own = [audit.signing_key.with_suffix(".pub")] if audit.signing_key else []
+        trusted = _keys([*own, *audit.trusted_keys])
+    if not trusted:
+        raise RecordError("checkpoints can be checked against a public key only: give --key FILE.pub")
+    return Witness(CheckpointFolder(folder), trusted)
+
+
+def _keys(paths: list[Path] | tuple[Path, ...]) -> list[VerifierKey]:
+    return [key for path in paths for key in read_verifier_keys(path)]
