@@ -47,12 +47,13 @@ def test_a_signed_run_is_proved_and_its_report_is_recognised(signed, make_line, 
         "note: R000001-1.pdf: as it was issued; it prints audit head 28, and a checkpoint of 27 eve" in told
     )
     # Somebody else's machine: the folder and the public key are given, not found in the settings.
-    elsewhere = ("--set", "audit={}", "--checkpoints", str(key.parents[1] / "notes"))
-    assert (
-        "proved: "
-        in signed.kensa("audit", "verify", *elsewhere, "--key", str(key.with_suffix(".pub"))).stdout
-    )
-    assert "--key FILE.pub" in signed.kensa("audit", "verify", *elsewhere, check=2).stderr
+    store = {"uri": str(signed.folder / "artifacts")}
+    elsewhere = make_line("elsewhere", database={"url": signed.database_url}, artifacts=store)
+    assert "not proved: that the log's end was not cut off" in elsewhere.kensa("audit", "verify").stdout
+    given = ("--checkpoints", str(key.parents[1] / "notes"))
+    public = str(key.with_suffix(".pub"))
+    assert "note: proved: " in elsewhere.kensa("audit", "verify", *given, "--key", public).stdout
+    assert "--key FILE.pub" in elsewhere.kensa("audit", "verify", *given, check=2).stderr
     told = signed.kensa("audit", "verify", "--incremental").stdout
     assert "incremental: events 1 to 27 and their rows were not looked at again" in told
 
