@@ -5,14 +5,10 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-import socket
 import sqlite3
-import subprocess
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field, replace
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +17,7 @@ import pytest
 from sqlalchemy import select
 
 import db as record
+from benchmarks import postgres
 from db import (
     Actor,
     ArtifactStore,
@@ -53,57 +50,18 @@ from db.schema import (
 ACTOR = Actor("inspector")
 KEY = record.generate_key("plant-1/kensa")
 SETTINGS = {"source": "line-1", "batch": 8}
-_NUMBERS = count(1)
 
 
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[str]:
     """The address (user, host, port) of a PostgreSQL server of our own."""
-    programs = _postgres_programs()
-    if programs is None:
+    if postgres.programs() is None:
         if os.environ.get("CI"):
             pytest.fail("PostgreSQL's programs are absent: apt-get install postgresql")
         pytest.skip("PostgreSQL's programs (initdb, pg_ctl) are absent: apt-get install postgresql")
-    folder = Path(tempfile.mkdtemp(prefix="kensa-pg-"))
-    user: list[str] = []
-    if os.geteuid() == 0:  # the server refuses to run as root
-        shutil.chown(folder, "postgres")
-        user = ["runuser", "-u", "postgres", "--"]
-    data = folder / "data"
-    with closing(socket.socket()) as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-
-    def call(program: str, *arguments: str) -> None:
-        done = subprocess.run(
-            [*user, str(programs / program), *arguments],
-            cwd=folder,
-            stdout=subprocess.PIPE if program == "initdb" else subprocess.DEVNULL,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        if done.returncode:
-            log = folder / "log"
-            pytest.fail(f"{program}: {done.stdout}{log.read_text() if log.exists() else ''}")
-
-    settings = f"-p {port} -k {folder} -c listen_addresses=127.0.0.1 -c fsync=off -c full_page_writes=off"
-    settings += " -c timezone=Asia/Kolkata"  # unlike UTC: what is recorded must not depend on it
-    try:
-        call("initdb", "-D", str(data), "-U", "kensa", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "-N")
-        call("pg_ctl", "-D", str(data), "-l", str(folder / "log"), "-w", "-o", settings, "start")
-        try:
-            yield f"kensa@127.0.0.1:{port}"
-        finally:
-            call("pg_ctl", "-D", str(data), "-m", "fast", "stop")
-    finally:
-        shutil.rmtree(folder)
-
-
-def _postgres_programs() -> Path | None:
-    found = shutil.which("pg_ctl")
-    homes = [Path(found).resolve().parent] if found else []
-    homes += sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
-    return next((home for home in homes if (home / "initdb").exists() and (home / "pg_ctl").exists()), None)
+    # A zone unlike UTC: what is recorded must not depend on it.
+    with postgres.server((*postgres.UNSAFE, "timezone=Asia/Kolkata")) as address:
+        yield address
 
 
 @pytest.fixture(scope="session")
@@ -116,7 +74,7 @@ def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def postgres_database(postgres_server: str) -> str:
-    url = new_postgres_database(postgres_server)
+    url = postgres.new_database(postgres_server)
     with open_database(url) as database:
         database.migrate()
     return url
@@ -132,7 +90,7 @@ def empty_url(backend: str, request: pytest.FixtureRequest, tmp_path: Path) -> s
     """A place where no schema is yet."""
     if backend == "sqlite":
         return f"sqlite:///{tmp_path / 'empty' / 'kensa.db'}"
-    return new_postgres_database(request.getfixturevalue("postgres_server"))
+    return postgres.new_database(request.getfixturevalue("postgres_server"))
 
 
 @pytest.fixture
@@ -150,13 +108,6 @@ def url(backend: str, request: pytest.FixtureRequest, tmp_path: Path) -> str:
             connection.exec_driver_sql(f"ALTER TABLE {table} ENABLE TRIGGER ALL")
         guards.install(connection)
     return shared
-
-
-def new_postgres_database(server: str) -> str:
-    name = f"kensa_{next(_NUMBERS)}"
-    with psycopg.connect(f"postgresql://{server}/postgres", autocommit=True) as admin:
-        admin.execute(f"CREATE DATABASE {name}".encode())
-    return f"postgresql+psycopg://{server}/{name}"
 
 
 @pytest.fixture
