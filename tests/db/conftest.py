@@ -1,9 +1,8 @@
-"""A real PostgreSQL server beside SQLite, and a small plant that records runs."""
+"""SQLite beside PostgreSQL, and a small plant that records runs."""
 
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
@@ -50,18 +49,6 @@ from db.schema import (
 ACTOR = Actor("inspector")
 KEY = record.generate_key("plant-1/kensa")
 SETTINGS = {"source": "line-1", "batch": 8}
-
-
-@pytest.fixture(scope="session")
-def postgres_server() -> Iterator[str]:
-    """The address (user, host, port) of a PostgreSQL server of our own."""
-    if postgres.programs() is None:
-        if os.environ.get("CI"):
-            pytest.fail("PostgreSQL's programs are absent: apt-get install postgresql")
-        pytest.skip("PostgreSQL's programs (initdb, pg_ctl) are absent: apt-get install postgresql")
-    # A zone unlike UTC: what is recorded must not depend on it.
-    with postgres.server((*postgres.UNSAFE, "timezone=Asia/Kolkata")) as address:
-        yield address
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,22 @@
+"""What several rooms' tests share: a real PostgreSQL server."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from benchmarks import postgres
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[str]:
+    """The address (user, host, port) of a PostgreSQL server of our own."""
+    if postgres.programs() is None:
+        if os.environ.get("CI"):
+            pytest.fail("PostgreSQL's programs are absent: apt-get install postgresql")
+        pytest.skip("PostgreSQL's programs (initdb, pg_ctl) are absent: apt-get install postgresql")
+    # A time zone unlike UTC: what is recorded must not depend on it.
+    with postgres.server([*postgres.UNSAFE, "timezone=Asia/Kolkata"]) as address:
+        yield address
