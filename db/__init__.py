@@ -7,6 +7,7 @@ from db.checkpoints import CheckpointFolder, CheckpointRecord, latest_checkpoint
 from db.columns import digest_of, storable, time_text, utc_now, uuid7
 from db.engine import Database, open_database
 from db.errors import ArtifactError, RecordError
+from db.grants import grants_script
 from db.history import EventFilter, EventRecord, find_events, get_event
 from db.notes import (
     CheckpointNote,
@@ -107,6 +108,7 @@ __all__ = [
     "finish_run",
     "generate_key",
     "get_event",
+    "grants_script",
     "head",
     "inspected_before",
     "known_outcomes",

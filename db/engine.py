@@ -16,6 +16,7 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
+from psycopg.errors import InsufficientPrivilege
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.exc import ArgumentError, DBAPIError, ProgrammingError
 from sqlalchemy.orm import Session
@@ -120,8 +121,17 @@ class Database:
         self._require_file()
         with self.exclusive() as connection, Session(connection) as session:
             recorder = Recorder(session, self.software_version)
-            yield recorder
-            recorder.flush()
+            try:
+                yield recorder
+                recorder.flush()
+            except (ProgrammingError, InsufficientPrivilege) as error:
+                reason = error.orig if isinstance(error, ProgrammingError) else error
+                if not isinstance(reason, InsufficientPrivilege):
+                    raise
+                raise RecordError(
+                    f"database {self}: this account may not add to the record: {reason}; use the one that "
+                    "`kensa db grants` sets up for writing"
+                ) from error
 
     @contextmanager
     def exclusive(self, *, migrating: bool = False) -> Iterator[Connection]:

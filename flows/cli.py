@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from flows import attestation_commands, model_commands, record_commands
+from flows import attestation_commands, model_commands, record_commands, schema_commands
 from flows.console import ConsoleObserver, err, out, safe
 from flows.options import Config, Overrides, config_name, settings_of
 
@@ -22,6 +22,10 @@ app = typer.Typer(
 config_app = typer.Typer(no_args_is_help=True, help="Settings: show what is in force, check what is wrong.")
 app.add_typer(config_app, name="config")
 app.add_typer(record_commands.audit_app, name="audit")
+db_app = typer.Typer(no_args_is_help=True, help="The database: its schema, its accounts.")
+app.add_typer(db_app, name="db")
+db_app.command("migrate")(schema_commands.db_migrate)
+db_app.command("grants")(schema_commands.db_grants)
 record_commands.audit_app.command("verify")(attestation_commands.audit_verify)
 record_commands.audit_app.command("checkpoint")(attestation_commands.audit_checkpoint)
 record_commands.audit_app.command("keygen")(attestation_commands.audit_keygen)

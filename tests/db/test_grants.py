@@ -78,7 +78,7 @@ def test_the_reader_reads(plant: Plant, writer: Database) -> None:
         plant.db = reader
         reader.check()
         assert plant.verify().ok
-        with pytest.raises(Exception, match="permission denied for table"):
+        with pytest.raises(RecordError, match="this account may not add to the record: permission denied"):
             plant.dispose("confirm")
 
 

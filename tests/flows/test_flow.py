@@ -11,9 +11,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
+import psycopg
 import pytest
 from pypdf import PdfReader
 
+from benchmarks import postgres
 from db import (
     ArtifactStore,
     EventFilter,
@@ -248,3 +250,39 @@ def test_serving_needs_a_server_and_a_schedule(make_line, prefect_home):
     scheduled = make_line("scheduled", schedule={"cron": "0 6 * * *"})
     assert "prefect server start" in scheduled.kensa("serve", check=2).stderr
     assert "schedule.cron" in make_line("unscheduled").kensa("serve", check=2).stderr
+
+
+def test_a_run_on_postgresql_by_an_account_that_cannot_change_history(
+    make_line, prefect_home, postgres_server, kensa, tmp_path
+):
+    owner = postgres.new_database(postgres_server)
+    kensa("audit", "keygen", "line", "--out", tmp_path, "--no-passphrase")
+    line = make_line(
+        "pg",
+        database={"url": owner},
+        audit={"checkpoints": str(tmp_path / "notes"), "signing_key": str(tmp_path / "line.key")},
+    )
+    assert "up to date" in line.kensa("db", "migrate").stdout
+    script = line.kensa("db", "grants", "--writer", "line_run", "--reader", "line_read").stdout
+    with psycopg.connect(owner.replace("+psycopg", "")) as server:
+        server.execute(script.encode())
+    recorder, auditor = (
+        ("--set", f"database.url={owner.replace('kensa@', f'{name}@')}") for name in ("line_run", "line_read")
+    )
+    run = line.kensa("run", *recorder)
+    assert "run R000001 done: 24 listed = " in run.stdout
+    assert "checkpoint: 27 events signed by line, kept in " in run.stdout
+    report = line.folder / "reports" / "R000001-1.pdf"
+    told = line.kensa("audit", "verify", *auditor, "--report", str(report)).stdout
+    assert "intact: 29 events" in told
+    assert "note: proved: events 1 to 27 are those that line signed on " in told
+    assert "note: R000001-1.pdf: as it was issued; it prints audit head 28" in told
+    assert "account" not in told
+    assert "account 'kensa' is a superuser" in line.kensa("audit", "verify").stdout
+    with psycopg.connect(owner.replace("+psycopg", "").replace("kensa@", "line_run@")) as server:
+        for statement in ("UPDATE finding SET score = 0", "DELETE FROM audit_event", "TRUNCATE run CASCADE"):
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                server.execute(statement)
+            server.rollback()
+    refused = line.kensa("run", *auditor, check=2).stderr
+    assert "this account may not add to the record: permission denied for table audit_event" in refused
