@@ -9,25 +9,25 @@ column added later leaves old digests alone. `rows_digest` is the SHA-256 of the
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, partial
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import Table, insert, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from db.columns import CanonicalText, encoded, flat_json, normaliser, storable, utc_now, uuid7
+from db.columns import CanonicalText, encoded, flat_json, storable, utc_now, uuid7_texts
 from db.errors import RecordError
+from db.insertion import Row, put_rows
 from db.schema import ACTOR_KINDS, DOMAIN_TABLES, AuditEvent, Base, DomainRow
+from db.spelling import Record, column_names, spelled_rows
 
 GENESIS = "0" * 64
 SCHEME = 1
 
-Record = dict[str, str | int]
-
-_EVENTS = Base.metadata.tables["audit_event"]
+_TABLES = Base.metadata.tables
+_EVENTS = _TABLES["audit_event"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,35 +79,39 @@ def event_hash(record: Mapping[str, str | int]) -> str:
     return hashlib.sha256(flat_json({k: v for k, v in record.items() if k != "hash"})).hexdigest()
 
 
-@cache
-def _normalisers(table: Table) -> tuple[tuple[str, Callable[[Any], Any]], ...]:
-    return tuple((column.name, normaliser(column.type)) for column in table.columns)
+class NewRow(NamedTuple):
+    """A domain row to record, given by its columns; identifiers may be 32 hex digits.
+
+    A batch has thousands: an instance of a mapped class for each would take longer than all the hashing.
+    """
+
+    table: str
+    values: dict[str, Any]
 
 
-def _values(table: Table, given: Callable[[str], Any]) -> dict[str, Any]:
-    """Give a row as the database will give it back; RecordError names the column that it would not take."""
-    values = {}
-    for column, normalise in _normalisers(table):
-        value = given(column)
-        try:
-            values[column] = None if value is None else normalise(value)
-        except (RecordError, TypeError, ValueError, OverflowError) as error:
-            raise RecordError(f"{table.name}.{column}: {error}") from error
-    return values
+class Entry(NamedTuple):
+    """One of many events that are added together, and the rows that it speaks for."""
+
+    rows: Sequence[NewRow]
+    action: str
+    entity: str
+    entity_id: str
+    payload: Mapping[str, Any]
+    image_digest: str | None = None
+    artifact_digests: Sequence[str] = ()
 
 
 class Recorder:
     """Writes rows and their events inside one transaction that holds the chain lock (`Database.write`).
 
-    What is added is sent at the end, or by `flush`: each table in one executemany.
+    What is added is sent at the end, or by `flush`, a table at a time.
     """
 
     def __init__(self, session: Session, software_version: str) -> None:
         self.session = session
         self._software_version = software_version
         self._head = head(session)
-        self._events: list[dict[str, Any]] = []
-        self._rows: dict[str, list[dict[str, Any]]] = {}
+        self._rows: dict[str, list[Row]] = {}
 
     @property
     def head(self) -> Head:
@@ -116,7 +120,7 @@ class Recorder:
 
     def add(
         self,
-        rows: Sequence[DomainRow],
+        rows: Sequence[DomainRow | NewRow],
         *,
         action: str,
         actor: Actor,
@@ -136,58 +140,92 @@ class Recorder:
 
         `old`, `new`, `reason`: for a change made by a person, what it replaces, by what, and why.
         """
-        sequence = self._head.sequence + 1
-        listed: list[list[str]] = []
-        records: list[tuple[str, Record]] = []
-        prepared: list[tuple[str, dict[str, Any]]] = []
-        for row in rows:
-            row.event_sequence = sequence
-            name = row.__tablename__
-            values = _values(Base.metadata.tables[name], partial(getattr, row))
-            listed.append([name, row.id.hex])
-            records.append((name, record_of(values, values.values())))
-            prepared.append((name, values))
         given = {
-            "sequence": sequence,
-            "id": uuid7(),
-            "at": utc_now(),
-            "actor_id": actor.id,
-            "actor_kind": actor.kind,
-            "actor_name": actor.name,
-            "actor_role": actor.role,
             "action": action,
             "entity": entity,
             "entity_id": entity_id.hex if isinstance(entity_id, UUID) else entity_id,
-            "run_id": run_id,
             "payload": dict(payload or {}),
+            "image_digest": image_digest,
+            "artifact_digests": list(artifact_digests),
+        }
+        common = _common(actor, run_id, model_digest, settings_digest) | {
             "old_value": None if old is None else dict(old),
             "new_value": None if new is None else dict(new),
             "reason": None if reason is None else storable(reason),
-            "software_version": self._software_version,
-            "model_digest": model_digest,
-            "settings_digest": settings_digest,
-            "image_digest": image_digest,
-            "artifact_digests": list(artifact_digests),
-            "rows": CanonicalText(flat_json(listed).decode()),
-            "rows_digest": rows_digest(records),
-            "previous_hash": self._head.hash,
-            "scheme": SCHEME,
         }
-        event = _values(_EVENTS, given.get)
-        event["hash"] = event_hash(record_of(event, event.values()))
-        for name, values in prepared:
-            self._rows.setdefault(name, []).append(values)
-        self._events.append(event)
-        self._head = Head(sequence, event["hash"])
+        return self._append([[_new_row(row) for row in rows]], [given], common)
+
+    def add_all(
+        self,
+        entries: Sequence[Entry],
+        *,
+        actor: Actor,
+        run_id: UUID | None = None,
+        model_digest: str | None = None,
+        settings_digest: str | None = None,
+    ) -> Head:
+        """Append events, in order, that have these in common, and their time; gives the new head."""
+        given = [entry._asdict() for entry in entries]
+        common = _common(actor, run_id, model_digest, settings_digest)
+        return self._append([entry.rows for entry in entries], given, common)
+
+    def _append(
+        self, rows: Sequence[Sequence[NewRow]], given: list[dict[str, Any]], common: dict[str, Any]
+    ) -> Head:
+        of_table: dict[str, list[dict[str, Any]]] = {}
+        for sequence, some in enumerate(rows, self._head.sequence + 1):
+            for table, values in some:
+                values["event_sequence"] = sequence
+                of_table.setdefault(table, []).append(values)
+        spelled = {name: spelled_rows(_TABLES[name], values) for name, values in of_table.items()}
+        records = {name: iter(found) for name, (found, _) in spelled.items()}
+
+        sequences = enumerate(uuid7_texts(len(given)), self._head.sequence + 1)
+        for event, some in zip(given, rows, strict=True):
+            covered = [(table, next(records[table])) for table, _ in some]
+            event["sequence"], event["id"] = next(sequences)
+            # Table names and identifiers need no escapes.
+            listed = ",".join(['["' + name + '","' + str(row["id"]) + '"]' for name, row in covered])
+            event["rows"] = CanonicalText(f"[{listed}]")
+            event["rows_digest"] = rows_digest(covered)
+        # The hashes: each takes its turn below.
+        common |= {"at": utc_now(), "software_version": self._software_version, "scheme": SCHEME}
+        common |= {"previous_hash": GENESIS, "hash": GENESIS}
+        events, tuples = spelled_rows(_EVENTS, given, common)
+        own, previous = (column_names(_EVENTS).index(name) for name in ("hash", "previous_hash"))
+        last, chained = self._head.hash, []
+        for record, stored in zip(events, tuples, strict=True):
+            line = list(stored)
+            line[previous] = record["previous_hash"] = last
+            line[own] = last = event_hash(record)
+            chained.append(tuple(line))
+        for name, (_, added) in spelled.items():
+            self._rows.setdefault(name, []).extend(added)
+        self._rows.setdefault(_EVENTS.name, []).extend(chained)
+        self._head = Head(self._head.sequence + len(given), last)
         return self._head
 
     def flush(self) -> None:
         """Send what was added: events first, then the rows, referenced tables before referring ones."""
-        if not self._events:
-            return
-        self.session.execute(insert(_EVENTS), self._events)
-        for table in DOMAIN_TABLES:
-            if values := self._rows.get(table.name):
-                self.session.execute(insert(table), values)
-        self._events = []
+        for table in (_EVENTS, *DOMAIN_TABLES):
+            if rows := self._rows.get(table.name):
+                put_rows(self.session, table, rows)
         self._rows = {}
+
+
+def _new_row(row: DomainRow | NewRow) -> NewRow:
+    return row if isinstance(row, NewRow) else NewRow(row.__tablename__, row.__dict__)
+
+
+def _common(
+    actor: Actor, run_id: UUID | None, model_digest: str | None, settings_digest: str | None
+) -> dict[str, Any]:
+    return {
+        "actor_id": actor.id,
+        "actor_kind": actor.kind,
+        "actor_name": actor.name,
+        "actor_role": actor.role,
+        "run_id": run_id,
+        "model_digest": model_digest,
+        "settings_digest": settings_digest,
+    }

@@ -16,7 +16,7 @@ from typing import Any, cast
 from sqlalchemy import select, union
 from sqlalchemy.orm import Session
 
-from db.chain import SCHEME, Record, event_hash, rows_digest
+from db.chain import SCHEME, event_hash, rows_digest
 from db.checkpoints import event_leaves, hash_of
 from db.errors import RecordError
 from db.merkle import inclusion_paths, root_from_path
@@ -33,6 +33,7 @@ from db.schema import (
     Run,
     RunImage,
 )
+from db.spelling import Record
 
 FORMAT, VERSION = "kensa inclusion proof", 1
 

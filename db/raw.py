@@ -8,8 +8,9 @@ from sqlalchemy import ColumnElement, Select, Table, func, select, type_coerce
 from sqlalchemy.orm import Session
 from sqlalchemy.types import NullType
 
-from db.chain import Record, record_of
+from db.chain import record_of
 from db.columns import Time
+from db.spelling import Record
 
 _TIME_TEXT = 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'
 

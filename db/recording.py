@@ -4,31 +4,21 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import func, select, tuple_
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from db.artifacts import ArtifactRef
-from db.chain import Actor
-from db.columns import storable, utc_now
+from db.chain import Actor, Entry, NewRow
+from db.columns import storable, utc_now, uuid7_texts
 from db.engine import Database
 from db.errors import RecordError
 from db.lookup import those
 from db.outcomes import BatchResult, ExplanationOutcome, FindingOutcome, ImageOutcome, KnownOutcome
-from db.runs import RunHandle, artifact_row
-from db.schema import (
-    Artifact,
-    DomainRow,
-    Explanation,
-    Finding,
-    Image,
-    Part,
-    Prediction,
-    Run,
-    RunEnd,
-    RunImage,
-)
+from db.runs import RunHandle
+from db.schema import Artifact, Finding, Image, Part, Prediction, Run, RunEnd, RunImage
 
 
 def recorded_uris(session: Session, run_id: UUID) -> set[str]:
@@ -86,28 +76,18 @@ def record_batch(
         outcome.check()
     with db.write() as recorder:
         batch = _Batch(recorder.session, run, outcomes)
-        for uri, outcome in batch.todo.items():
-            artifacts = list(_artifacts(outcome))
-            rows, line = batch.rows(uri, outcome)
-            action = "image.carried_over" if line.carried_over else "image.inspected"
-            recorder.add(
-                rows,
-                action="image.unreadable" if line.verdict == "unreadable" else action,
-                actor=actor,
-                entity="run_image",
-                entity_id=line.id,
-                run_id=run.id,
-                payload={"uri": uri, "verdict": line.verdict},
-                model_digest=run.model.digest,
-                settings_digest=run.settings_digest,
-                image_digest=outcome.digest,
-                artifact_digests=[] if line.carried_over else [ref.digest for ref in artifacts],
-            )
+        recorder.add_all(
+            [batch.entry(uri, outcome) for uri, outcome in batch.todo.items()],
+            actor=actor,
+            run_id=run.id,
+            model_digest=run.model.digest,
+            settings_digest=run.settings_digest,
+        )
         return BatchResult(
             recorded=len(batch.lines),
-            carried_over=sum(line.carried_over for line in batch.lines),
+            carried_over=sum(line["carried_over"] for line in batch.lines),
             already_recorded=len(outcomes) - len(batch.lines),
-            verdicts=Counter(line.verdict for line in batch.lines),
+            verdicts=Counter(line["verdict"] for line in batch.lines),
             findings=tuple(batch.references),
         )
 
@@ -117,7 +97,9 @@ class _Batch:
 
     def __init__(self, session: Session, run: RunHandle, outcomes: Sequence[ImageOutcome]) -> None:
         self.run, self.now = run, utc_now()
-        self.lines: list[RunImage] = []
+        self._identifiers = uuid7_texts()
+        self._run_id, self._model_id = run.id.hex, run.model.id.hex
+        self.lines: list[dict[str, Any]] = []
         self.references: list[str] = []
         listed: dict[str, ImageOutcome] = {}
         for outcome in outcomes:
@@ -132,19 +114,23 @@ class _Batch:
         digests = {outcome.digest for outcome in self.todo.values() if outcome.digest is not None}
         self._known = known_outcomes(session, digests, run.model.id, run.settings_digest)
         images = those(session, select(Image.digest, Image.id), Image.digest, digests)
-        self._images: dict[str, UUID] = {row.digest: row.id for row in images}
+        self._images: dict[str, str] = {row.digest: row.id.hex for row in images}
         keys = {key for outcome in self.todo.values() if (key := _part_key(outcome))}
-        parts = those(session, select(Part.serial, Part.lot, Part.id), tuple_(Part.serial, Part.lot), keys)
-        self._parts: dict[tuple[str, str], UUID] = {(row.serial, row.lot): row.id for row in parts}
+        parts = those(session, select(Part.serial, Part.lot, Part.id), Part.serial, {key[0] for key in keys})
+        self._parts: dict[tuple[str, str], str] = {(row.serial, row.lot): row.id.hex for row in parts}
         refs = {ref.digest for outcome in self.todo.values() for ref in _artifacts(outcome)}
         stored = those(session, select(Artifact.digest), Artifact.digest, refs)
         self._stored: set[str] = {row.digest for row in stored}
         highest = session.scalar(select(func.max(Finding.number)).where(Finding.run_id == run.id))
         self._number: int = highest or 0
 
-    def rows(self, uri: str, outcome: ImageOutcome) -> tuple[list[DomainRow], RunImage]:
-        """Give the rows one outcome adds, and among them its line in the accounting."""
-        rows: list[DomainRow] = []
+    def _new(self, table: str, **values: Any) -> NewRow:
+        values["id"] = next(self._identifiers)
+        return NewRow(table, values)
+
+    def entry(self, uri: str, outcome: ImageOutcome) -> Entry:
+        """Give the event of one outcome, with the rows it adds; the last is its line in the accounting."""
+        rows: list[NewRow] = []
         known = self._known.get(outcome.digest) if outcome.digest else None
         carried_over = known is not None
         if outcome.digest is not None and known is None:
@@ -154,8 +140,9 @@ class _Batch:
                     "nothing is recorded under this model and these settings: classify it"
                 )
             known = self._decide(rows, outcome, outcome.digest, outcome.verdict)
-        line = RunImage(
-            run_id=self.run.id,
+        line = self._new(
+            "run_image",
+            run_id=self._run_id,
             uri=uri,
             version=storable(outcome.version),
             size=outcome.size,
@@ -170,14 +157,23 @@ class _Batch:
             created_at=self.now,
         )
         rows.append(line)
-        self.lines.append(line)
-        return rows, line
+        self.lines.append(line.values)
+        action = "image.carried_over" if carried_over else "image.inspected"
+        verdict = line.values["verdict"]
+        return Entry(
+            rows,
+            action="image.unreadable" if verdict == "unreadable" else action,
+            entity="run_image",
+            entity_id=line.values["id"],
+            payload={"uri": uri, "verdict": verdict},
+            image_digest=outcome.digest,
+            artifact_digests=[] if carried_over else [ref.digest for ref in _artifacts(outcome)],
+        )
 
-    def _decide(
-        self, rows: list[DomainRow], outcome: ImageOutcome, digest: str, verdict: str
-    ) -> KnownOutcome:
+    def _decide(self, rows: list[NewRow], outcome: ImageOutcome, digest: str, verdict: str) -> KnownOutcome:
         if digest not in self._images:
-            image = Image(
+            image = self._new(
+                "image",
                 digest=digest,
                 size=outcome.size,
                 width=outcome.width,
@@ -186,41 +182,50 @@ class _Batch:
                 mode=outcome.mode,
             )
             rows.append(image)
-            self._images[digest] = image.id
+            self._images[digest] = image.values["id"]
         for ref in _artifacts(outcome):
             if ref.digest not in self._stored:
-                rows.append(artifact_row(ref))
+                rows.append(
+                    self._new(
+                        "artifact",
+                        digest=ref.digest,
+                        kind=ref.kind,
+                        media_type=ref.media_type,
+                        size=ref.size,
+                    )
+                )
                 self._stored.add(ref.digest)
-        prediction = Prediction(
+        probabilities = outcome.probabilities
+        prediction = self._new(
+            "prediction",
             image_id=self._images[digest],
-            model_version_id=self.run.model.id,
+            model_version_id=self._model_id,
             settings_digest=self.run.settings_digest,
-            run_id=self.run.id,
+            run_id=self._run_id,
             verdict=verdict,
             reason=_text(outcome.reason),
             score=outcome.score,
             review_threshold=outcome.review_threshold,
             reject_threshold=outcome.reject_threshold,
-            probabilities=None
-            if outcome.probabilities is None
-            else [float(p) for p in outcome.probabilities],
+            probabilities=None if probabilities is None else [float(p) for p in probabilities],
             created_at=self.now,
         )
         rows.append(prediction)
         if outcome.score is not None:  # else it is unreadable and has none
             for finding in outcome.findings:
-                self._find(rows, prediction.id, outcome.score, finding)
-        known = KnownOutcome(prediction.id, verdict, prediction.score, prediction.reason)
+                self._find(rows, prediction.values["id"], outcome.score, finding)
+        known = KnownOutcome(
+            UUID(hex=prediction.values["id"]), verdict, outcome.score, prediction.values["reason"]
+        )
         self._known[digest] = known
         return known
 
-    def _find(
-        self, rows: list[DomainRow], prediction_id: UUID, score: float, outcome: FindingOutcome
-    ) -> None:
+    def _find(self, rows: list[NewRow], prediction_id: str, score: float, outcome: FindingOutcome) -> None:
         self._number += 1
-        finding = Finding(
+        finding = self._new(
+            "finding",
             reference=f"{self.run.reference}-{self._number:04d}",
-            run_id=self.run.id,
+            run_id=self._run_id,
             number=self._number,
             prediction_id=prediction_id,
             class_name=outcome.class_name,
@@ -230,13 +235,14 @@ class _Batch:
             created_at=self.now,
         )
         rows.append(finding)
-        self.references.append(finding.reference)
+        self.references.append(finding.values["reference"])
         if outcome.explanation is not None:
-            rows.append(self._explanation(finding, outcome.explanation))
+            rows.append(self._explanation(finding.values["id"], outcome.explanation))
 
-    def _explanation(self, finding: Finding, outcome: ExplanationOutcome) -> Explanation:
-        return Explanation(
-            finding_id=finding.id,
+    def _explanation(self, finding_id: str, outcome: ExplanationOutcome) -> NewRow:
+        return self._new(
+            "explanation",
+            finding_id=finding_id,
             method=outcome.method,
             parameters=dict(outcome.parameters),
             layers=[
@@ -252,14 +258,14 @@ class _Batch:
             created_at=self.now,
         )
 
-    def _part(self, rows: list[DomainRow], outcome: ImageOutcome) -> UUID | None:
+    def _part(self, rows: list[NewRow], outcome: ImageOutcome) -> str | None:
         key = _part_key(outcome)
         if key is None:
             return None
         if key not in self._parts:
-            part = Part(serial=key[0], lot=key[1])
+            part = self._new("part", serial=key[0], lot=key[1])
             rows.append(part)
-            self._parts[key] = part.id
+            self._parts[key] = part.values["id"]
         return self._parts[key]
 
 

@@ -18,12 +18,13 @@ from sqlalchemy.orm import Session
 from db import grants, guards
 from db.artifacts import ArtifactStore
 from db.attestation import ReportFile, Witness, attest, check_report, conclusion, trusted_start
-from db.chain import GENESIS, SCHEME, Head, Record, event_hash, rows_digest
+from db.chain import GENESIS, SCHEME, Head, event_hash, rows_digest
 from db.engine import Database
 from db.errors import ArtifactError, RecordError
 from db.raw import fetch_records, raw_rows
 from db.runs import run_counts, run_reference
 from db.schema import DOMAIN_TABLES, Artifact, AuditEvent, Base, Report, Run, RunEnd
+from db.spelling import Record
 
 _EVENTS = Base.metadata.tables["audit_event"]
 _WINDOW = 500  # events looked at together, with their rows

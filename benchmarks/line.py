@@ -1,0 +1,145 @@
+"""A synthetic inspection line for the database benchmarks: outcomes as the flow hands them over, by number.
+
+95 % pass, 4 % are flagged (half review, half reject) with a finding, its explanation, its map, three block
+maps and the stored picture, 1 % cannot be read. Two pictures a part, 500 parts a lot, four stations.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import db as record
+from db import (
+    Actor,
+    ArtifactRef,
+    Database,
+    ExplanationOutcome,
+    FindingOutcome,
+    ImageOutcome,
+    LayerMasks,
+    ModelRecord,
+    RunHandle,
+)
+
+BATCH = 256
+CLASSES = ("good", "blowhole", "break", "crack", "fray", "uneven")
+INSPECTOR = Actor("inspector")
+SETTINGS = {
+    "run": {"source": "line-1", "batch": BATCH},
+    "explain": {"method": "sise", "parameters": {"mu": 0.0, "batch_size": 16}},
+}
+_FLAGGED = {13: "unreadable", 27: "review", 52: "reject", 71: "review", 96: "reject"}
+_BEGINNING = datetime(2026, 1, 5, 6, tzinfo=UTC)
+
+
+def digest(kind: str, number: int) -> str:
+    """Give a SHA-256 (hex) as the bytes of such a thing would have."""
+    return hashlib.sha256(f"{kind} {number}".encode()).hexdigest()
+
+
+def verdict(number: int) -> str:
+    """Give the verdict of picture `number`: 1 of 100 unreadable, 2 review, 2 reject, spread evenly."""
+    return {13: "unreadable", 27: "review", 52: "reject", 71: "review", 96: "reject"}.get(
+        number % 100, "pass"
+    )
+
+
+def outcome(number: int) -> ImageOutcome:
+    """Give what became of picture `number`."""
+    what = verdict(number)
+    chance = random.Random(number)  # noqa: S311
+    part, side = divmod(number, 2)
+    lot = part // 500
+    given: dict[str, Any] = {
+        "uri": f"s3://line-1/2026/L{lot:05d}/P{part:07d}/{'top' if side else 'bottom'}.png",
+        "version": f"{digest('etag', number)[:32]}",
+        "size": 180_000 + chance.randrange(60_000),
+        "part": f"P{part:07d}",
+        "lot": f"L{lot:05d}",
+        "station": f"cam-{number % 4 + 1}",
+        "captured_at": _BEGINNING + timedelta(seconds=number, microseconds=chance.randrange(1_000_000)),
+        "digest": digest("picture", number),
+        "verdict": what,
+        "format": "PNG",
+    }
+    if what == "unreadable":
+        return ImageOutcome(**given, reason="image file is truncated (31 bytes not processed)")
+    score = {"pass": 0.01, "review": 0.35, "reject": 0.72}[what] + chance.random() * 0.25
+    rest = [chance.random() for _ in CLASSES[1:]]
+    whole = sum(rest)
+    picture = ArtifactRef(given["digest"], "picture", "image/png", given["size"])
+    return ImageOutcome(
+        **given,
+        width=448,
+        height=448,
+        mode="L",
+        score=score,
+        review_threshold=0.3125,
+        reject_threshold=0.7071067811865476,
+        probabilities=(1 - score, *(score * share / whole for share in rest)),
+        findings=() if what == "pass" else (_finding(number, chance),),
+        picture=None if what == "pass" else picture,
+    )
+
+
+def _finding(number: int, chance: random.Random) -> FindingOutcome:
+    def ref(kind: str, name: str) -> ArtifactRef:
+        return ArtifactRef(digest(name, number), kind, "image/png", 2_000 + chance.randrange(3_000))
+
+    left, top = chance.randrange(300), chance.randrange(300)
+    return FindingOutcome(
+        class_name=CLASSES[1 + chance.randrange(len(CLASSES) - 1)],
+        class_score=0.3 + chance.random() * 0.69,
+        threshold=0.3125,
+        explanation=ExplanationOutcome(
+            method="sise",
+            parameters={"mu": 0.0, "batch_size": 16, "layers": ["layer1", "layer2", "layer3"]},
+            layers=tuple(LayerMasks(f"layer{n}", chance.randrange(1, 64), 64) for n in (1, 2, 3)),
+            status="ok",
+            masked_score=chance.random() * 0.3,
+            drop=chance.random() * 80,
+            increase=False,
+            map=ref("map", "map"),
+            block_maps=tuple((f"layer{n}", ref("block_map", f"layer{n}")) for n in (1, 2, 3)),
+            box=(left, top, left + 40, top + 30),
+        ),
+    )
+
+
+def register(db: Database, name: str = "tiles") -> ModelRecord:
+    """Record a model."""
+    return record.register_model(
+        db,
+        digest=digest("model", sum(name.encode())),
+        name=name,
+        architecture="resnet18",
+        classes=CLASSES,
+        task="single-label",
+        thresholds={"review": 0.3125, "reject": 0.7071067811865476, "target_escape_rate": 0.01},
+        card={"trained_on": "magnetic tiles", "metrics": {"auroc": 0.9912}},
+        actor=INSPECTOR,
+    )
+
+
+def start(db: Database, model: ModelRecord, settings: dict[str, Any] = SETTINGS) -> RunHandle:
+    """Start a run."""
+    return record.start_or_resume_run(
+        db,
+        source="s3://line-1",
+        settings=settings,
+        settings_digest=record.digest_of(settings),
+        model=model,
+        actor=INSPECTOR,
+        host="line-1",
+        trigger="schedule",
+    )
+
+
+def batches(first: int, last: int, size: int = BATCH) -> Iterator[list[ImageOutcome]]:
+    """Give the outcomes of pictures first to last - 1, a batch at a time."""
+    for begin in range(first, last, size):
+        yield [outcome(number) for number in range(begin, min(begin + size, last))]
