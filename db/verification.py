@@ -21,6 +21,8 @@ from db.attestation import ReportFile, Witness, attest, check_report, conclusion
 from db.chain import GENESIS, SCHEME, Head, event_hash, rows_digest
 from db.engine import Database
 from db.errors import ArtifactError, RecordError
+from db.merkle import Frontier
+from db.notes import CheckpointNote
 from db.raw import fetch_records, raw_rows
 from db.runs import run_counts, run_reference
 from db.schema import DOMAIN_TABLES, Artifact, AuditEvent, Base, Report, Run, RunEnd
@@ -103,20 +105,10 @@ def verify(
             # What is not what was recorded cannot be expected to add up as well.
             if not walk.problems:
                 walk.finished_runs()
-            walk.heads(expected)
-            if witness is not None:
-                found = attest(session, witness, walk.report, start=start[1] if start else None)
-                if start is not None and found.upto is None:
-                    found.upto = start[0]
-                walk.remarks += [*found.remarks, conclusion(found, walk.head)]
-            else:
-                walk.remarks.append(
-                    "not proved: that the log's end was not cut off, nor all of it replaced; that takes "
-                    "signed checkpoints from outside the database (--checkpoints) or printed heads (--head)"
-                )
-            for file in reports:
-                told = check_report(session, file, witness.trusted if witness else (), walk.report)
-                walk.remarks += [told] if told else []
+            with walk.unreadable("the heads that reports print"):
+                walk.heads(expected)
+            with walk.unreadable("the checkpoints"):
+                walk.outside(witness, reports, start)
             for name in guards.missing(session.connection()):
                 walk.report(
                     "guard", f"guard {name}", "the trigger that keeps history append-only is not in place"
@@ -124,7 +116,8 @@ def verify(
             if (right := grants.excess_rights(session.connection())) is not None:
                 walk.remarks.append(f"{right}: `kensa db grants` sets up an account that cannot")
             if artifacts is not None:
-                walk.artifacts(artifacts)
+                with walk.unreadable("the artefacts"):
+                    walk.artifacts(artifacts)
         except DBAPIError as error:
             walk.report("unreadable", f"after event {walk.head.sequence}", f"the database says: {error.orig}")
         return Verification(
@@ -169,6 +162,37 @@ class _Walk:
             self.problems.append(Problem(kind, where, message, sequence))
         else:
             self.truncated = True
+
+    @contextmanager
+    def unreadable(self, what: str) -> Iterator[None]:
+        """Report a stored value that is damaged so that its column's type cannot hold it."""
+        try:
+            yield
+        except RecordError:  # a ValueError too, and about what was asked for rather than what is stored
+            raise
+        except (ValueError, TypeError) as error:
+            self.report("unreadable", what, f"hold a value that cannot be read: {error}")
+
+    def outside(
+        self,
+        witness: Witness | None,
+        reports: Sequence[ReportFile],
+        start: tuple[CheckpointNote, Frontier] | None,
+    ) -> None:
+        """Hold the log against checkpoints and reports from elsewhere."""
+        if witness is None:
+            self.remarks.append(
+                "not proved: that the log's end was not cut off, nor all of it replaced; that takes "
+                "signed checkpoints from outside the database (--checkpoints) or printed heads (--head)"
+            )
+        else:
+            found = attest(self.session, witness, self.report, start=start[1] if start else None)
+            if start is not None and found.upto is None:
+                found.upto = start[0]
+            self.remarks += [*found.remarks, conclusion(found, self.head)]
+        for file in reports:
+            told = check_report(self.session, file, witness.trusted if witness else (), self.report)
+            self.remarks += [told] if told else []
 
     def chain(self) -> None:
         """Walk events in order, and with each window of them the rows that name them."""

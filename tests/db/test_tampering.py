@@ -204,6 +204,15 @@ def test_events_in_another_order(full: Plant, attack: Attack) -> None:
     assert said(full)[0] == "event 13: does not continue event 12: one of the two was replaced"
 
 
+def test_an_identifier_that_is_none(full: Plant, attack: Attack) -> None:
+    """Its column's type cannot give it: that is a finding, not a failure of verification."""
+    if full.db.sqlite:
+        attack("UPDATE report SET id = 'x' || substr(id, 2)")
+        told = said(full)
+        assert "event 12: report row " in told[0]
+        assert told[-1].startswith("the heads that reports print: hold a value that cannot be read: ")
+
+
 def test_all_events_deleted(full: Plant, attack: Attack) -> None:
     attack("DELETE FROM audit_event")
     found = full.verify()
