@@ -5,6 +5,16 @@ from db.attestation import ReportFile, Witness
 from db.chain import Actor, Head, Recorder, head
 from db.checkpoints import CheckpointFolder, CheckpointRecord, latest_checkpoint, sign_checkpoint
 from db.columns import digest_of, storable, time_text, utc_now, uuid7
+from db.decisions import (
+    FOLLOWS,
+    ApprovalRecord,
+    DispositionRecord,
+    FindingState,
+    dispositions_of,
+    effective_disposition,
+    finding_state,
+)
+from db.dispositions import approve, dispose, refuse
 from db.engine import Database, open_database
 from db.errors import ArtifactError, RecordError
 from db.grants import grants_script
@@ -28,6 +38,18 @@ from db.outcomes import (
     ImageOutcome,
     KnownOutcome,
     LayerMasks,
+)
+from db.people import (
+    TASKS,
+    Authenticated,
+    PersonRecord,
+    add_person,
+    change_password,
+    change_person,
+    disable_person,
+    enable_person,
+    find_person,
+    list_people,
 )
 from db.proofs import CheckedProof, ProvedEvent, check_proof, events_of_finding, make_proof
 from db.queries import (
@@ -58,19 +80,26 @@ from db.runs import (
     register_model,
     start_or_resume_run,
 )
+from db.sign_in import authenticate
+from db.signatures import check_signatures
 from db.verification import Problem, Verification, verify
 
 __all__ = [
+    "FOLLOWS",
+    "TASKS",
     "Actor",
+    "ApprovalRecord",
     "ArtifactError",
     "ArtifactRef",
     "ArtifactStore",
+    "Authenticated",
     "BatchResult",
     "CheckedProof",
     "CheckpointFolder",
     "CheckpointNote",
     "CheckpointRecord",
     "Database",
+    "DispositionRecord",
     "EventFilter",
     "EventRecord",
     "ExplanationOutcome",
@@ -78,12 +107,14 @@ __all__ = [
     "FindingFilter",
     "FindingOutcome",
     "FindingRecord",
+    "FindingState",
     "Head",
     "ImageOutcome",
     "KnownOutcome",
     "LayerMasks",
     "ModelRecord",
     "NoteError",
+    "PersonRecord",
     "Problem",
     "ProvedEvent",
     "RecordError",
@@ -99,12 +130,25 @@ __all__ = [
     "Verification",
     "VerifierKey",
     "Witness",
+    "add_person",
+    "approve",
+    "authenticate",
+    "change_password",
+    "change_person",
     "check_proof",
+    "check_signatures",
     "digest_of",
+    "disable_person",
+    "dispose",
+    "dispositions_of",
+    "effective_disposition",
+    "enable_person",
     "events_of_finding",
     "find_events",
     "find_findings",
+    "find_person",
     "find_run",
+    "finding_state",
     "finish_run",
     "generate_key",
     "get_event",
@@ -114,6 +158,7 @@ __all__ = [
     "known_outcomes",
     "latest_checkpoint",
     "latest_run",
+    "list_people",
     "list_runs",
     "make_proof",
     "open_checkpoint",
@@ -124,6 +169,7 @@ __all__ = [
     "record_batch",
     "record_report",
     "recorded_uris",
+    "refuse",
     "register_model",
     "run_findings",
     "run_images",

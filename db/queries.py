@@ -16,6 +16,7 @@ from db.lookup import those
 from db.outcomes import LayerMasks
 from db.runs import ModelRecord, ReportRecord, RunCounts, counts_from, run_counts, run_reference
 from db.schema import (
+    Approval,
     Disposition,
     Explanation,
     Finding,
@@ -102,7 +103,11 @@ class ExplanationRecord:
 
 @dataclass(frozen=True, slots=True)
 class FindingRecord:
-    """One flagged class on one listed picture, with its evidence. `disposition`: the latest decision."""
+    """One flagged class on one listed picture, with its evidence.
+
+    `disposition`: the latest decision in effect; `awaiting_approval`: a later one that a second person has
+    neither approved nor refused yet.
+    """
 
     id: UUID
     reference: str
@@ -131,6 +136,7 @@ class FindingRecord:
     probabilities: tuple[float, ...] | None
     explanation: ExplanationRecord | None
     disposition: str | None
+    awaiting_approval: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -351,14 +357,17 @@ def find_model_digests(session: Session, which: str) -> list[str]:
 
 
 def _findings(line: ColumnElement[bool]) -> Select[Any]:
-    latest = (
+    decided = (
         select(Disposition.decision)
+        .outerjoin(Approval, Approval.disposition_id == Disposition.id)
         .where(Disposition.finding_id == Finding.id)
-        .order_by(Disposition.id.desc())
+        .order_by(Disposition.event_sequence.desc())
         .limit(1)
         .correlate(Finding)
-        .scalar_subquery()
     )
+    alone = or_(Disposition.needs_approval.is_(None), Disposition.needs_approval.is_(False))
+    in_effect = decided.where(or_(alone, Approval.decision == "approve")).scalar_subquery()
+    awaiting = decided.where(Disposition.needs_approval.is_(True), Approval.id.is_(None)).scalar_subquery()
     return (
         select(
             Finding,
@@ -371,7 +380,8 @@ def _findings(line: ColumnElement[bool]) -> Select[Any]:
             ModelVersion.name.label("model_name"),
             Run.number.label("run_number"),
             Explanation,
-            latest.label("disposition"),
+            in_effect.label("disposition"),
+            awaiting.label("awaiting_approval"),
         )
         .join(Prediction, Prediction.id == Finding.prediction_id)
         .join(RunImage, line)
@@ -416,6 +426,7 @@ def _finding_record(row: Row[Any]) -> FindingRecord:
         probabilities=None if prediction.probabilities is None else tuple(prediction.probabilities),
         explanation=None if row.Explanation is None else _explanation_record(row.Explanation),
         disposition=row.disposition,
+        awaiting_approval=row.awaiting_approval,
     )
 
 

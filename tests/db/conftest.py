@@ -14,12 +14,14 @@ from typing import Any
 import psycopg
 import pytest
 from sqlalchemy import select
+from sqlalchemy.orm import Session
 
 import db as record
 from benchmarks import postgres
 from db import (
     Actor,
     ArtifactStore,
+    Authenticated,
     Database,
     ExplanationOutcome,
     FindingOutcome,
@@ -45,6 +47,7 @@ from db.schema import (
     Prediction,
     Replay,
 )
+from db.signatures import sign_approval, sign_disposition, signed_finding
 
 ACTOR = Actor("inspector")
 KEY = record.generate_key("plant-1/kensa")
@@ -195,26 +198,46 @@ class Plant:
         record.record_report(self.db, run, report, head, actor=self.actor)
         return run
 
-    def dispose(self, decision: str) -> None:
-        """Decide about the first finding, superseding what was decided before."""
+    def staff(self) -> tuple[Authenticated, Authenticated]:
+        """A quality engineer and a quality manager, signed in; recorded, in one event, the first time."""
         with self.db.write() as recorder:
-            latest = recorder.session.scalar(select(Disposition).order_by(Disposition.id.desc()).limit(1))
+            rows, people = _staff(recorder.session)
+            if rows:
+                recorder.add(rows, action="test.staff", actor=ACTOR, entity="person", entity_id="all")
+        return people
+
+    def decide(self, decision: str, **options: Any) -> record.DispositionRecord:
+        """Let the engineer decide about the first finding, as the rules have it."""
+        engineer, _ = self.staff()
+        with self.db.session() as session:
+            reference = session.scalars(select(Finding.reference).order_by(Finding.number)).first()
+        assert reference is not None
+        given = {"reason": "seen under the lamp", "signer": engineer} | options
+        return record.dispose(self.db, reference, decision=decision, **given)
+
+    def dispose(self, decision: str) -> None:
+        """Decide about the first finding by hand, whatever the rules; one event, the staff in the first."""
+        with self.db.write() as recorder:
+            session = recorder.session
+            people, (engineer, _) = _staff(session)
+            finding = session.scalars(select(Finding.id).order_by(Finding.number).limit(1)).one()
+            latest = session.scalar(select(Disposition).order_by(Disposition.id.desc()).limit(1))
             row = Disposition(
-                finding_id=recorder.session.scalars(select(Finding.id).order_by(Finding.number)).first(),
+                finding_id=finding,
                 decision=decision,
-                class_name="pit",
+                class_name=None,
                 reason="seen under the lamp",
-                person="engineer",
-                needs_approval=True,
+                person=engineer.login,
+                needs_approval=decision == "scrap",
                 created_at=record.utc_now(),
                 supersedes_id=latest.id if latest else None,
-                signature={"meaning": "approval"},
+                signature=None,
             )
-            who = Actor("engineer", "human")
+            row.signature = sign_disposition(engineer, row.created_at, signed_finding(session, finding), row)
             recorder.add(
-                [row],
+                [*people, row],
                 action="disposition.made",
-                actor=who,
+                actor=engineer.actor,
                 entity="disposition",
                 entity_id=row.id,
                 old={"decision": None},
@@ -229,7 +252,9 @@ class Plant:
         self.dispose("scrap")
         now = record.utc_now()
         with self.db.session() as session:
-            disposition = session.scalars(select(Disposition.id).order_by(Disposition.id)).first()
+            scrap = session.scalars(select(Disposition).order_by(Disposition.id.desc()).limit(1)).one()
+            finding = signed_finding(session, scrap.finding_id)
+            _, (_, manager) = _staff(session)
             prediction = session.scalars(select(Prediction.id).order_by(Prediction.id)).first()
             at = record.head(session)
             tree = Frontier()
@@ -237,29 +262,19 @@ class Plant:
         signed = record.CheckpointNote(KEY.name, at.sequence, tree.root(), at.hash, now)
         note = KEY.sign(signed.text())
         self.notes.put(at.sequence, note)
-        assert disposition is not None
         assert prediction is not None
-        person = Person(login="second", created_at=now)
         picture = self.store.put(b"picture 1", "picture", "image/png").digest
+        approval = Approval(
+            disposition_id=scrap.id,
+            decision="approve",
+            reason="agreed",
+            person=manager.login,
+            created_at=now,
+            signature={},
+        )
+        approval.signature = sign_approval(manager, now, finding, scrap, approval)
         rows: list[DomainRow] = [
-            person,
-            PersonRevision(
-                person_id=person.id,
-                revision=1,
-                name="S. Econd",
-                role="quality-manager",
-                active=True,
-                password_hash="$argon2id$",  # noqa: S106
-                created_at=now,
-            ),
-            Approval(
-                disposition_id=disposition,
-                decision="approve",
-                reason="agreed",
-                person="second",
-                created_at=now,
-                signature={"meaning": "approval"},
-            ),
+            approval,
             Checkpoint(
                 tree_size=at.sequence,
                 root=tree.root().hex(),
@@ -284,7 +299,7 @@ class Plant:
             recorder.add(
                 rows,
                 action="test.filled",
-                actor=Actor("second", "human", name="S. Econd", role="quality-manager"),
+                actor=manager.actor,
                 entity="test",
                 entity_id="all",
                 old={"a": 1},
@@ -305,6 +320,33 @@ class Plant:
         return record.verify(self.db, **options)
 
 
+def _staff(session: Session) -> tuple[list[DomainRow], tuple[Authenticated, Authenticated]]:
+    """The rows that make a quality engineer and a quality manager known, if they are not; both signed in."""
+    now = record.utc_now()
+    rows: list[DomainRow] = []
+    people: list[Authenticated] = []
+    for login, name, role in (
+        ("engineer", "E. Ngineer", "quality-engineer"),
+        ("second", "S. Econd", "quality-manager"),
+    ):
+        key = session.scalar(select(Person.id).where(Person.login == login))
+        if key is None:
+            person = Person(login=login, created_at=now)
+            revision = PersonRevision(
+                person_id=person.id,
+                revision=1,
+                name=name,
+                role=role,
+                active=True,
+                password_hash="$argon2id$",  # noqa: S106
+                created_at=now,
+            )
+            rows += [person, revision]
+            key = person.id
+        people.append(Authenticated(person_id=key, login=login, name=name, role=role, revision=1, at=now))
+    return rows, (people[0], people[1])
+
+
 @pytest.fixture
 def plant(database: Database, tmp_path: Path) -> Plant:
     digest = hashlib.sha256(b"model").hexdigest()
@@ -316,7 +358,7 @@ def plant(database: Database, tmp_path: Path) -> Plant:
         classes=["good", "scratch", "pit"],
         task="single-label",
         thresholds={"review": 0.3, "reject": 0.7, "target_escape_rate": 0.01},
-        card={"trained_on": "synthetic"},
+        card={"good_class": "good", "trained_on": "synthetic"},
         actor=ACTOR,
     )
     return Plant(

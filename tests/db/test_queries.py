@@ -156,8 +156,8 @@ def test_a_finding_with_its_evidence(plant: Plant, run: RunHandle) -> None:
         None,
         run.settings_digest,
     )
-    plant.dispose("confirm")
-    plant.dispose("overrule")
+    plant.decide("confirm")
+    plant.decide("overrule")
     with plant.db.session() as session:
         assert [f.disposition for f in record.run_findings(session, run.id) if f.id == found.id] == [
             "overrule"
