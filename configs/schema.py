@@ -155,6 +155,16 @@ class AuditSettings(Section):
         return self
 
 
+Decision = Literal["confirm", "overrule", "reclassify", "use-as-is", "rework", "repair", "scrap", "return"]
+
+
+class DispositionSettings(Section):
+    """How people decide about findings."""
+
+    four_eyes: tuple[Decision, ...] = ()
+    """Decisions that take effect only when a second person, a quality manager, approves them."""
+
+
 class ReportSettings(Section):
     """The PDF report of a run."""
 
@@ -215,6 +225,8 @@ class Settings(BaseSettings):
     """Pictures, maps and reports, stored by their digest."""
     audit: AuditSettings = AuditSettings()
     """Signed checkpoints of the audit trail."""
+    dispositions: DispositionSettings = DispositionSettings()
+    """How people decide about findings."""
     report: ReportSettings = ReportSettings()
     """The PDF report of a run."""
     schedule: ScheduleSettings = ScheduleSettings()

@@ -11,6 +11,7 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, Row, Select, func, or_, select
 from sqlalchemy.orm import Session, aliased
 
+from db.columns import storable
 from db.errors import RecordError
 from db.lookup import those
 from db.outcomes import LayerMasks
@@ -284,6 +285,16 @@ def run_findings(session: Session, run_id: UUID) -> list[FindingRecord]:
     statement = _findings(RunImage.prediction_id == Finding.prediction_id)
     ordered = statement.where(RunImage.run_id == run_id).order_by(RunImage.uri, Finding.number)
     return [_finding_record(row) for row in session.execute(ordered)]
+
+
+def get_finding(session: Session, reference: str) -> FindingRecord:
+    """Give the finding of a reference, with its first listed picture; RecordError if there is none."""
+    statement = _findings(RunImage.prediction_id == Finding.prediction_id)
+    wanted = statement.where(Finding.reference == storable(reference)).order_by(RunImage.id).limit(1)
+    row = session.execute(wanted).first()
+    if row is None:
+        raise RecordError(f"there is no finding {reference!r}: give a reference such as R000012-0003")
+    return _finding_record(row)
 
 
 def find_findings(

@@ -7,7 +7,15 @@ from typing import Annotated
 
 import typer
 
-from flows import attestation_commands, model_commands, record_commands, schema_commands
+from flows import (
+    attestation_commands,
+    dataset_commands,
+    disposition_commands,
+    model_commands,
+    people_commands,
+    record_commands,
+    schema_commands,
+)
 from flows.console import ConsoleObserver, err, out, safe
 from flows.options import Config, Overrides, config_name, settings_of
 
@@ -31,7 +39,10 @@ record_commands.audit_app.command("checkpoint")(attestation_commands.audit_check
 record_commands.audit_app.command("keygen")(attestation_commands.audit_keygen)
 record_commands.audit_app.command("prove")(attestation_commands.audit_prove)
 record_commands.audit_app.command("check")(attestation_commands.audit_check)
+app.add_typer(people_commands.people_app, name="people")
+app.add_typer(dataset_commands.dataset_app, name="dataset")
 app.command()(record_commands.findings)
+app.command()(disposition_commands.disposition)
 app.command()(record_commands.report)
 app.command()(model_commands.train)
 app.command()(model_commands.calibrate)

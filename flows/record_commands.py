@@ -42,7 +42,8 @@ def person() -> Actor:
     return Actor(getpass.getuser(), "human")
 
 
-def _utc(time: datetime | None) -> datetime | None:
+def utc(time: datetime | None) -> datetime | None:
+    """Take a time given without a zone as UTC."""
     return None if time is None else time.replace(tzinfo=UTC) if time.tzinfo is None else time
 
 
@@ -77,8 +78,8 @@ def findings(
         model=model,
         verdict=verdict,
         run=run,
-        since=_utc(since),
-        until=_utc(until),
+        since=utc(since),
+        until=utc(until),
     )
     with open_record(config, overrides) as database, database.session() as session:
         rows = find_findings(session, wanted, limit=limit)
@@ -93,6 +94,9 @@ FINDING_COLUMNS = {
     "class": lambda f: f.class_name,
     "score": lambda f: f"{f.score:.3f}",
     "verdict": lambda f: f.verdict,
+    "disposition": lambda f: (
+        (f.disposition or "") + (f" ({f.awaiting_approval} awaits approval)" if f.awaiting_approval else "")
+    ),
     "drop": lambda f: (
         "" if f.explanation is None or f.explanation.drop is None else f"{f.explanation.drop:.0f} %"
     ),
@@ -151,8 +155,8 @@ def audit_log(
         actor=actor,
         action=action,
         run=run,
-        since=_utc(since),
-        until=_utc(until),
+        since=utc(since),
+        until=utc(until),
     )
     with open_record(config, overrides) as database, database.session() as session:
         rows = find_events(session, wanted, limit=limit)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import db as record
-from db import FOLLOWS, Authenticated, FindingState, RecordError
+from db import FOLLOWS, TASKS, Authenticated, FindingState, RecordError
 from db.schema import DECISIONS
 
 Plant = Any  # tests/db/conftest.py; test folders are not packages
@@ -279,6 +281,26 @@ def test_the_table_is_about_every_decision() -> None:
     for _ in DECISIONS:
         reached |= {after for before in reached for after in FOLLOWS[before]}
     assert reached == set(FOLLOWS)
+
+
+def _table(heading: str) -> dict[str, list[str]]:
+    """A table of docs/dispositions.md by its first column."""
+    text = (Path(__file__).parents[2] / "docs" / "dispositions.md").read_text(encoding="utf-8")
+    lines = text[text.index(heading) :].splitlines()[2:]
+    rows = [line.strip("| ").split(" | ") for line in itertools.takewhile(lambda line: "|" in line, lines)]
+    return {row[0].strip("` "): [cell.strip() for cell in row[1:]] for row in rows}
+
+
+def test_the_document_prints_the_same_tables() -> None:
+    spelled = {
+        before or "nothing yet": [", ".join(after) or "nothing: it is final"]
+        for before, after in FOLLOWS.items()
+    }
+    assert _table("| in effect | may follow |") == spelled
+    text = (Path(__file__).parents[2] / "docs" / "dispositions.md").read_text(encoding="utf-8")
+    for role, tasks in TASKS.items():
+        cells = ["yes" if task in tasks else "" for task in ("decide", "approve", "manage")]
+        assert f"| `{role}` | {' | '.join(cells)} |".replace("  ", " ") in text
 
 
 Step = tuple[str, str | None, bool, str]

@@ -1,0 +1,151 @@
+"""The command by which people decide about a finding, sign, approve, refuse, and read what was decided."""
+
+from typing import Annotated
+
+import typer
+
+from configs import ConfigError
+from db import (
+    Database,
+    DispositionRecord,
+    FindingRecord,
+    FindingState,
+    approve,
+    dispose,
+    finding_state,
+    get_finding,
+    refuse,
+)
+from flows.console import Format, out, print_rows, safe, when
+from flows.options import Config, Overrides, settings_of
+from flows.passwords import PasswordStdin, sign_in
+from flows.record_commands import Form, open_record
+
+
+def disposition(
+    finding: Annotated[str, typer.Argument(help="The finding, such as R000012-0003.")],
+    decision: Annotated[
+        str | None,
+        typer.Option(
+            help="confirm, overrule, reclassify, use-as-is, rework, repair, scrap or return: "
+            "what may follow what is in docs/dispositions.md."
+        ),
+    ] = None,
+    class_name: Annotated[str | None, typer.Option("--class", help="The class, for reclassify.")] = None,
+    reason: Annotated[str | None, typer.Option(help="Why: a sentence that an auditor understands.")] = None,
+    as_login: Annotated[
+        str | None, typer.Option("--as", help="Login of who signs; the password is asked for.")
+    ] = None,
+    approving: Annotated[
+        bool, typer.Option("--approve", help="As the second person: put the pending decision into effect.")
+    ] = False,
+    refusing: Annotated[
+        bool, typer.Option("--refuse", help="As the second person: refuse the pending decision.")
+    ] = False,
+    history: Annotated[bool, typer.Option("--history", help="Show all that was decided.")] = False,
+    password_stdin: PasswordStdin = False,
+    config: Config = None,
+    overrides: Overrides = None,
+    form: Form = Format.table,
+) -> None:
+    """Decide about a finding and sign it; approve or refuse another's decision; show the history."""
+    if [decision is not None, approving, refusing, history].count(True) != 1:
+        raise ConfigError("give one of --decision, --approve, --refuse and --history")
+    with open_record(config, overrides) as database:
+        with database.session() as session:
+            state = finding_state(session, finding)
+            shown = get_finding(session, finding)
+        if history:
+            print_rows(state.history, HISTORY_COLUMNS, form, empty=f"{safe(finding)}: nothing decided yet")
+            return
+        if as_login is None or reason is None:
+            raise ConfigError("a decision is signed and has a reason: give --as LOGIN and --reason TEXT")
+        if decision is not None:
+            # Refused before anybody types a password; checked again when it is written.
+            state.check(decision, class_name, reason)
+            four_eyes = frozenset[str](settings_of(config, overrides).dispositions.four_eyes)
+            _show(shown, state, decision, class_name, reason, "responsibility", decision in four_eyes)
+            signer = sign_in(database, as_login, password_stdin)
+            made = dispose(
+                database,
+                finding,
+                decision=decision,
+                class_name=class_name,
+                reason=reason,
+                signer=signer,
+                four_eyes=four_eyes,
+                seen=state,
+            )
+        else:
+            made = _answer(database, shown, state, reason, as_login, approving, password_stdin)
+    _say(made, approving or refusing)
+
+
+def _answer(
+    database: Database,
+    shown: FindingRecord,
+    state: FindingState,
+    reason: str,
+    login: str,
+    approving: bool,
+    password_stdin: bool,
+) -> DispositionRecord:
+    pending = state.awaiting(login)
+    meaning = "approval" if approving else "refusal"
+    _show(shown, state, pending.decision, pending.class_name, reason, meaning, False)
+    out.print(
+        f"  decided by   {safe(pending.person)} on {when(pending.created_at)}: {safe(pending.reason)}",
+        soft_wrap=True,
+    )
+    signer = sign_in(database, login, password_stdin)
+    act = approve if approving else refuse
+    return act(database, state.signed.reference, reason=reason, signer=signer, seen=state)
+
+
+def _show(
+    finding: FindingRecord,
+    state: FindingState,
+    decision: str,
+    class_name: str | None,
+    reason: str,
+    meaning: str,
+    needs_approval: bool,
+) -> None:
+    """Print what is about to be signed."""
+    now = state.in_effect
+    lines = {
+        "finding": finding.reference,
+        "picture": f"{finding.uri}, SHA-256 {finding.image_digest[:12]}…",
+        "part": f"{finding.part or 'not given'}, lot {finding.lot or 'not given'}",
+        "class": f"{finding.class_name}, score {finding.score:.3f}, flagged from {finding.threshold:.3f}",
+        "in effect": "nothing yet" if now is None else f"{now.decision} by {now.person}",
+        "decision": decision + (f" as {class_name}" if class_name else ""),
+        "reason": reason,
+        "meaning": meaning + (", in effect when a second person approves" if needs_approval else ""),
+    }
+    out.print("[bold]to be signed[/bold]")
+    for name, text in lines.items():
+        out.print(f"  {name:<11}  {safe(text)}", soft_wrap=True)
+
+
+def _say(made: DispositionRecord, answered: bool) -> None:
+    said = made.approval.signature if answered and made.approval else made.signature or {}
+    state = "awaits approval by a quality manager" if made.state == "pending" else made.state
+    out.print(
+        f"signed by {safe(str(said.get('name')))}: {safe(made.finding)} {made.decision}, {state}\n"
+        f"signature {str(said.get('digest'))[:12]}, {said.get('at')}",
+        soft_wrap=True,
+    )
+
+
+HISTORY_COLUMNS = {
+    "time": lambda d: when(d.created_at),
+    "decision": lambda d: d.decision + (f" as {d.class_name}" if d.class_name else ""),
+    "person": lambda d: d.person,
+    "reason": lambda d: d.reason,
+    "state": lambda d: d.state,
+    "second person": lambda d: (
+        f"{d.approval.person}: {d.approval.decision}, {d.approval.reason}" if d.approval else ""
+    ),
+    "signature": lambda d: (d.signature or {}).get("digest", "")[:12],
+}

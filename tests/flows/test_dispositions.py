@@ -1,0 +1,323 @@
+"""People, dispositions and the export of reviewed findings, through the command line."""
+
+import csv
+import hashlib
+import io
+import json
+import shutil
+import sys
+
+import pytest
+from argon2 import PasswordHasher
+
+import db as record
+from classifiers.data import load_dataset
+from db import Actor, open_database
+from db.schema import ArtifactRetention
+from flows import passwords
+
+CHEAP = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
+ENGINEER, MANAGER, BOSS = "engineer-password", "manager-password", "boss-password"
+
+
+@pytest.fixture(scope="module")
+def inspected(tmp_path_factory):
+    """Where the first test leaves its record and artefacts for the others: one inspection is enough."""
+    return tmp_path_factory.mktemp("inspected") / "line"
+
+
+@pytest.fixture
+def recorded(make_line, inspect_all, inspected):
+    """A recorded run in which nobody is known yet; scrap needs a second person."""
+    line = make_line(dispositions={"four_eyes": ["scrap"]})
+    if not inspected.exists():
+        inspect_all(line.config)
+        shutil.copytree(line.folder, inspected)
+    for name in ("kensa.db", "artifacts"):
+        if not (line.folder / name).exists():
+            copy = shutil.copytree if (inspected / name).is_dir() else shutil.copy
+            copy(inspected / name, line.folder / name)
+    return line
+
+
+@pytest.fixture
+def line(recorded):
+    """The same with a boss, an engineer and a manager."""
+    with open_database(recorded.database_url) as database:
+        who = Actor("setup", "human")
+        for login, role, password in (
+            ("boss", "administrator", BOSS),
+            ("eve", "quality-engineer", ENGINEER),
+            ("max", "quality-manager", MANAGER),
+        ):
+            given = {"name": f"{login.title()} Person", "role": role, "password": password, "hasher": CHEAP}
+            record.add_person(database, login, by=who, **given)
+            if login == "boss":
+                who = record.authenticate(database, "boss", BOSS, account=who, hasher=CHEAP)
+    return recorded
+
+
+@pytest.fixture
+def say(monkeypatch):
+    """Lay lines on standard input."""
+
+    def lines(*texts: str) -> None:
+        monkeypatch.setattr(sys, "stdin", io.StringIO("".join(f"{text}\n" for text in texts)))
+
+    return lines
+
+
+@pytest.fixture
+def decide(line, say):
+    """Decide about a finding as Eve, or as somebody else."""
+
+    def run(finding, decision, *more, login="eve", password=ENGINEER, check=0):
+        say(password)
+        return line.kensa(
+            *("disposition", finding, "--decision", decision, "--reason", "seen on the part"),
+            *(*more, "--as", login, "--password-stdin"),
+            check=check,
+        )
+
+    return run
+
+
+def test_people_are_added_changed_disabled_and_listed(recorded, say):
+    kensa = recorded.kensa
+    assert "nobody yet" in kensa("people", "list").stdout
+    say("short")
+    boss = ("people", "add", "boss", "--name", "B. Oss", "--role", "administrator", "--password-stdin")
+    assert "12 characters or more" in kensa(*boss, check=2).stderr
+    say(BOSS)
+    assert "boss (B. Oss, administrator): added" in kensa(*boss).stdout
+    eve = ("people", "add", "eve", "--name", "E. Ve", "--role", "auditor", "--password-stdin")
+    say(ENGINEER)
+    assert "say with --as LOGIN which administrator" in kensa(*eve, check=2).stderr
+    say(BOSS, ENGINEER)
+    kensa(*eve, "--as", "boss")
+    say(BOSS)
+    kensa("people", "change", "eve", "--role", "quality-engineer", "--as", "boss", "--password-stdin")
+    say(ENGINEER, "another password")
+    assert "has a new password" in kensa("people", "passwd", "eve", "--password-stdin").stdout
+    say(ENGINEER, "and another one")
+    told = kensa("people", "passwd", "eve", "--password-stdin", check=2).stderr
+    assert told.startswith("kensa: sign-in failed: login or password is wrong")
+    say(BOSS)
+    kensa("people", "disable", "eve", "--as", "boss", "--reason", "left", "--password-stdin")
+    rows = {row["login"]: row for row in recorded.json("people", "list")}
+    assert (rows["eve"]["role"], rows["eve"]["active"], rows["boss"]["active"]) == (
+        "quality-engineer",
+        False,
+        True,
+    )
+    assert "password" not in rows["eve"]
+    say(BOSS)
+    kensa("people", "enable", "eve", "--as", "boss", "--password-stdin")
+    assert "active" in kensa("people", "list").stdout
+    say()
+    assert "expected a line with the password of boss" in kensa(*eve, "--as", "boss", check=2).stderr
+    assert kensa("audit", "verify").stdout.startswith("intact")
+
+
+def test_a_password_is_typed_at_a_terminal_alone(recorded, say, monkeypatch):
+    asked = []
+
+    def prompt(text, **options):
+        asked.append((text, options["hide_input"], options["confirmation_prompt"]))
+        return BOSS
+
+    boss = ("people", "add", "boss", "--name", "B. Oss", "--role", "administrator")
+    say(BOSS)
+    told = recorded.kensa(*boss, check=2).stderr
+    assert "no terminal to type a password at: give --password-stdin" in told
+    monkeypatch.setattr(passwords.typer, "prompt", prompt)
+    monkeypatch.setattr(sys.stdin, "isatty", lambda: True)
+    recorded.kensa(*boss)
+    recorded.kensa("people", "change", "boss", "--name", "The Boss", "--as", "boss")
+    assert asked == [("New password of boss", True, True), ("Password of boss", True, False)]
+
+
+def test_a_decision_is_shown_before_it_is_signed(line, decide):
+    finding = line.json("findings")[0]
+    shown = (
+        f"finding      {finding['reference']}",
+        finding["part"],
+        f"{finding['class_name']}, score {finding['score']:.3f}",
+        "decision     confirm",
+        "meaning      responsibility",
+    )
+    refused = decide(finding["reference"], "confirm", password="not the password", check=2)  # noqa: S106
+    assert all(text in refused.stdout for text in shown)
+    assert "signed by" not in refused.stdout
+    assert line.json("disposition", finding["reference"], "--history") == []
+    done = decide(finding["reference"], "confirm")
+    assert f"signed by Eve Person: {finding['reference']} confirm, in effect" in done.stdout
+    (row,) = line.json("disposition", finding["reference"], "--history")
+    assert row["signature"]["digest"][:12] in done.stdout
+    assert (row["decision"], row["person"], row["reason"], row["state"]) == (
+        "confirm",
+        "eve",
+        "seen on the part",
+        "in effect",
+    )
+    event = line.json("audit", "log", "--action", "disposition.made")[0]
+    assert (event["actor_id"], event["actor_name"], event["actor_role"]) == (
+        "eve",
+        "Eve Person",
+        "quality-engineer",
+    )
+
+
+def test_a_second_person_approves_or_refuses(line, decide, say):
+    first, second = (row["reference"] for row in line.json("findings")[:2])
+    for finding in (first, second):
+        decide(finding, "confirm")
+        assert "awaits approval by a quality manager" in decide(finding, "scrap").stdout
+    assert "confirm (scrap awaits approval)" in line.kensa("findings").stdout
+    assert "scrap by eve awaits approval" in decide(first, "rework", check=2).stderr
+
+    def answer(finding, option, login, password, check=0):
+        say(password)
+        command = ("disposition", finding, option, "--reason", "agreed", "--as", login, "--password-stdin")
+        return line.kensa(*command, check=check)
+
+    assert "'eve' made this decision" in answer(first, "--approve", "eve", ENGINEER, check=2).stderr
+    done = answer(first, "--approve", "max", MANAGER)
+    assert "meaning      approval" in done.stdout
+    assert "decided by   eve on " in done.stdout
+    assert f"signed by Max Person: {first} scrap, in effect" in done.stdout
+    assert f"{second} scrap, refused" in answer(second, "--refuse", "max", MANAGER).stdout
+    states = {row["reference"]: row["disposition"] for row in line.json("findings")}
+    assert (states[first], states[second]) == ("scrap", "confirm")
+    history = line.kensa("disposition", second, "--history").stdout
+    assert "max: refuse, agreed" in history
+    assert line.kensa("audit", "verify").stdout.startswith("intact")
+    with open_database(line.database_url) as database, database.session() as session:
+        assert list(record.check_signatures(session)) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ((), "give one of --decision, --approve, --refuse and --history"),
+        (("--decision", "confirm", "--approve"), "give one of --decision"),
+        (("--decision", "confirm", "--reason", "x"), "give --as LOGIN and --reason TEXT"),
+        (("--decision", "confirm", "--as", "eve"), "give --as LOGIN and --reason TEXT"),
+        (("--decision", "scrap", "--reason", "x", "--as", "eve"), "scrap is not possible; first may come"),
+        (("--decision", "confirm", "--reason", " ", "--as", "eve"), "a decision needs a reason"),
+        (("--approve", "--reason", "x", "--as", "max"), "no decision awaits approval"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_a_password_is_asked_for(line, options, message):
+    finding = line.json("findings")[0]["reference"]
+    assert message in line.kensa("disposition", finding, *options, check=2).stderr
+
+
+def test_reviewed_findings_become_training_data(line, decide, tmp_path):
+    rows = line.json("findings")
+    confirmed, changed, overruled, lost, pruned, waiting, *untouched = rows
+    classes = classes_of(line)
+    other = next(name for name in classes if name not in ("good", changed["class_name"]))
+    decide(confirmed["reference"], "confirm")
+    decide(confirmed["reference"], "rework")
+    decide(changed["reference"], "reclassify", "--class", other)
+    decide(overruled["reference"], "overrule")
+    decide(lost["reference"], "confirm")
+    decide(pruned["reference"], "confirm")
+    with open_database(line.database_url) as database:  # the first decision about it still awaits approval
+        eve = record.authenticate(database, "eve", ENGINEER, account=Actor("x"), hasher=CHEAP)
+        record.dispose(
+            database,
+            waiting["reference"],
+            decision="confirm",
+            reason="x",
+            signer=eve,
+            four_eyes={"confirm"},
+        )
+        row = ArtifactRetention(
+            artifact_digest=pruned["image_digest"],
+            state="pruned",
+            policy="older than 1 d",
+            created_at=record.utc_now(),
+        )
+        with database.write() as recorder:
+            recorder.add([row], action="test", actor=Actor("x"), entity="artifact", entity_id=row.id)
+    digest = lost["image_digest"]
+    stored = line.folder / "artifacts" / "sha256" / digest[:2] / digest[2:4] / digest
+    stored.unlink()
+
+    done = line.kensa("dataset", "export", str(tmp_path / "set"), check=1)
+    assert (
+        f"left out: {lost['reference']} (picture {digest[:12]}): artefact {digest} is missing" in done.stderr
+    )
+    assert f"left out: {pruned['reference']} (picture {pruned['image_digest'][:12]}): pruned by policy" in (
+        done.stderr
+    )
+    assert f"not reviewed yet: {len(untouched) + 1} pictures" in done.stderr
+    assert ": 3 pictures (" in done.stdout
+    assert f"kensa train {tmp_path}/set/labels.csv --out MODEL --group-column group --good-class good" in (
+        done.stdout
+    )
+
+    with (tmp_path / "set" / "labels.csv").open() as file:
+        table = {row["image"]: row for row in csv.DictReader(file)}
+    read = load_dataset(tmp_path / "set" / "labels.csv", group_column="group", good_class="good")
+    labels = {item.sha256: item.labels for item in read.items}
+    assert labels == {
+        confirmed["image_digest"]: (confirmed["class_name"],),
+        changed["image_digest"]: (other,),
+        overruled["image_digest"]: ("good",),
+    }
+    for item in read.items:
+        assert item.path.name == f"{item.sha256}.png"
+        assert hashlib.sha256(item.path.read_bytes()).hexdigest() == item.sha256
+        assert item.group == table[item.name]["lot"] != ""
+    load_dataset(tmp_path / "set" / "labels.csv", group_column="lot", good_class="good")
+
+    lines = (tmp_path / "set" / "provenance.jsonl").read_text().splitlines()
+    origins = {entry["image_digest"]: entry for entry in map(json.loads, lines)}
+    assert set(origins) == set(labels)
+    origin = origins[confirmed["image_digest"]]
+    (finding,) = origin["findings"]
+    assert (origin["part"], origin["labels"]) == (confirmed["part"], [confirmed["class_name"]])
+    assert (finding["reference"], finding["model_digest"], finding["settings_digest"]) == (
+        confirmed["reference"],
+        confirmed["model_digest"],
+        confirmed["settings_digest"],
+    )
+    assert [d["decision"] for d in finding["dispositions"]] == ["confirm", "rework"]
+    history = line.json("disposition", confirmed["reference"], "--history")
+    for told, row in zip(finding["dispositions"], history, strict=True):
+        assert (told["person"], told["reason"], told["at"]) == (
+            row["person"],
+            row["reason"],
+            row["created_at"],
+        )
+        assert told["signature_digest"] == row["signature"]["digest"]
+        event = json.loads(line.kensa("audit", "show", str(told["event"]["sequence"])).stdout)
+        assert (event["action"], event["hash"]) == ("disposition.made", told["event"]["hash"])
+
+    (event,) = line.json("audit", "log", "--action", "dataset.exported")
+    content = (tmp_path / "set" / "labels.csv").read_bytes()
+    assert event["payload"]["labels_digest"] == hashlib.sha256(content).hexdigest()
+    assert (event["payload"]["pictures"], event["payload"]["excluded"]) == (3, 2)
+    refused = line.kensa("dataset", "export", str(tmp_path / "set"), check=2)
+    assert "is not an empty folder" in refused.stderr
+    assert [path.name for path in tmp_path.iterdir() if path.name.endswith(".part")] == []
+
+
+def classes_of(line) -> list[str]:
+    with open_database(line.database_url) as database, database.session() as session:
+        return list(record.list_runs(session)[0].model.classes)
+
+
+def test_an_export_of_nothing_leaves_nothing(line, decide, tmp_path):
+    finding = line.json("findings")[0]
+    decide(finding["reference"], "confirm")
+    told = line.kensa("dataset", "export", str(tmp_path / "set"), "--lot", "none", check=1)
+    assert "nothing to export" in told.stderr
+    assert not (tmp_path / "set").exists()
+    assert line.json("audit", "log", "--action", "dataset.exported") == []
+    (tmp_path / "set").mkdir()
+    line.kensa("dataset", "export", str(tmp_path / "set"), "--lot", finding["lot"])
+    assert (tmp_path / "set" / "labels.csv").is_file()
