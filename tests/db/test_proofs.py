@@ -61,7 +61,8 @@ def test_a_proof_tells_the_whole_finding_to_a_stranger(
     assert {"image", "prediction", "run_image", "finding", "explanation", "artifact", "part"} <= set(tables)
     (finding,) = (row for table, row in found.events[1].rows if table == "finding")
     assert (finding["reference"], finding["class_name"]) == ("R000001-0001", "pit")
-    assert [row["decision"] for event in found.events[2:] for _, row in event.rows] == ["confirm", "scrap"]
+    decided = [row for event in found.events[2:] for table, row in event.rows if table == "disposition"]
+    assert [row["decision"] for row in decided] == ["confirm", "scrap"]
 
 
 def test_a_path_takes_a_few_hundred_bytes(proof: dict[str, Any]) -> None:

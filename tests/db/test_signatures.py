@@ -34,6 +34,11 @@ def wrong(plant: Plant) -> list[str]:
         return [message for _, message in record.check_signatures(session)]
 
 
+def test_the_plant_that_other_tests_fill_is_signed_as_well(plant: Plant) -> None:
+    plant.fill()
+    assert wrong(plant) == []
+
+
 def test_a_signature_says_who_when_and_what_it_means(signed: Plant) -> None:
     with signed.db.session() as session:
         found = record.finding_state(session, FIRST)
