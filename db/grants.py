@@ -13,11 +13,12 @@ _QUOTE = dialect().identifier_preparer.quote_identifier  # type: ignore[no-untyp
 _TABLES = tuple(table.name for table in Base.metadata.sorted_tables)
 
 
-def grants_script(connection: Connection, writer: str, reader: str) -> str:
-    """Give the SQL with which the tables' owner sets up two accounts; running it twice changes nothing.
+def grants_script(connection: Connection, writer: str, auditor: str, reader: str) -> str:
+    """Give the SQL with which the tables' owner sets up three accounts; running it twice changes nothing.
 
-    `writer`, for `kensa run` and everybody who signs, may SELECT and INSERT; `reader`, for auditors and BI
-    tools, may SELECT from tables and views. RecordError on SQLite, without tables, or for one name twice.
+    `writer`, for `kensa run` and everybody who signs, may SELECT and INSERT; `auditor`, who verifies, may
+    SELECT, password hashes included; `reader`, for BI tools, may SELECT from the views. RecordError on
+    SQLite, without tables, or for one name twice.
     """
     if connection.dialect.name != "postgresql":
         raise RecordError("SQLite knows no accounts: whoever can write the file can write all of it")
@@ -25,8 +26,11 @@ def grants_script(connection: Connection, writer: str, reader: str) -> str:
     there = set(inspector.get_table_names())
     if not set(_TABLES) <= there:
         raise RecordError("the tables are not there yet: run `kensa db migrate` as their owner first")
-    if writer == reader:
-        raise RecordError(f"account {writer!r}: the one that records and the one that reads are two accounts")
+    given = (writer, auditor, reader)
+    if len(set(given)) != len(given):
+        raise RecordError(
+            f"accounts {', '.join(given)}: who writes, who verifies, who reads are three accounts"
+        )
     schema = _QUOTE(inspector.default_schema_name or "public")
     database = _QUOTE(str(connection.engine.url.database))
 
@@ -34,19 +38,21 @@ def grants_script(connection: Connection, writer: str, reader: str) -> str:
         return ", ".join(f"{schema}.{_QUOTE(name)}" for name in given)
 
     views = tuple(name for name in inspector.get_view_names() if name.startswith("kensa_"))
-    accounts = f"{_QUOTE(writer)}, {_QUOTE(reader)}"
+    everything = names((*_TABLES, VERSION_TABLE, *views))
+    accounts = ", ".join(_QUOTE(name) for name in given)
     return "\n".join(
         [
             "-- Run as the owner of kensa's tables: psql -v ON_ERROR_STOP=1 -f THIS-FILE DATABASE",
             "-- The accounts have no password: set one with \\password, or use peer or certificates.",
             "BEGIN;",
-            *(_account(name) for name in (writer, reader)),
+            *(_account(name) for name in given),
             f"GRANT CONNECT ON DATABASE {database} TO {accounts};",
             f"GRANT USAGE ON SCHEMA {schema} TO {accounts};",
             f"REVOKE CREATE ON SCHEMA {schema} FROM PUBLIC, {accounts};",
-            f"REVOKE ALL ON {names((*_TABLES, VERSION_TABLE, *views))} FROM PUBLIC, {accounts};",
-            f"GRANT SELECT ON {names((*_TABLES, VERSION_TABLE, *views))} TO {accounts};",
+            f"REVOKE ALL ON {everything} FROM PUBLIC, {accounts};",
+            f"GRANT SELECT ON {everything} TO {_QUOTE(writer)}, {_QUOTE(auditor)};",
             f"GRANT INSERT ON {names(_TABLES)} TO {_QUOTE(writer)};",
+            *([f"GRANT SELECT ON {names(views)} TO {_QUOTE(reader)};"] if views else []),
             "COMMIT;",
             "",
         ]

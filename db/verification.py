@@ -26,6 +26,7 @@ from db.notes import CheckpointNote
 from db.raw import fetch_records, raw_rows
 from db.runs import run_counts, run_reference
 from db.schema import DOMAIN_TABLES, Artifact, AuditEvent, Base, Report, Run, RunEnd
+from db.signatures import check_signatures
 from db.spelling import Record
 
 _EVENTS = Base.metadata.tables["audit_event"]
@@ -37,7 +38,8 @@ _MOST_PROBLEMS = 100
 class Problem:
     """One broken place; `sequence` is the event concerned, where there is one.
 
-    `kind`: gap, link, event, row, uncovered, run, report, head, checkpoint, guard, artifact or unreadable.
+    `kind`: gap, link, event, row, uncovered, run, signature, report, head, checkpoint, guard,
+    artifact or unreadable.
     """
 
     kind: str
@@ -79,8 +81,8 @@ def verify(
     """Walk the whole audit trail of one snapshot; what is broken is reported, not raised.
 
     Checks that sequence numbers have no gap, links and hashes hold, each event's rows are there unchanged,
-    and no row lies outside of an event; then that finished runs add up, the heads that reports carry (and
-    `expected` ones, from elsewhere) are in the log, the append-only guards stand, and, given the store, that
+    and no row lies outside of an event; then that finished runs add up, signatures hold, the heads that
+    reports carry (and `expected` ones, from elsewhere) are in the log, the append-only guards stand, and, given the store, that
     every artefact is there unchanged. RecordError only where there is no database that can be opened.
     `witness`: checkpoints from outside, held against the log as well; `reports`: PDF files that somebody
     has; `incremental`: trust history up to the newest checkpoint that fits, and walk what came after it.
@@ -105,6 +107,8 @@ def verify(
             # What is not what was recorded cannot be expected to add up as well.
             if not walk.problems:
                 walk.finished_runs()
+                for where, message in check_signatures(session):
+                    walk.report("signature", where, message)
             with walk.unreadable("the heads that reports print"):
                 walk.heads(expected)
             with walk.unreadable("the checkpoints"):

@@ -21,10 +21,11 @@ def db_migrate(config: Config = None, overrides: Overrides = None) -> None:
 
 def db_grants(
     writer: Annotated[str, typer.Option(help="Account that runs inspections and signs: SELECT, INSERT.")],
-    reader: Annotated[str, typer.Option(help="Account of auditors and BI tools: SELECT.")],
+    auditor: Annotated[str, typer.Option(help="Account that verifies: SELECT.")],
+    reader: Annotated[str, typer.Option(help="Account of BI tools: SELECT from the views.")],
     config: Config = None,
     overrides: Overrides = None,
 ) -> None:
-    """Print the SQL, for the owner to run, of two PostgreSQL accounts that cannot change history."""
+    """Print the SQL, for the owner to run, of three PostgreSQL accounts that cannot change history."""
     with open_record(config, overrides) as database, database.session() as session:
-        sys.stdout.write(grants_script(session.connection(), writer, reader))
+        sys.stdout.write(grants_script(session.connection(), writer, auditor, reader))

@@ -17,9 +17,9 @@ pytestmark = pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
 TABLES = [table.name for table in Base.metadata.sorted_tables]
 
 
-def script(database: Database, writer: str = "kensa_run", reader: str = "kensa_read") -> str:
+def script(database: Database, writer: str = "kensa_run", auditor: str = "kensa_audit") -> str:
     with database.session() as session:
-        return grants.grants_script(session.connection(), writer, reader)
+        return grants.grants_script(session.connection(), writer, auditor, "kensa_read")
 
 
 def owner(database: Database, *statements: str) -> None:
@@ -72,11 +72,11 @@ def test_the_writer_cannot_change_history(plant: Plant, writer: Database) -> Non
     assert plant.verify().ok
 
 
-def test_the_reader_reads(plant: Plant, writer: Database) -> None:
+def test_the_auditor_reads(plant: Plant, writer: Database) -> None:
     plant.fill()
-    with open_database(str(plant.db.url.set(username="kensa_read"))) as reader:
-        plant.db = reader
-        reader.check()
+    with open_database(str(plant.db.url.set(username="kensa_audit"))) as auditor:
+        plant.db = auditor
+        auditor.check()
         assert plant.verify().ok
         with pytest.raises(RecordError, match="this account may not add to the record: permission denied"):
             plant.dispose("confirm")
@@ -108,7 +108,7 @@ def test_verification_says_what_the_account_could_do(plant: Plant, writer: Datab
 
 def test_hostile_account_names_are_names(plant: Plant) -> None:
     name = "x'; DROP TABLE finding; -- \"$kensa$"
-    owner(plant.db, script(plant.db, name, "kensa_read"))
+    owner(plant.db, script(plant.db, name))
     try:
         address = plant.db.url.set(drivername="postgresql").render_as_string(hide_password=False)
         with psycopg.connect(address) as server:
@@ -130,11 +130,11 @@ def test_a_migration_that_the_account_may_not_make(plant: Plant, writer: Databas
 
 
 def test_what_makes_no_script(plant: Plant, tmp_path: Path) -> None:
-    with pytest.raises(RecordError, match="the one that records and the one that reads are two accounts"):
+    with pytest.raises(RecordError, match="who writes, who verifies, who reads are three accounts"):
         script(plant.db, "same", "same")
     with (
         create_engine(f"sqlite:///{tmp_path / 'a.db'}").connect() as connection,
         pytest.raises(RecordError, match="SQLite knows no accounts"),
     ):
-        grants.grants_script(connection, "a", "b")
+        grants.grants_script(connection, "a", "b", "c")
     assert grants.excess_rights(connection) is None

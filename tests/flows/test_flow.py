@@ -263,11 +263,13 @@ def test_a_run_on_postgresql_by_an_account_that_cannot_change_history(
         audit={"checkpoints": str(tmp_path / "notes"), "signing_key": str(tmp_path / "line.key")},
     )
     assert "up to date" in line.kensa("db", "migrate").stdout
-    script = line.kensa("db", "grants", "--writer", "line_run", "--reader", "line_read").stdout
+    accounts = ("--writer", "line_run", "--auditor", "line_audit", "--reader", "line_read")
+    script = line.kensa("db", "grants", *accounts).stdout
     with psycopg.connect(owner.replace("+psycopg", "")) as server:
         server.execute(script.encode())
     recorder, auditor = (
-        ("--set", f"database.url={owner.replace('kensa@', f'{name}@')}") for name in ("line_run", "line_read")
+        ("--set", f"database.url={owner.replace('kensa@', f'{name}@')}")
+        for name in ("line_run", "line_audit")
     )
     run = line.kensa("run", *recorder)
     assert "run R000001 done: 24 listed = " in run.stdout
