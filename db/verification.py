@@ -82,8 +82,9 @@ def verify(
 
     Checks that sequence numbers have no gap, links and hashes hold, each event's rows are there unchanged,
     and no row lies outside of an event; then that finished runs add up, signatures hold, the heads that
-    reports carry (and `expected` ones, from elsewhere) are in the log, the append-only guards stand, and, given the store, that
-    every artefact is there unchanged. RecordError only where there is no database that can be opened.
+    reports carry (and `expected` ones, from elsewhere) are in the log, the append-only guards stand, and,
+    given the store, that every artefact is there unchanged. RecordError only where there is no database that
+    can be opened.
     `witness`: checkpoints from outside, held against the log as well; `reports`: PDF files that somebody
     has; `incremental`: trust history up to the newest checkpoint that fits, and walk what came after it.
     `progress` is told events walked and events in all.
