@@ -21,7 +21,7 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, 
 from sqlalchemy.exc import ArgumentError, DBAPIError, ProgrammingError
 from sqlalchemy.orm import Session
 
-from db import guards
+from db import guards, views
 from db.chain import Recorder
 from db.errors import RecordError
 
@@ -70,7 +70,7 @@ class Database:
         with self.exclusive(migrating=True) as connection:
             wanted = _wanted_schema()
             present = _present_schema(connection)
-            if present == wanted and not guards.missing(connection):
+            if present == wanted and not guards.missing(connection) and not views.missing(connection):
                 return
             try:
                 command.upgrade(self.alembic(connection), "head")

@@ -18,6 +18,7 @@ from sqlalchemy import (
     MetaData,
     UniqueConstraint,
     Uuid,
+    text,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, MappedAsDataclass, mapped_column
 
@@ -32,6 +33,14 @@ ROLES = ("quality-engineer", "quality-manager", "auditor", "administrator")
 APPROVALS = ("approve", "refuse")
 RETENTION_STATES = ("pruned", "restored")
 REPLAY_RESULTS = ("identical", "equal", "different", "impossible")
+# Conditions of partial indexes. A query must spell them just so, without parameters, to be served by one.
+FLAGGED = "verdict <> 'pass'"
+CARRIED_OVER = "carried_over"
+
+
+def partial_index(name: str, *columns: str, where: str) -> Index:
+    """Give an index over the rows that meet a condition, on both databases."""
+    return Index(name, *columns, sqlite_where=text(where), postgresql_where=text(where))
 
 
 def _one_of(column: str, values: tuple[str, ...]) -> str:
@@ -85,7 +94,7 @@ class AuditEvent(Base, kw_only=True):
 
     sequence: Mapped[int] = mapped_column(Sequence64, primary_key=True, autoincrement=False)
     id: Mapped[UUID] = mapped_column(unique=True)
-    at: Mapped[datetime] = mapped_column(index=True)
+    at: Mapped[datetime]
     actor_id: Mapped[str]
     actor_kind: Mapped[str]
     actor_name: Mapped[str | None]
@@ -116,6 +125,8 @@ class AuditEvent(Base, kw_only=True):
         Index(None, "actor_id", "sequence"),
         Index(None, "run_id", "sequence"),
         Index(None, "model_digest", "sequence"),
+        Index(None, "at", "sequence"),  # covers: which events a time range spans
+        partial_index("ix_audit_event_reasoned", "sequence", where="reason IS NOT NULL"),  # free-text search
     )
 
 
@@ -125,9 +136,12 @@ class Part(DomainRow, kw_only=True):
     __tablename__ = "part"
 
     serial: Mapped[str]
-    lot: Mapped[str] = mapped_column(index=True)
+    lot: Mapped[str]
 
-    __table_args__ = (UniqueConstraint("serial", "lot"),)
+    __table_args__ = (
+        UniqueConstraint("serial", "lot"),
+        Index(None, "lot", "event_sequence"),  # a lot's parts, newest first (audit trace)
+    )
 
 
 class Image(DomainRow, kw_only=True):
@@ -213,6 +227,7 @@ class Prediction(DomainRow, kw_only=True):
 
     __table_args__ = (
         UniqueConstraint("image_id", "model_version_id", "settings_digest"),
+        Index(None, "score", "event_sequence"),  # covers: events by score range, passes included
         CheckConstraint(_one_of("verdict", VERDICTS), name="verdict"),
         CheckConstraint(_share("score"), name="score"),
         CheckConstraint(_share("review_threshold"), name="review_threshold"),
@@ -231,8 +246,8 @@ class RunImage(DomainRow, kw_only=True):
     uri: Mapped[str]
     version: Mapped[str]
     size: Mapped[int] = mapped_column(BigInteger)
-    part_id: Mapped[UUID | None] = mapped_column(ForeignKey("part.id"), index=True)
-    station: Mapped[str | None] = mapped_column(index=True)
+    part_id: Mapped[UUID | None] = mapped_column(ForeignKey("part.id"))
+    station: Mapped[str | None]
     captured_at: Mapped[datetime | None]
     image_id: Mapped[UUID | None] = mapped_column(ForeignKey("image.id"), index=True)
     prediction_id: Mapped[UUID | None] = mapped_column(ForeignKey("prediction.id"), index=True)
@@ -244,6 +259,13 @@ class RunImage(DomainRow, kw_only=True):
     __table_args__ = (
         UniqueConstraint("run_id", "uri"),
         Index(None, "uri", "version"),
+        Index(None, "part_id", "event_sequence"),  # covers: events of a part, and of a lot's parts
+        Index(None, "station", "event_sequence"),  # events of a station, newest first
+        # Small, over what did not pass: events by verdict and unreadable reason; findings by station.
+        partial_index("ix_run_image_flagged_verdict", "verdict", "event_sequence", where=FLAGGED),
+        partial_index("ix_run_image_flagged_station", "station", "event_sequence", where=FLAGGED),
+        # Small, over pictures carried over: events by class or score, findings met again by a run.
+        partial_index("ix_run_image_carried", "event_sequence", "verdict", where=CARRIED_OVER),
         CheckConstraint(_one_of("verdict", VERDICTS), name="verdict"),
         CheckConstraint("verdict = 'unreadable' OR prediction_id IS NOT NULL", name="decided"),
         CheckConstraint("(verdict = 'unreadable') = (reason IS NOT NULL)", name="reasoned"),
@@ -264,12 +286,14 @@ class Finding(DomainRow, kw_only=True):
     class_score: Mapped[float]
     score: Mapped[float]
     threshold: Mapped[float]
-    created_at: Mapped[datetime] = mapped_column(index=True)
+    created_at: Mapped[datetime]
 
     __table_args__ = (
         UniqueConstraint("run_id", "number"),
         UniqueConstraint("prediction_id", "class_name"),
-        Index(None, "class_name", "id"),
+        Index(None, "class_name", "event_sequence"),  # findings, and events, by class, newest first
+        Index(None, "score", "event_sequence"),  # covers: findings by score range
+        Index(None, "created_at", "event_sequence"),  # covers: findings by time range
         CheckConstraint("number >= 1", name="number"),
         CheckConstraint(_share("class_score"), name="class_score"),
         CheckConstraint(_share("score"), name="score"),
@@ -366,7 +390,10 @@ class Disposition(DomainRow, kw_only=True):
     supersedes_id: Mapped[UUID | None] = mapped_column(ForeignKey("disposition.id"), unique=True)
     signature: Mapped[dict[str, Any] | None]
 
-    __table_args__ = (CheckConstraint(_one_of("decision", DECISIONS), name="decision"),)
+    __table_args__ = (
+        Index(None, "person", "event_sequence"),  # what a person decided, newest first
+        CheckConstraint(_one_of("decision", DECISIONS), name="decision"),
+    )
 
 
 class Approval(DomainRow, kw_only=True):
@@ -381,7 +408,10 @@ class Approval(DomainRow, kw_only=True):
     created_at: Mapped[datetime]
     signature: Mapped[dict[str, Any]]
 
-    __table_args__ = (CheckConstraint(_one_of("decision", APPROVALS), name="decision"),)
+    __table_args__ = (
+        Index(None, "person", "event_sequence"),  # what a person approved or refused, newest first
+        CheckConstraint(_one_of("decision", APPROVALS), name="decision"),
+    )
 
 
 class Checkpoint(DomainRow, kw_only=True):

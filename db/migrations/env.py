@@ -5,7 +5,7 @@ from typing import Literal
 from alembic import context
 from sqlalchemy import Connection, inspect
 
-from db import guards
+from db import guards, views
 from db.columns import Json, Time
 from db.engine import VERSION_TABLE, open_database
 from db.schema import Base
@@ -28,10 +28,15 @@ def _run(connection: Connection) -> None:
         render_item=_render,
         render_as_batch=connection.dialect.name == "sqlite",
     )
+    migrating = context.get_context().get_current_revision() != context.get_head_revision()
+    if migrating:
+        views.drop(connection)
     context.run_migrations()
     # After every migration, not only the first: batch mode on SQLite recreates tables without triggers.
     if inspect(connection).has_table("audit_event"):
         guards.install(connection)
+        if context.get_context().get_current_revision() == context.get_head_revision():
+            views.install(connection)
 
 
 if context.is_offline_mode():

@@ -7,7 +7,7 @@ from alembic import command
 from sqlalchemy import Connection, inspect, text
 from sqlalchemy.exc import IntegrityError
 
-from db import Database, RecordError, engine, guards, open_database
+from db import Database, RecordError, engine, guards, open_database, views
 from db.schema import Base
 
 Plant = Any  # tests/db/conftest.py; test folders are not packages
@@ -41,10 +41,11 @@ def test_up_down_and_up_again(empty_url: str) -> None:
         database.migrate()
         with database.exclusive() as connection:
             assert tables(connection) == TABLES | {engine.VERSION_TABLE}
-            assert guards.missing(connection) == []
+            assert guards.missing(connection) == views.missing(connection) == []
         downgrade(database, "base")
         with database.exclusive() as connection:
             assert tables(connection) == {engine.VERSION_TABLE}
+            assert inspect(connection).get_view_names() == []
             if not database.sqlite:
                 found = connection.scalar(text("SELECT count(*) FROM pg_proc WHERE proname LIKE 'kensa%'"))
                 assert found == 0
@@ -106,8 +107,11 @@ def test_guards_survive_the_recreation_of_their_table(
     monkeypatch.setattr(engine, "MIGRATIONS", folder)
     plant.db.migrate()
     with plant.db.exclusive() as connection:
-        assert guards.missing(connection) == []
+        assert guards.missing(connection) == views.missing(connection) == []
+        assert connection.scalar(text("SELECT count(*) FROM kensa_events")) == 12  # a broken view would fail
+        partial = "SELECT count(*) FROM sqlite_master WHERE name = 'ix_audit_event_reasoned' AND sql LIKE :w"
         if plant.db.sqlite:
+            assert connection.scalar(text(partial), {"w": "%WHERE reason IS NOT NULL%"}) == 1
             assert connection.execute(text("PRAGMA foreign_key_check")).all() == []
     for statement in ("DELETE FROM image", "UPDATE audit_event SET remark = 'x'"):
         with pytest.raises(IntegrityError, match="append-only"), plant.db.exclusive() as connection:

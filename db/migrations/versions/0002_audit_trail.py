@@ -13,6 +13,7 @@ from typing import Any
 import sqlalchemy as sa
 from alembic import op
 
+from db import views
 from db.columns import Json, PlainText, Sequence64, Time
 from db.errors import RecordError
 
@@ -29,6 +30,31 @@ _TABLES = (
     "approval",
     "person_revision",
     "person",
+)
+# Indexes by a key alone, replaced by ones in which a key's rows lie in the order of their events.
+_REPLACED = (
+    ("audit_event", "at"),
+    ("part", "lot"),
+    ("run_image", "part_id"),
+    ("run_image", "station"),
+    ("finding", "created_at"),
+)
+_INDEXES = (
+    ("audit_event", "at", "sequence"),
+    ("part", "lot", "event_sequence"),
+    ("prediction", "score", "event_sequence"),
+    ("run_image", "part_id", "event_sequence"),
+    ("run_image", "station", "event_sequence"),
+    ("finding", "class_name", "event_sequence"),
+    ("finding", "score", "event_sequence"),
+    ("finding", "created_at", "event_sequence"),
+    ("disposition", "person", "event_sequence"),
+)
+_PARTIAL = (
+    ("ix_audit_event_reasoned", "audit_event", ["sequence"], "reason IS NOT NULL"),
+    ("ix_run_image_flagged_verdict", "run_image", ["verdict", "event_sequence"], "verdict <> 'pass'"),
+    ("ix_run_image_flagged_station", "run_image", ["station", "event_sequence"], "verdict <> 'pass'"),
+    ("ix_run_image_carried", "run_image", ["event_sequence", "verdict"], "carried_over"),
 )
 
 
@@ -146,6 +172,17 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["prediction_id"], ["prediction.id"], name=op.f("fk_replay_prediction_id")),
     )
     op.create_index(op.f("ix_replay_prediction_id"), "replay", ["prediction_id"], unique=False)
+    op.create_index(op.f("ix_approval_person_event_sequence"), "approval", ["person", "event_sequence"])
+    for table, column in _REPLACED:
+        op.drop_index(op.f(f"ix_{table}_{column}"), table)
+    op.drop_index(op.f("ix_finding_class_name_id"), "finding")
+    for table, key, order in _INDEXES:
+        op.create_index(op.f(f"ix_{table}_{key}_{order}"), table, [key, order], unique=False)
+    for name, table, columns, where in _PARTIAL:
+        condition = sa.text(where)
+        op.create_index(
+            name, table, columns, unique=False, sqlite_where=condition, postgresql_where=condition
+        )
 
 
 def downgrade() -> None:
@@ -153,6 +190,14 @@ def downgrade() -> None:
         raise RecordError(
             "this database holds a history: kensa does not delete one; remove the database instead"
         )
+    views.drop(op.get_bind())
+    for name, table, _, _ in _PARTIAL:
+        op.drop_index(name, table)
+    for table, key, order in _INDEXES:
+        op.drop_index(op.f(f"ix_{table}_{key}_{order}"), table)
+    op.create_index(op.f("ix_finding_class_name_id"), "finding", ["class_name", "id"], unique=False)
+    for table, column in _REPLACED:
+        op.create_index(op.f(f"ix_{table}_{column}"), table, [column], unique=False)
     for name in _TABLES:
         op.drop_table(name)
     _allow_kinds("")
