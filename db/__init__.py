@@ -17,8 +17,10 @@ from db.decisions import (
 from db.dispositions import approve, dispose, refuse
 from db.engine import Database, open_database
 from db.errors import ArtifactError, RecordError
+from db.findings import FindingFilter, find_findings
 from db.grants import grants_script
 from db.history import EventFilter, EventRecord, find_events, get_event
+from db.lives import LifeEntry, PartHistory, part_history
 from db.notes import (
     CheckpointNote,
     NoteError,
@@ -54,12 +56,10 @@ from db.people import (
 from db.proofs import CheckedProof, ProvedEvent, check_proof, events_of_finding, make_proof
 from db.queries import (
     ExplanationRecord,
-    FindingFilter,
     FindingRecord,
     RunImageRecord,
     RunSummary,
     UnreadableRecord,
-    find_findings,
     find_run,
     get_finding,
     latest_run,
@@ -81,8 +81,19 @@ from db.runs import (
     register_model,
     start_or_resume_run,
 )
+from db.sentences import proof, sentence
 from db.sign_in import authenticate
 from db.signatures import check_signatures
+from db.subjects import Subject
+from db.tracing import (
+    TracedFinding,
+    TracedPart,
+    TracedPicture,
+    TraceFilter,
+    TraceSummary,
+    trace_parts,
+    trace_summary,
+)
 from db.verification import Problem, Verification, verify
 
 __all__ = [
@@ -113,8 +124,10 @@ __all__ = [
     "ImageOutcome",
     "KnownOutcome",
     "LayerMasks",
+    "LifeEntry",
     "ModelRecord",
     "NoteError",
+    "PartHistory",
     "PersonRecord",
     "Problem",
     "ProvedEvent",
@@ -127,6 +140,12 @@ __all__ = [
     "RunImageRecord",
     "RunSummary",
     "SigningKey",
+    "Subject",
+    "TraceFilter",
+    "TraceSummary",
+    "TracedFinding",
+    "TracedPart",
+    "TracedPicture",
     "UnreadableRecord",
     "Verification",
     "VerifierKey",
@@ -166,6 +185,8 @@ __all__ = [
     "open_checkpoint",
     "open_database",
     "parse_checkpoint",
+    "part_history",
+    "proof",
     "read_signing_key",
     "read_verifier_keys",
     "record_batch",
@@ -178,10 +199,13 @@ __all__ = [
     "run_reports",
     "run_summary",
     "run_unreadable",
+    "sentence",
     "sign_checkpoint",
     "start_or_resume_run",
     "storable",
     "time_text",
+    "trace_parts",
+    "trace_summary",
     "utc_now",
     "uuid7",
     "verify",

@@ -8,12 +8,11 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Row, Select, func, or_, select
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy import ColumnElement, Row, ScalarSelect, Select, func, or_, select
+from sqlalchemy.orm import Session
 
 from db.columns import storable
 from db.errors import RecordError
-from db.lookup import those
 from db.outcomes import LayerMasks
 from db.runs import ModelRecord, ReportRecord, RunCounts, counts_from, run_counts, run_reference
 from db.schema import (
@@ -140,24 +139,6 @@ class FindingRecord:
     awaiting_approval: str | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FindingFilter:
-    """Which findings: every field given must match. `model`: digest, its first 6 digits or more, or name.
-
-    `run`: id, number or R000012. `since` inclusive, `until` exclusive, both aware.
-    """
-
-    part: str | None = None
-    lot: str | None = None
-    station: str | None = None
-    class_name: str | None = None
-    model: str | None = None
-    verdict: str | None = None
-    run: UUID | int | str | None = None
-    since: datetime | None = None
-    until: datetime | None = None
-
-
 def find_run_id(session: Session, which: UUID | int | str) -> UUID:
     """Give the id of a run named by id, number, "12" or "R000012"; RecordError if there is none."""
     key: ColumnElement[bool] | None = None
@@ -282,78 +263,19 @@ def run_reports(session: Session, run_id: UUID) -> list[ReportRecord]:
 
 def run_findings(session: Session, run_id: UUID) -> list[FindingRecord]:
     """Give every finding on the run's pictures, carried-over ones included, in the order of uris."""
-    statement = _findings(RunImage.prediction_id == Finding.prediction_id)
+    statement = finding_rows(RunImage.prediction_id == Finding.prediction_id)
     ordered = statement.where(RunImage.run_id == run_id).order_by(RunImage.uri, Finding.number)
-    return [_finding_record(row) for row in session.execute(ordered)]
+    return [finding_record(row) for row in session.execute(ordered)]
 
 
 def get_finding(session: Session, reference: str) -> FindingRecord:
     """Give the finding of a reference, with its first listed picture; RecordError if there is none."""
-    statement = _findings(RunImage.prediction_id == Finding.prediction_id)
+    statement = finding_rows(RunImage.prediction_id == Finding.prediction_id)
     wanted = statement.where(Finding.reference == storable(reference)).order_by(RunImage.id).limit(1)
     row = session.execute(wanted).first()
     if row is None:
         raise RecordError(f"there is no finding {reference!r}: give a reference such as R000012-0003")
-    return _finding_record(row)
-
-
-def find_findings(
-    session: Session, wanted: FindingFilter, *, limit: int = 100, before: UUID | None = None
-) -> list[FindingRecord]:
-    """Give findings that match, newest first, each with the first listed picture that matches.
-
-    `before`: the id of the last finding of the page before. RecordError for a model or run there is none of.
-    """
-    line = aliased(RunImage)
-    conditions = picture_conditions(line, wanted.part, wanted.lot, wanted.station)
-    if wanted.run is not None:
-        conditions.append(line.run_id == find_run_id(session, wanted.run))
-    first = (
-        select(line.id)
-        .where(line.prediction_id == Finding.prediction_id, *conditions)
-        .order_by(line.id)
-        .limit(1)
-        .correlate(Finding)
-        .scalar_subquery()
-    )
-    # The page's ids first: their evidence is then joined by key, whatever the planner knows of the tables.
-    statement = select(Finding.id, first).join(Prediction, Prediction.id == Finding.prediction_id)
-    if conditions:
-        statement = statement.where(Finding.prediction_id.in_(select(line.prediction_id).where(*conditions)))
-    if wanted.class_name is not None:
-        statement = statement.where(Finding.class_name == wanted.class_name)
-    if wanted.verdict is not None:
-        statement = statement.where(Prediction.verdict == wanted.verdict)
-    if wanted.model is not None:
-        digests = find_model_digests(session, wanted.model)
-        models = select(ModelVersion.id).where(ModelVersion.digest.in_(digests))
-        statement = statement.where(Prediction.model_version_id.in_(models))
-    if wanted.since is not None:
-        statement = statement.where(Finding.created_at >= wanted.since)
-    if wanted.until is not None:
-        statement = statement.where(Finding.created_at < wanted.until)
-    if before is not None:
-        statement = statement.where(Finding.id < before)
-    page = session.execute(statement.order_by(Finding.id.desc()).limit(limit)).all()
-    evidence = _findings(RunImage.prediction_id == Finding.prediction_id)
-    rows = those(session, evidence, RunImage.id, {line_id for _, line_id in page})
-    found = {(row.Finding.id, row.RunImage.id): row for row in rows}
-    return [_finding_record(found[finding_id, line_id]) for finding_id, line_id in page]
-
-
-def picture_conditions(
-    line: type[RunImage], part: str | None, lot: str | None, station: str | None
-) -> list[ColumnElement[bool]]:
-    """Give the conditions on a listed picture (a `RunImage` or an alias of it)."""
-    conditions: list[ColumnElement[bool]] = []
-    if part is not None or lot is not None:
-        parts = select(Part.id)
-        parts = parts if part is None else parts.where(Part.serial == part)
-        parts = parts if lot is None else parts.where(Part.lot == lot)
-        conditions.append(line.part_id.in_(parts))
-    if station is not None:
-        conditions.append(line.station == station)
-    return conditions
+    return finding_record(row)
 
 
 def find_model_digests(session: Session, which: str) -> list[str]:
@@ -367,8 +289,9 @@ def find_model_digests(session: Session, which: str) -> list[str]:
     return digests
 
 
-def _findings(line: ColumnElement[bool]) -> Select[Any]:
-    decided = (
+def _decisions() -> Select[tuple[str]]:
+    """Select decisions on `Finding`, the newest alone once a condition is added; approvals are joined."""
+    return (
         select(Disposition.decision)
         .outerjoin(Approval, Approval.disposition_id == Disposition.id)
         .where(Disposition.finding_id == Finding.id)
@@ -376,9 +299,17 @@ def _findings(line: ColumnElement[bool]) -> Select[Any]:
         .limit(1)
         .correlate(Finding)
     )
+
+
+def effective_decision() -> ScalarSelect[str]:
+    """Select the decision in effect on `Finding`: the newest that needs no approval or has got it."""
     alone = or_(Disposition.needs_approval.is_(None), Disposition.needs_approval.is_(False))
-    in_effect = decided.where(or_(alone, Approval.decision == "approve")).scalar_subquery()
-    awaiting = decided.where(Disposition.needs_approval.is_(True), Approval.id.is_(None)).scalar_subquery()
+    return _decisions().where(or_(alone, Approval.decision == "approve")).scalar_subquery()
+
+
+def finding_rows(line: ColumnElement[bool]) -> Select[Any]:
+    """Select findings with their evidence on listed pictures; `line` joins `RunImage`."""
+    awaiting = _decisions().where(Disposition.needs_approval.is_(True), Approval.id.is_(None))
     return (
         select(
             Finding,
@@ -391,8 +322,8 @@ def _findings(line: ColumnElement[bool]) -> Select[Any]:
             ModelVersion.name.label("model_name"),
             Run.number.label("run_number"),
             Explanation,
-            in_effect.label("disposition"),
-            awaiting.label("awaiting_approval"),
+            effective_decision().label("disposition"),
+            awaiting.scalar_subquery().label("awaiting_approval"),
         )
         .join(Prediction, Prediction.id == Finding.prediction_id)
         .join(RunImage, line)
@@ -404,7 +335,8 @@ def _findings(line: ColumnElement[bool]) -> Select[Any]:
     )
 
 
-def _finding_record(row: Row[Any]) -> FindingRecord:
+def finding_record(row: Row[Any]) -> FindingRecord:
+    """Give the record of a row of `finding_rows`."""
     finding: Finding = row.Finding
     prediction: Prediction = row.Prediction
     image: Image = row.Image

@@ -11,8 +11,9 @@ from sqlalchemy.orm import Session
 
 from db.chain import Head
 from db.decisions import DispositionRecord, histories, label_of
+from db.findings import FindingFilter, find_findings
 from db.lookup import those
-from db.queries import FindingFilter, FindingRecord, find_findings, find_model_digests
+from db.queries import FindingRecord, find_model_digests
 from db.runs import run_reference
 from db.schema import ArtifactRetention, AuditEvent, Finding, Image, ModelVersion, Prediction, Run
 

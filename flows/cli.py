@@ -13,6 +13,7 @@ from flows import (
     disposition_commands,
     model_commands,
     people_commands,
+    query_commands,
     record_commands,
     schema_commands,
 )
@@ -41,6 +42,8 @@ record_commands.audit_app.command("prove")(attestation_commands.audit_prove)
 record_commands.audit_app.command("check")(attestation_commands.audit_check)
 app.add_typer(people_commands.people_app, name="people")
 app.add_typer(dataset_commands.dataset_app, name="dataset")
+record_commands.audit_app.command("part")(query_commands.audit_part)
+record_commands.audit_app.command("trace")(query_commands.audit_trace)
 app.command()(record_commands.findings)
 app.command()(disposition_commands.disposition)
 app.command()(record_commands.report)

@@ -142,6 +142,29 @@ def print_rows(
         out.print(table)
 
 
+def print_page(
+    rows: Sequence[Any],
+    columns: dict[str, Callable[[Any], str]],
+    form: Format,
+    limit: int,
+    cursor: Callable[[Any], str],
+    *,
+    empty: str,
+) -> None:
+    """Print a page of records, of which one more than `limit` was asked for, and where the next one begins.
+
+    Args:
+        rows, columns, form, empty: as `print_rows` has them.
+        limit: how many to print.
+        cursor: what `--before` takes to go on after a record. The table ends with it; beside JSON and CSV it
+            goes to standard error.
+    """
+    print_rows(rows[:limit], columns, form, empty=empty)
+    if len(rows) > limit:
+        console = out if form is Format.table else err
+        console.print(f"next page: --before {safe(cursor(rows[limit - 1]))}", soft_wrap=True)
+
+
 def plain(value: Any) -> Any:
     """Turn a record into JSON-ready values: dataclasses to objects, times to ISO 8601, ids to text."""
     if is_dataclass(value) and not isinstance(value, type):

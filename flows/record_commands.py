@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from configs import ConfigError
 from db import (
     Actor,
     ArtifactStore,
@@ -20,7 +21,7 @@ from db import (
     latest_run,
     open_database,
 )
-from flows.console import Format, out, plain, print_rows, safe, when
+from flows.console import Format, out, plain, print_page, safe, when
 from flows.options import Config, Overrides, settings_of
 
 audit_app = typer.Typer(no_args_is_help=True, help="The audit trail: verify it, list it, show one event.")
@@ -33,7 +34,14 @@ Model = Annotated[str | None, typer.Option(help="Model name, or the beginning of
 Run = Annotated[str | None, typer.Option(help="Run number, such as R000012.")]
 Since = Annotated[datetime | None, typer.Option(help="From this time on (UTC).")]
 Until = Annotated[datetime | None, typer.Option(help="Before this time (UTC).")]
+Image = Annotated[str | None, typer.Option(help="SHA-256 of the picture, or its first 6 digits or more.")]
+Verdict = Annotated[str | None, typer.Option(help="pass, review, reject or unreadable.")]
+MinScore = Annotated[float | None, typer.Option(help="Score of the picture, this or higher.")]
+MaxScore = Annotated[float | None, typer.Option(help="Score of the picture, this or lower.")]
+Person = Annotated[str | None, typer.Option(help="Who decided, approved or otherwise acted.")]
+Reason = Annotated[str | None, typer.Option(help="A piece of the reason, in any case of letters.")]
 Limit = Annotated[int, typer.Option(min=1, help="At most so many, newest first.")]
+Before = Annotated[str | None, typer.Option(help="Go on with the page after this cursor.")]
 Form = Annotated[Format, typer.Option("--format", help="How to print.")]
 
 
@@ -60,13 +68,19 @@ def findings(
     part: Part = None,
     lot: Lot = None,
     station: Station = None,
+    image: Image = None,
     class_name: ClassName = None,
+    verdict: Verdict = None,
+    min_score: MinScore = None,
+    max_score: MaxScore = None,
     model: Model = None,
-    verdict: Annotated[str | None, typer.Option(help="review or reject.")] = None,
+    person: Person = None,
+    reason: Reason = None,
     run: Run = None,
     since: Since = None,
     until: Until = None,
     limit: Limit = 50,
+    before: Before = None,
     form: Form = Format.table,
 ) -> None:
     """List flagged defects, newest first."""
@@ -74,16 +88,21 @@ def findings(
         part=part,
         lot=lot,
         station=station,
+        image=image,
         class_name=class_name,
-        model=model,
         verdict=verdict,
+        min_score=min_score,
+        max_score=max_score,
+        model=model,
+        person=person,
+        reason=reason,
         run=run,
         since=utc(since),
         until=utc(until),
     )
     with open_record(config, overrides) as database, database.session() as session:
-        rows = find_findings(session, wanted, limit=limit)
-    print_rows(rows, FINDING_COLUMNS, form, empty="no findings")
+        rows = find_findings(session, wanted, limit=limit + 1, before=before)
+    print_page(rows, FINDING_COLUMNS, form, limit, lambda f: f.reference, empty="no findings")
 
 
 FINDING_COLUMNS = {
@@ -135,14 +154,21 @@ def audit_log(
     part: Part = None,
     lot: Lot = None,
     station: Station = None,
+    image: Image = None,
     class_name: ClassName = None,
+    verdict: Verdict = None,
+    min_score: MinScore = None,
+    max_score: MaxScore = None,
     model: Model = None,
-    actor: Annotated[str | None, typer.Option(help="Who did it.")] = None,
+    person: Person = None,
+    actor: Annotated[str | None, typer.Option(help="Who or what caused the event.")] = None,
     action: Annotated[str | None, typer.Option(help="What was done, such as run.started.")] = None,
+    reason: Reason = None,
     run: Run = None,
     since: Since = None,
     until: Until = None,
     limit: Limit = 50,
+    before: Before = None,
     form: Form = Format.table,
 ) -> None:
     """List audit events, newest first."""
@@ -150,8 +176,14 @@ def audit_log(
         part=part,
         lot=lot,
         station=station,
+        image=image,
         class_name=class_name,
+        verdict=verdict,
+        min_score=min_score,
+        max_score=max_score,
         model=model,
+        person=person,
+        reason=reason,
         actor=actor,
         action=action,
         run=run,
@@ -159,8 +191,16 @@ def audit_log(
         until=utc(until),
     )
     with open_record(config, overrides) as database, database.session() as session:
-        rows = find_events(session, wanted, limit=limit)
-    print_rows(rows, EVENT_COLUMNS, form, empty="no events")
+        rows = find_events(session, wanted, limit=limit + 1, before=_event_cursor(before))
+    print_page(rows, EVENT_COLUMNS, form, limit, lambda e: str(e.sequence), empty="no events")
+
+
+def _event_cursor(text: str | None) -> int | None:
+    if text is None:
+        return None
+    if not text.isdecimal() or not 0 < len(text) < 19:
+        raise ConfigError(f"--before {text}: give the number of an event, as the page before printed it")
+    return int(text)
 
 
 EVENT_COLUMNS = {

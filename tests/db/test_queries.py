@@ -1,11 +1,9 @@
 import hashlib
-from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import event as sa_event
 
 import db as record
 from db import EventFilter, FindingFilter, RecordError, RunHandle, uuid7
@@ -260,50 +258,3 @@ def test_one_event_with_all_it_holds(plant: Plant, run: RunHandle) -> None:
     tables = [table for table, _ in event.rows]
     assert tables == ["image", *["artifact"] * 3, "prediction", "finding", "explanation", "part", "run_image"]
     assert event.entity_id == event.rows[-1][1]
-
-
-@pytest.mark.parametrize("backend", ["sqlite"], indirect=True)  # PostgreSQL rightly scans tables this small
-def test_queries_find_their_way_by_an_index(plant: Plant, run: RunHandle) -> None:
-    """No full scan of a table that grows with the pictures, as SQLite plans it."""
-    seen: list[tuple[str, Any]] = []
-
-    def explain(query: Callable[[Any], Any]) -> list[str]:
-
-        seen.clear()
-        with plant.db.session() as session:
-            connection = session.connection()
-            listener = lambda c, cur, statement, parameters, ctx, many: seen.append((statement, parameters))  # noqa: E731
-            sa_event.listen(connection, "before_cursor_execute", listener)
-            query(session)
-            sa_event.remove(connection, "before_cursor_execute", listener)
-            steps = []
-            for statement, parameters in list(seen):
-                plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)
-                steps += [row.detail for row in plan]
-        return steps
-
-    big = ("audit_event", "run_image", "image", "prediction", "finding", "part", "explanation", "artifact")
-    asked: list[Callable[[Any], Any]] = [
-        lambda s: record.find_run(s, 1),
-        lambda s: record.run_findings(s, run.id),
-        lambda s: record.run_unreadable(s, run.id),
-        lambda s: list(record.run_images(s, run.id)),
-        lambda s: record.known_outcomes(s, ["a" * 64], run.model.id, run.settings_digest),
-        lambda s: record.find_findings(s, FindingFilter()),
-        lambda s: record.find_findings(s, FindingFilter(part="P0001", lot="L1")),
-        lambda s: record.find_findings(s, FindingFilter(lot="L1")),
-        lambda s: record.find_findings(s, FindingFilter(class_name="pit", run=1)),
-        lambda s: record.find_events(s, EventFilter()),
-        lambda s: record.find_events(s, EventFilter(part="P0001")),
-        lambda s: record.find_events(s, EventFilter(action="run.started")),
-        lambda s: record.find_events(s, EventFilter(actor="inspector", run=1)),
-        lambda s: record.get_event(s, 4),
-    ]
-    newest_first = (
-        "SCAN audit_event",
-        "SCAN finding USING INDEX sqlite_autoindex_finding_1",
-    )  # up to the limit
-    for number, query in enumerate(asked):
-        for step in explain(query):
-            free = step in newest_first and number in (5, 9)
-            assert free or not (step.startswith("SCAN ") and step.split()[1] in big), f"{number}: {step}"
