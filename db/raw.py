@@ -12,7 +12,7 @@ from db.chain import record_of
 from db.columns import Time
 from db.spelling import Record
 
-_TIME_TEXT = 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'
+TIME_TEXT = 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'
 
 
 def raw_rows(session: Session, table: Table) -> Select[Any]:
@@ -21,7 +21,7 @@ def raw_rows(session: Session, table: Table) -> Select[Any]:
     return select(
         *(
             # to_char: the driver cannot give a time such as 'infinity', which a person could have written
-            func.to_char(func.timezone("UTC", column), _TIME_TEXT).label(column.name)
+            func.to_char(func.timezone("UTC", column), TIME_TEXT).label(column.name)
             if postgres and isinstance(column.type, Time)
             else type_coerce(column, NullType()).label(column.name)
             for column in table.columns

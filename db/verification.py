@@ -15,12 +15,13 @@ from sqlalchemy import ColumnElement, Row, Select, Table, func, or_, select, tru
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
-from db import grants, guards
+from db import fastwalk, grants, guards
 from db.artifacts import ArtifactStore
 from db.attestation import ReportFile, Witness, attest, check_report, conclusion, trusted_start
 from db.chain import GENESIS, SCHEME, Head, event_hash, rows_digest
 from db.engine import Database
 from db.errors import ArtifactError, RecordError
+from db.fastwalk import FastWalk
 from db.merkle import Frontier
 from db.notes import CheckpointNote
 from db.raw import fetch_records, raw_rows
@@ -205,21 +206,22 @@ class _Walk:
         above: int | None = self.start or None
         later = true() if above is None else _EVENTS.c.sequence > above
         total = self.session.scalar(select(func.count()).select_from(_EVENTS).where(later)) or 0
-        while events := self._raw(_EVENTS, _EVENTS.c.sequence, above, None):
-            upto = int(events[-1]["sequence"])
-            found = {
-                (table.name, str(record["id"])): record
-                for table in DOMAIN_TABLES
-                for record in self._raw(table, table.c.event_sequence, above, upto)
-            }
-            for event in events:
-                self._event(event)
-                self._rows_of(event, found)
-            self._uncovered(found)
-            above = upto
-            self.events += len(events)
-            if self._progress:
-                self._progress(self.events, total)
+        with FastWalk(self.session) as fast:
+            closely = 0  # windows to be looked at closely before the next is taken at a run
+            while True:
+                settled = not closely and self.head.sequence == (above or 0)
+                if settled and (sound := fast.window(self.head)) is not None:
+                    self.head, above = sound.head, sound.head.sequence
+                    self.events += sound.events
+                    self.rows += sound.rows
+                else:
+                    fast.pause()
+                    reached = self._closely(above)
+                    if reached is None:
+                        break
+                    above, closely = reached, (closely or fastwalk.WINDOW // _WINDOW) - 1
+                if self._progress:
+                    self._progress(self.events, total)
         for table in DOMAIN_TABLES:
             key = table.c.event_sequence
             beyond = or_(key.is_(None), true() if above is None else key > above)
@@ -227,6 +229,24 @@ class _Walk:
                 self.session, raw_rows(self.session, table).where(beyond).limit(_MOST_PROBLEMS)
             )
             self._uncovered({(table.name, str(record.get("id"))): record for record in records})
+
+    def _closely(self, above: int | None) -> int | None:
+        """Look at each value of a window of events and of the rows that name them; gives its last event."""
+        events = self._raw(_EVENTS, _EVENTS.c.sequence, above, None)
+        if not events:
+            return None
+        upto = int(events[-1]["sequence"])
+        found = {
+            (table.name, str(record["id"])): record
+            for table in DOMAIN_TABLES
+            for record in self._raw(table, table.c.event_sequence, above, upto)
+        }
+        for event in events:
+            self._event(event)
+            self._rows_of(event, found)
+        self._uncovered(found)
+        self.events += len(events)
+        return upto
 
     def finished_runs(self) -> None:
         """Check that the counts each run that ended since the start ended with are those of its rows."""

@@ -1,0 +1,225 @@
+"""The fast walk calls sound nothing but what the close look would pass, and that it does."""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sqlalchemy import text
+
+import db as record
+from db import Actor, Database, fastwalk, verification
+from db.chain import GENESIS, Head, NewRow
+from db.fastwalk import FastWalk
+from db.schema import DOMAIN_TABLES, Base, ModelVersion, Prediction, Run
+
+Plant = Any  # tests/db/conftest.py; test folders are not packages
+Attack = Any
+
+
+def walked(database: Database) -> tuple[Head, int, int] | None:
+    """Where the fast walk comes to from the beginning, without help; None where it wants a closer look."""
+    at, events, rows = Head(0, GENESIS), 0, 0
+    with database.session() as session:
+        last = record.head(session)
+        with FastWalk(session) as fast:
+            while at != last:
+                sound = fast.window(at)
+                if sound is None:
+                    return None
+                at, events, rows = sound.head, events + sound.events, rows + sound.rows
+    return at, events, rows
+
+
+def test_it_goes_over_a_sound_record_of_every_table_by_itself(
+    plant: Plant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plant.fill()
+    found = plant.verify()
+    assert found.ok
+    assert walked(plant.db) == (found.head, found.events, found.rows)
+    monkeypatch.setattr(fastwalk, "WINDOW", 3)
+    assert walked(plant.db) == (found.head, found.events, found.rows)
+    monkeypatch.setattr(verification._Walk, "_closely", lambda *_: None)
+    assert plant.verify() == found
+
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00"))
+FLOATS = st.floats(0, 1) | st.sampled_from([0.0, 1.0, 5e-324, 1e-5, 1e-4, 1 / 3, 1 - 2**-53])
+ANY_FLOATS = st.floats(-1e15, 1e15) | st.sampled_from([0.0, -12.0, 1e-7, 123456789.125])
+ZONES = st.sampled_from([UTC, timezone(timedelta(hours=5, minutes=45))])
+TIMES = st.datetimes(datetime(2, 1, 1), datetime(9998, 1, 1), timezones=ZONES)
+JSON = st.dictionaries(TEXT, TEXT | st.floats(-1e9, 1e9) | st.booleans() | st.none(), max_size=3)
+ROWS = st.fixed_dictionaries(
+    {
+        "name": TEXT, "task": st.sampled_from(["single-label", "multi-label"]), "card": JSON,
+        "thresholds": st.none() | JSON, "reason": st.none() | TEXT, "score": FLOATS,
+        "size": st.integers(0, 2**63 - 1),
+        "width": st.none() | st.integers(-(2**31), 2**31 - 1), "format": st.none() | TEXT,
+        "carried_over": st.booleans(), "at": TIMES, "captured_at": st.none() | TIMES,
+        "drop": st.none() | ANY_FLOATS, "increase": st.none() | st.booleans(),
+    }
+)  # fmt: skip
+
+
+@given(row=ROWS)
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_what_the_database_puts_together_is_what_was_hashed(database: Database, row: dict[str, Any]) -> None:
+    """Whatever is in the columns, the digests come out: the text is that of `flat_json`, byte for byte."""
+    mark = record.uuid7().hex
+    model = ModelVersion(
+        digest=mark, name=row["name"], architecture="a", classes=[row["name"]], task=row["task"],
+        thresholds=row["thresholds"], card=row["card"],
+    )  # fmt: skip
+    with database.write() as recorder:
+        number = recorder.head.sequence + 1
+        run = Run(
+            number=number, source=row["name"], settings=row["card"], settings_digest="s", host="h",
+            model_version_id=model.id, software_version="v", trigger="t", started_at=row["at"],
+        )  # fmt: skip
+        image = NewRow("image", {"id": record.uuid7(), "digest": mark, "size": row["size"],
+                                 "width": row["width"], "format": row["format"]})  # fmt: skip
+        prediction = Prediction(
+            image_id=image.values["id"], model_version_id=model.id, settings_digest="s", run_id=run.id,
+            verdict="pass", reason=None, score=row["score"], review_threshold=1 - row["score"],
+            reject_threshold=row["score"] / 3, probabilities=[row["score"]], created_at=row["at"],
+        )  # fmt: skip
+        finding = NewRow("finding", {"id": record.uuid7(), "reference": mark, "run_id": run.id, "number": 1,
+                                     "prediction_id": prediction.id, "class_name": row["name"],
+                                     "class_score": row["score"], "score": row["score"], "threshold": 0.5,
+                                     "created_at": row["at"]})  # fmt: skip
+        explanation = NewRow("explanation", {"id": record.uuid7(), "finding_id": finding.values["id"],
+                                             "method": "m", "parameters": row["card"], "layers": [],
+                                             "status": row["name"], "score_drop": row["drop"],
+                                             "score_increase": row["increase"], "block_map_digests": [],
+                                             "created_at": row["at"]})  # fmt: skip
+        line = NewRow("run_image", {"id": record.uuid7(), "run_id": run.id, "uri": row["name"], "version": "",
+                                    "size": row["size"], "image_id": image.values["id"],
+                                    "prediction_id": prediction.id, "verdict": "pass",
+                                    "created_at": row["at"], "carried_over": row["carried_over"],
+                                    "station": row["format"],
+                                    "captured_at": row["captured_at"]})  # fmt: skip
+        recorder.add(
+            [model, run, image, prediction, finding, explanation, line], action="t",
+            actor=Actor("a", role=row["format"]), entity="e", entity_id=row["name"], payload=row["card"],
+            old=row["thresholds"], new=row["thresholds"], reason=row["reason"],
+        )  # fmt: skip
+        before = recorder.head.sequence - 1
+    with database.session() as session:
+        previous = session.scalar(text(f"SELECT hash FROM audit_event WHERE sequence = {before}"))  # noqa: S608
+        with FastWalk(session) as fast:
+            sound = fast.window(Head(before, previous or GENESIS))
+    assert sound is not None
+    assert (sound.events, sound.rows) == (1, 7)
+
+
+def test_windows_after_a_damaged_one_are_walked_at_a_run_again(
+    plant: Plant, attack: Attack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plant.fill()
+    monkeypatch.setattr(fastwalk, "WINDOW", 4)
+    monkeypatch.setattr(verification, "_WINDOW", 2)
+    attack("UPDATE image SET width = 65 WHERE event_sequence = 6")
+    looked: list[int | None] = []
+    closely = verification._Walk._closely
+
+    def watched(walk: verification._Walk, above: int | None) -> int | None:
+        looked.append(above)
+        return closely(walk, above)
+
+    monkeypatch.setattr(verification._Walk, "_closely", watched)
+    assert [problem.where for problem in plant.verify().problems] == ["event 6"]
+    assert looked == [4, 6, 15]  # the window 5 to 8, twice two events, and the end
+
+
+@contextmanager
+def file(database: Database) -> Iterator[sqlite3.Connection]:
+    database.close()
+    with closing(sqlite3.connect(Path(str(database.url.database)))) as raw:
+        raw.execute("PRAGMA ignore_check_constraints = ON")
+        for (name,) in raw.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
+            raw.execute(f"DROP TRIGGER {name}")
+        yield raw
+        raw.commit()
+
+
+# What only SQLite would store: a value of another type that prints the same.
+LOOKALIKES = {
+    "a hash of bytes": "UPDATE audit_event SET hash = CAST(hash AS BLOB) WHERE sequence = 5",
+    "a previous hash of bytes": (
+        "UPDATE audit_event SET previous_hash = CAST(previous_hash AS BLOB) WHERE sequence = 5"
+    ),
+    "a digest of bytes": "UPDATE audit_event SET rows_digest = CAST(rows_digest AS BLOB) WHERE sequence = 5",
+    "a list of bytes": 'UPDATE audit_event SET "rows" = CAST("rows" AS BLOB) WHERE sequence = 5',
+    "a verdict of bytes": "UPDATE prediction SET verdict = CAST(verdict AS BLOB) WHERE event_sequence = 5",
+    "an identifier of bytes": "UPDATE prediction SET id = CAST(id AS BLOB) WHERE event_sequence = 5",
+    "a number of text": "UPDATE image SET size = CAST(size AS BLOB) WHERE event_sequence = 5",
+    "a sequence of bytes": (
+        "UPDATE image SET event_sequence = CAST(event_sequence AS BLOB) WHERE event_sequence = 5"
+    ),
+    "a score of bytes": "UPDATE prediction SET score = CAST(score AS BLOB) WHERE event_sequence = 5",
+    "a hash with what follows it": (
+        "UPDATE audit_event SET hash = hash || ' ' || scheme WHERE sequence = 5"
+    ),
+    "a line end in a hash": "UPDATE audit_event SET hash = hash || char(10) WHERE sequence = 5",
+    "a mark in place of a number": (
+        "UPDATE prediction SET verdict = char(1), score = NULL WHERE event_sequence = 5"
+    ),
+    "a text that closes its quotation": (
+        "UPDATE image SET format = 'PNG\",\"height\":48,\"mode\":\"L', height = NULL, mode = NULL "
+        "WHERE event_sequence = 5"
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("edit", LOOKALIKES)
+def test_what_looks_like_it_is_looked_at_closely(plant: Plant, edit: str) -> None:
+    plant.fill()
+    assert walked(plant.db)
+    with file(plant.db) as raw:
+        assert raw.execute(LOOKALIKES[edit]).rowcount
+    assert walked(plant.db) is None
+    assert {problem.kind for problem in plant.verify().problems} - {"guard"}
+
+
+@pytest.mark.parametrize("number", [5, 0, -1, 15, 16, 4_000, 10**6])
+def test_a_row_more_is_never_passed_over(plant: Plant, attack: Attack, number: int) -> None:
+    plant.fill()
+    attack(f"INSERT INTO part (id, event_sequence, serial, lot) VALUES ('{'7' * 32}', {number}, 'P', 'L')")  # noqa: S608
+    assert [problem.kind for problem in plant.verify().problems] == ["uncovered"]
+
+
+def test_an_event_that_lists_a_row_twice_is_not_sound(plant: Plant) -> None:
+    plant.fill()
+    listed = "x" * 32
+    rows = {b'1|part","' + listed.encode(): b"text"}
+    with pytest.raises(KeyError):
+        fastwalk._covered(rows, b"1", f'[["part","{listed}"],["part","{listed}"]]'.encode())
+
+
+def test_every_table_has_its_place() -> None:
+    for table in (*DOMAIN_TABLES, Base.metadata.tables["audit_event"]):
+        for sqlite in (True, False):
+            assert fastwalk._line(table, sqlite).startswith(("event_sequence || '|", "sequence || ' '"))
+
+
+def test_postgresql_told_to_round_numbers_still_gives_all_digits(plant: Plant) -> None:
+    plant.fill()
+    if not plant.db.sqlite:
+        name = plant.db.url.database
+        with plant.db.exclusive() as connection:
+            connection.execute(text(f"ALTER DATABASE {name} SET extra_float_digits = -10"))
+        plant.db.close()
+        try:
+            assert walked(plant.db)
+        finally:
+            with plant.db.exclusive() as connection:
+                connection.execute(text(f"ALTER DATABASE {name} RESET extra_float_digits"))
+            plant.db.close()
+    assert walked(plant.db)
