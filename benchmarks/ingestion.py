@@ -36,10 +36,6 @@ class Ingestion:
         """Images/s with the audit trail as a share of images/s without: the median over groups."""
         return statistics.median(b / a for a, b in zip(self.audited, self.bare, strict=True))
 
-    def __str__(self) -> str:
-        ours, bare = (self.images / sum(seconds) for seconds in (self.audited, self.bare))
-        return f"{ours:,.0f} images/s, {bare:,.0f} bare: {self.ratio:.2f}"
-
 
 class Bare:
     """The domain tables without history in a database of their own."""

@@ -1,7 +1,8 @@
 """A synthetic inspection line for the database benchmarks: outcomes as the flow hands them over, by number.
 
-95 % pass, 4 % are flagged (half review, half reject) with a finding, its explanation, its map, three block
-maps and the stored picture, 1 % cannot be read. Two pictures a part, 500 parts a lot, four stations.
+95 % pass, 4 % are flagged (half review, half reject) with 5 findings on 4 pictures, each with its
+explanation, its map, three block maps, and the stored picture; 1 % cannot be read. Two pictures a part,
+500 parts a lot, four stations.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ import random
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
+
+from sqlalchemy import select
 
 import db as record
 from db import (
@@ -24,6 +27,9 @@ from db import (
     ModelRecord,
     RunHandle,
 )
+from db.chain import Entry, NewRow
+from db.people import Authenticated
+from db.schema import Prediction
 
 BATCH = 256
 CLASSES = ("good", "blowhole", "break", "crack", "fray", "uneven")
@@ -81,18 +87,26 @@ def outcome(number: int) -> ImageOutcome:
         review_threshold=0.3125,
         reject_threshold=0.7071067811865476,
         probabilities=(1 - score, *(score * share / whole for share in rest)),
-        findings=() if what == "pass" else (_finding(number, chance),),
+        findings=() if what == "pass" else _findings(number, chance),
         picture=None if what == "pass" else picture,
     )
 
 
-def _finding(number: int, chance: random.Random) -> FindingOutcome:
+def _findings(number: int, chance: random.Random) -> tuple[FindingOutcome, ...]:
+    """Give one, or of every fourth flagged picture two, of unlike classes."""
+    classes = chance.sample(CLASSES[1:], 2 if number % 100 == 96 else 1)
+    return tuple(_finding(number, name, chance) for name in classes)
+
+
+def _finding(number: int, class_name: str, chance: random.Random) -> FindingOutcome:
     def ref(kind: str, name: str) -> ArtifactRef:
-        return ArtifactRef(digest(name, number), kind, "image/png", 2_000 + chance.randrange(3_000))
+        return ArtifactRef(
+            digest(f"{class_name} {name}", number), kind, "image/png", 2_000 + chance.randrange(3_000)
+        )
 
     left, top = chance.randrange(300), chance.randrange(300)
     return FindingOutcome(
-        class_name=CLASSES[1 + chance.randrange(len(CLASSES) - 1)],
+        class_name=class_name,
         class_score=0.3 + chance.random() * 0.69,
         threshold=0.3125,
         explanation=ExplanationOutcome(
@@ -143,3 +157,46 @@ def batches(first: int, last: int, size: int = BATCH) -> Iterator[list[ImageOutc
     """Give the outcomes of pictures first to last - 1, a batch at a time."""
     for begin in range(first, last, size):
         yield [outcome(number) for number in range(begin, min(begin + size, last))]
+
+
+def engineer(db: Database) -> Authenticated:
+    """Give the person who decides, who has to be added first."""
+    password = "blowhole fray crack 1"  # noqa: S105
+    for login, role in (("admin", "administrator"), ("engineer", "quality-engineer")):
+        by = INSPECTOR if login == "admin" else record.authenticate(db, "admin", password, account=INSPECTOR)
+        record.add_person(db, login, name=login.title(), role=role, password=password, by=by)
+    return record.authenticate(db, "engineer", password, account=INSPECTOR)
+
+
+def later(db: Database, run: RunHandle, signer: Authenticated, decided: int, replayed: int) -> None:
+    """Record what people and replays add to a run: signed decisions on findings, and replays.
+
+    A decision is a transaction of its own, as it is in life; replays are recorded together.
+    """
+    for number in range(1, decided + 1):
+        record.dispose(
+            db,
+            f"{run.reference}-{number:04d}",
+            decision=("confirm", "overrule")[number % 2],
+            reason=f"seen under the lamp at desk {number % 17}",
+            signer=signer,
+        )
+    with db.write() as recorder:
+        session, now = recorder.session, record.utc_now()
+        predictions = select(Prediction.id).where(Prediction.run_id == run.id).order_by(Prediction.id.desc())
+        replays = []
+        for prediction in session.scalars(predictions.limit(replayed)).all():
+            row = NewRow(
+                "replay",
+                {
+                    "id": record.uuid7().hex,
+                    "prediction_id": prediction,
+                    "result": "identical",
+                    "details": {"score": 0.0},
+                    "software_version": db.software_version,
+                    "host": "line-1",
+                    "created_at": now,
+                },
+            )
+            replays.append(Entry([row], "replay.made", "replay", row.values["id"], {"result": "identical"}))
+        recorder.add_all(replays, actor=INSPECTOR, run_id=run.id)
