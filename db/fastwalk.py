@@ -8,7 +8,6 @@ wrong. Whatever is unexpected (a type, a text, a row too many) means looking clo
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -38,6 +37,8 @@ _MOSTLY_NULL = {
     "run_image": ("reason",),
 }
 
+Floats = dict[bytes, tuple[Any, ...]]
+
 
 @dataclass(frozen=True, slots=True)
 class Sound:
@@ -54,11 +55,11 @@ class _Doubt(Exception):  # noqa: N818
 
 @dataclass(frozen=True, slots=True)
 class _Texts:
-    """Rows of one table: how many there are, a line for each, and their floats where SQLite cannot tell."""
+    """Rows of one table: how many there are, a line for each, and on SQLite their floats by rowid."""
 
     count: int
     lines: bytes
-    floats: list[tuple[Any, ...]]
+    floats: Floats
 
 
 class FastWalk:
@@ -123,21 +124,22 @@ class FastWalk:
         self._ahead = above, ahead
         return ahead
 
-    def _fetch(self, span: dict[Table, str], floats: dict[Table, list[tuple[Any, ...]]]) -> dict[str, _Texts]:
+    def _fetch(self, span: dict[Table, str], floats: dict[Table, Floats]) -> dict[str, _Texts]:
         # An error must not spoil PostgreSQL's transaction for the closer look.
         with nullcontext() if self._sqlite else self._driver.transaction():
             return {table.name: self._texts(table, where, floats[table]) for table, where in span.items()}
 
-    def _floats(self, table: Table, condition: str) -> list[tuple[Any, ...]]:
-        names = [name for name in column_names(table) if isinstance(table.columns[name].type, Double)]
-        if not self._sqlite or not names:
-            return []
-        cursor = self._driver.execute(f"SELECT {', '.join(names)} FROM {table.name} WHERE {condition}, rowid")  # noqa: S608
-        return list(cursor.fetchall())
+    def _floats(self, table: Table, condition: str) -> Floats:
+        names = _float_columns(table) if self._sqlite else []
+        if not names:
+            return {}
+        # With a column that no index has beside them: the row itself is to be read, as everywhere here.
+        columns = ", ".join(["rowid", "created_at", *names])
+        rows = self._driver.execute(f"SELECT {columns} FROM {table.name} WHERE {condition}").fetchall()  # noqa: S608
+        return {b"%d" % row[0]: row[2:] for row in rows}
 
-    def _texts(self, table: Table, condition: str, floats: list[tuple[Any, ...]]) -> _Texts:
-        order = ", rowid" if self._sqlite else ""
-        rows = f"SELECT {_line(table, self._sqlite)} AS line FROM {table.name} WHERE {condition}{order}"  # noqa: S608
+    def _texts(self, table: Table, condition: str, floats: Floats) -> _Texts:
+        rows = f"SELECT {_line(table, self._sqlite)} AS line FROM {table.name} WHERE {condition}"  # noqa: S608
         if self._sqlite:
             statement = f"SELECT count(*), CAST(group_concat(line, char(10)) AS BLOB) FROM ({rows})"  # noqa: S608
         else:
@@ -201,14 +203,15 @@ def _complete(table: Table, texts: _Texts) -> list[bytes]:
     if len(lines) != texts.count:
         raise _Doubt
     if texts.floats:
-        lines = [_filled(line, row) for line, row in zip(lines, texts.floats, strict=True)]
+        lines = [_filled(line, texts.floats) for line in lines]
     return [_without_nulls(table, line) if b'":null' in line else line for line in lines]
 
 
-def _filled(line: bytes, numbers: Iterable[Any]) -> bytes:
+def _filled(line: bytes, floats: Floats) -> bytes:
+    row, _, line = line.partition(b" ")
     pieces = line.split(_NUMBER)
     filled = pieces[0]
-    for number, piece in zip([n for n in numbers if n is not None], pieces[1:], strict=True):
+    for number, piece in zip([n for n in floats.pop(row) if n is not None], pieces[1:], strict=True):
         if type(number) is not float:
             raise _Doubt
         filled += b'"%s"%s' % (repr(number).encode(), piece)
@@ -230,10 +233,16 @@ def _line(table: Table, sqlite: bool) -> str:
     """
     if table is not _EVENTS:
         key = f"""event_sequence || '|{table.name}","' || {_value(table.columns["id"], sqlite)}"""
+        if sqlite and _float_columns(table):
+            key = f"rowid || ' ' || {key}"
         return f"""{key} || ' ["{table.name}",' || {_json(table, sqlite)} || ']'"""
     own = "CASE WHEN typeof(hash) = 'text' THEN hash END" if sqlite else "hash"
     parts = ("sequence", "previous_hash", own, "scheme", "rows_digest", '"rows"', _json(table, sqlite))
     return " || ' ' || ".join(parts)
+
+
+def _float_columns(table: Table) -> list[str]:
+    return [name for name in column_names(table) if isinstance(table.columns[name].type, Double)]
 
 
 def _json(table: Table, sqlite: bool) -> str:

@@ -206,7 +206,9 @@ def test_an_event_that_lists_a_row_twice_is_not_sound(plant: Plant) -> None:
 def test_every_table_has_its_place() -> None:
     for table in (*DOMAIN_TABLES, Base.metadata.tables["audit_event"]):
         for sqlite in (True, False):
-            assert fastwalk._line(table, sqlite).startswith(("event_sequence || '|", "sequence || ' '"))
+            assert fastwalk._line(table, sqlite).startswith(
+                ("event_sequence || '|", "sequence || ' '", "rowid || ' ' || event_sequence || '|")
+            )
 
 
 def test_postgresql_told_to_round_numbers_still_gives_all_digits(plant: Plant) -> None:
