@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, Table, func, select, type_coerce
+from sqlalchemy import ColumnElement, Select, Table, literal_column, select, type_coerce
 from sqlalchemy.orm import Session
 from sqlalchemy.types import NullType
 
@@ -12,7 +12,19 @@ from db.chain import record_of
 from db.columns import Time
 from db.spelling import Record
 
-TIME_TEXT = 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'
+_TIME_TEXT = 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'
+
+
+def time_sql(column: str) -> str:
+    """Give the SQL of a time's text on PostgreSQL: one text for each time that its type can hold.
+
+    to_char, because the driver cannot give a time such as 'infinity', which a person could have written;
+    the era, because to_char leaves it out and years before ours would look like ours.
+    """
+    return (
+        f"to_char(timezone('UTC', {column}), '{_TIME_TEXT}')"
+        f" || CASE WHEN {column} < '0001-01-01 00:00:00+00' THEN ' BC' ELSE '' END"
+    )
 
 
 def raw_rows(session: Session, table: Table) -> Select[Any]:
@@ -20,8 +32,7 @@ def raw_rows(session: Session, table: Table) -> Select[Any]:
     postgres = session.get_bind().dialect.name == "postgresql"
     return select(
         *(
-            # to_char: the driver cannot give a time such as 'infinity', which a person could have written
-            func.to_char(func.timezone("UTC", column), TIME_TEXT).label(column.name)
+            literal_column(time_sql(f'{table.name}."{column.name}"')).label(column.name)
             if postgres and isinstance(column.type, Time)
             else type_coerce(column, NullType()).label(column.name)
             for column in table.columns

@@ -16,7 +16,7 @@ import db as record
 from db import Actor, Database, fastwalk, verification
 from db.chain import GENESIS, Head, NewRow
 from db.fastwalk import FastWalk
-from db.schema import DOMAIN_TABLES, Base, ModelVersion, Prediction, Run
+from db.schema import ModelVersion, Prediction, Run
 
 Plant = Any  # tests/db/conftest.py; test folders are not packages
 Attack = Any
@@ -201,14 +201,6 @@ def test_an_event_that_lists_a_row_twice_is_not_sound(plant: Plant) -> None:
     rows = {b'1|part","' + listed.encode(): b"text"}
     with pytest.raises(KeyError):
         fastwalk._covered(rows, b"1", f'[["part","{listed}"],["part","{listed}"]]'.encode())
-
-
-def test_every_table_has_its_place() -> None:
-    for table in (*DOMAIN_TABLES, Base.metadata.tables["audit_event"]):
-        for sqlite in (True, False):
-            assert fastwalk._line(table, sqlite).startswith(
-                ("event_sequence || '|", "sequence || ' '", "rowid || ' ' || event_sequence || '|")
-            )
 
 
 def test_postgresql_told_to_round_numbers_still_gives_all_digits(plant: Plant) -> None:

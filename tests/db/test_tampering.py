@@ -204,6 +204,15 @@ def test_events_in_another_order(full: Plant, attack: Attack) -> None:
     assert said(full)[0] == "event 13: does not continue event 12: one of the two was replaced"
 
 
+@pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
+def test_the_same_date_before_our_era(full: Plant, attack: Attack) -> None:
+    """Which PostgreSQL's to_char does not tell from ours."""
+    attack("UPDATE prediction SET created_at = (created_at::text || ' BC')::timestamptz")
+    assert [p.sequence for p in full.verify().problems if "were changed" in p.message] == list(range(3, 11))
+    attack("UPDATE audit_event SET at = (at::text || ' BC')::timestamptz WHERE sequence = 14")
+    assert "event 14: was changed: its hash is not that of its contents" in said(full)
+
+
 def test_an_identifier_that_is_none(full: Plant, attack: Attack) -> None:
     """Its column's type cannot give it: that is a finding, not a failure of verification."""
     if full.db.sqlite:
