@@ -63,7 +63,9 @@ def test_constraints_are_named_as_in_the_code(database: Database) -> None:
         inspector = inspect(connection)
         for table in Base.metadata.sorted_tables:
             wanted = {str(c.name) for c in table.constraints if str(c.name).startswith("ck_")}
-            assert {c["name"] for c in inspector.get_check_constraints(table.name)} == wanted
+            # A list: a constraint left beside its successor has the same name.
+            there = [c["name"] for c in inspector.get_check_constraints(table.name)]
+            assert sorted(map(str, there)) == sorted(wanted)
             assert inspector.get_pk_constraint(table.name)["name"] == f"pk_{table.name}"
             for key in inspector.get_foreign_keys(table.name):
                 assert str(key["name"]).startswith("fk_")

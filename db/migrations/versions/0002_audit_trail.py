@@ -79,13 +79,10 @@ def _allow_kinds(further: str) -> None:
         op.drop_constraint(name, "artifact", type_="check")
         op.create_check_constraint(name, "artifact", wanted)
         return
-    # SQLite changes a constraint by recreating the table, and reflection does not see CHECK constraints.
-    checks = (
-        sa.CheckConstraint(wanted, name=name),
-        sa.CheckConstraint("size >= 0", name=op.f("ck_artifact_size")),
-    )
-    with op.batch_alter_table("artifact", recreate="always", table_args=checks):
-        pass
+    # SQLite changes a constraint by recreating the table, with the other constraints that it has.
+    with op.batch_alter_table("artifact", recreate="always") as artifact:
+        artifact.drop_constraint(name, type_="check")
+        artifact.create_check_constraint(name, wanted)
 
 
 def upgrade() -> None:
