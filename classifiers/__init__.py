@@ -10,6 +10,7 @@ from classifiers.package import (
     Preprocessing,
     Thresholds,
     load_package,
+    restore_package,
     save_package,
 )
 from classifiers.predict import Decision, Prediction, Predictor, decide
@@ -24,5 +25,6 @@ __all__ = [
     "Thresholds",
     "decide",
     "load_package",
+    "restore_package",
     "save_package",
 ]

@@ -31,6 +31,7 @@ __all__ = [
     "Thresholds",
     "build_model",
     "load_package",
+    "restore_package",
     "save_package",
 ]
 
@@ -194,17 +195,44 @@ def save_package(
     text = manifest.render(content)
     _from_content(folder, manifest.parse(text, name=str(folder / MANIFEST_FILE)))
 
+    _write(folder, text.encode(), weights)
+    return load_package(folder)
+
+
+def restore_package(path: str | os.PathLike[str], manifest_file: bytes, weights: bytes) -> ModelPackage:
+    """Write a model package from the bytes of its two files, all of it or nothing, and read it back.
+
+    Args:
+        path: the folder to make; it must not exist.
+        manifest_file: what model.json held, byte for byte.
+        weights: what model.safetensors held.
+
+    Raises:
+        PackageError: the folder exists, or `load_package` refuses what the files say.
+    """
+    folder = Path(path)
+    if folder.exists() or folder.is_symlink():
+        raise PackageError(f"{folder}: exists already; a model package is never overwritten")
+    _write(folder, manifest_file, weights)
+    try:
+        return load_package(folder)
+    except PackageError:
+        shutil.rmtree(folder)
+        raise
+
+
+def _write(folder: Path, manifest_file: bytes, weights: bytes) -> None:
+    """Write the folder, all of it or nothing."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
         temporary.chmod(0o755)
         (temporary / WEIGHTS_FILE).write_bytes(weights)
-        (temporary / MANIFEST_FILE).write_text(text, encoding="utf-8")
+        (temporary / MANIFEST_FILE).write_bytes(manifest_file)
         temporary.rename(folder)
     finally:
         with contextlib.suppress(FileNotFoundError):
             shutil.rmtree(temporary)
-    return load_package(folder)
 
 
 def build_model(package: ModelPackage) -> torch.nn.Module:

@@ -20,6 +20,7 @@ from db.errors import ArtifactError, RecordError
 from db.findings import FindingFilter, find_findings
 from db.grants import grants_script
 from db.history import EventFilter, EventRecord, find_events, get_event
+from db.inventory import Retention, retention_of
 from db.lives import LifeEntry, PartHistory, part_history
 from db.notes import (
     CheckpointNote,
@@ -54,6 +55,7 @@ from db.people import (
     list_people,
 )
 from db.proofs import CheckedProof, ProvedEvent, check_proof, events_of_finding, make_proof
+from db.pruning import Cleared, Pruned, clear, prune
 from db.queries import (
     ExplanationRecord,
     FindingRecord,
@@ -71,12 +73,23 @@ from db.queries import (
     run_unreadable,
 )
 from db.recording import inspected_before, known_outcomes, record_batch, recorded_uris
+from db.replays import (
+    RecordedFinding,
+    RecordedPrediction,
+    ReplayOutcome,
+    find_predictions,
+    names_run,
+    record_replays,
+    recorded_predictions,
+)
+from db.retention import PRUNABLE, PrunePolicy, age_before
 from db.runs import (
     ModelRecord,
     ReportRecord,
     RunCounts,
     RunHandle,
     finish_run,
+    model_artifacts,
     record_report,
     register_model,
     start_or_resume_run,
@@ -98,6 +111,7 @@ from db.verification import Problem, Verification, verify
 
 __all__ = [
     "FOLLOWS",
+    "PRUNABLE",
     "TASKS",
     "Actor",
     "ApprovalRecord",
@@ -110,6 +124,7 @@ __all__ = [
     "CheckpointFolder",
     "CheckpointNote",
     "CheckpointRecord",
+    "Cleared",
     "Database",
     "DispositionRecord",
     "EventFilter",
@@ -131,10 +146,16 @@ __all__ = [
     "PersonRecord",
     "Problem",
     "ProvedEvent",
+    "PrunePolicy",
+    "Pruned",
     "RecordError",
+    "RecordedFinding",
+    "RecordedPrediction",
     "Recorder",
+    "ReplayOutcome",
     "ReportFile",
     "ReportRecord",
+    "Retention",
     "RunCounts",
     "RunHandle",
     "RunImageRecord",
@@ -151,12 +172,14 @@ __all__ = [
     "VerifierKey",
     "Witness",
     "add_person",
+    "age_before",
     "approve",
     "authenticate",
     "change_password",
     "change_person",
     "check_proof",
     "check_signatures",
+    "clear",
     "digest_of",
     "disable_person",
     "dispose",
@@ -167,6 +190,7 @@ __all__ = [
     "find_events",
     "find_findings",
     "find_person",
+    "find_predictions",
     "find_run",
     "finding_state",
     "finish_run",
@@ -182,18 +206,24 @@ __all__ = [
     "list_people",
     "list_runs",
     "make_proof",
+    "model_artifacts",
+    "names_run",
     "open_checkpoint",
     "open_database",
     "parse_checkpoint",
     "part_history",
     "proof",
+    "prune",
     "read_signing_key",
     "read_verifier_keys",
     "record_batch",
+    "record_replays",
     "record_report",
+    "recorded_predictions",
     "recorded_uris",
     "refuse",
     "register_model",
+    "retention_of",
     "run_findings",
     "run_images",
     "run_reports",

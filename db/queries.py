@@ -367,13 +367,14 @@ def finding_record(row: Row[Any]) -> FindingRecord:
         settings_digest=prediction.settings_digest,
         created_at=finding.created_at,
         probabilities=None if prediction.probabilities is None else tuple(prediction.probabilities),
-        explanation=None if row.Explanation is None else _explanation_record(row.Explanation),
+        explanation=None if row.Explanation is None else explanation_record(row.Explanation),
         disposition=row.disposition,
         awaiting_approval=row.awaiting_approval,
     )
 
 
-def _explanation_record(row: Explanation) -> ExplanationRecord:
+def explanation_record(row: Explanation) -> ExplanationRecord:
+    """Give the record of a row."""
     return ExplanationRecord(
         method=row.method,
         parameters=row.parameters,

@@ -10,11 +10,12 @@ from uuid import UUID
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from db.artifacts import ArtifactRef
+from db.artifacts import ArtifactRef, ArtifactStore
 from db.chain import Actor, Entry, NewRow
 from db.columns import storable, utc_now, uuid7_texts
 from db.engine import Database
-from db.errors import RecordError
+from db.errors import ArtifactError, RecordError
+from db.inventory import Retention, retention_of
 from db.lookup import those
 from db.outcomes import BatchResult, ExplanationOutcome, FindingOutcome, ImageOutcome, KnownOutcome
 from db.runs import RunHandle
@@ -63,19 +64,25 @@ def known_outcomes(
 
 
 def record_batch(
-    db: Database, run: RunHandle, outcomes: Sequence[ImageOutcome], *, actor: Actor
+    db: Database,
+    run: RunHandle,
+    outcomes: Sequence[ImageOutcome],
+    *,
+    actor: Actor,
+    store: ArtifactStore | None = None,
 ) -> BatchResult:
     """Record a batch of outcomes in one transaction, an event for each; what is recorded stays as it is.
 
     A uri that the run has already is skipped. A digest that has an outcome under the same model and
     settings, from this run or an earlier one, is linked to it and marked as carried over. Raises RecordError,
     and writes nothing, for an outcome that contradicts itself or carries over nothing, and for new pictures
-    of a run that has ended.
+    of a run that has ended. Artefacts that were pruned and are in `store` again are recorded as restored;
+    where they are not (a prune took them since they were put), nothing is recorded and RecordError says so.
     """
     for outcome in outcomes:
         outcome.check()
     with db.write() as recorder:
-        batch = _Batch(recorder.session, run, outcomes)
+        batch = _Batch(recorder.session, run, outcomes, store)
         recorder.add_all(
             [batch.entry(uri, outcome) for uri, outcome in batch.todo.items()],
             actor=actor,
@@ -95,8 +102,14 @@ def record_batch(
 class _Batch:
     """What the database holds of a batch: looked up once under the lock, kept up to date as rows are made."""
 
-    def __init__(self, session: Session, run: RunHandle, outcomes: Sequence[ImageOutcome]) -> None:
-        self.run, self.now = run, utc_now()
+    def __init__(
+        self,
+        session: Session,
+        run: RunHandle,
+        outcomes: Sequence[ImageOutcome],
+        store: ArtifactStore | None,
+    ) -> None:
+        self.run, self.now, self._store = run, utc_now(), store
         self._identifiers = uuid7_texts()
         self._run_id, self._model_id = run.id.hex, run.model.id.hex
         self.lines: list[dict[str, Any]] = []
@@ -121,6 +134,8 @@ class _Batch:
         refs = {ref.digest for outcome in self.todo.values() for ref in _artifacts(outcome)}
         stored = those(session, select(Artifact.digest), Artifact.digest, refs)
         self._stored: set[str] = {row.digest for row in stored}
+        said = retention_of(session, self._stored)
+        self._pruned: dict[str, Retention] = {digest: each for digest, each in said.items() if each.pruned}
         highest = session.scalar(select(func.max(Finding.number)).where(Finding.run_id == run.id))
         self._number: int = highest or 0
 
@@ -195,6 +210,8 @@ class _Batch:
                     )
                 )
                 self._stored.add(ref.digest)
+            elif ref.digest in self._pruned:
+                rows.append(self._restored(ref.digest, self._pruned.pop(ref.digest)))
         probabilities = outcome.probabilities
         prediction = self._new(
             "prediction",
@@ -219,6 +236,25 @@ class _Batch:
         )
         self._known[digest] = known
         return known
+
+    def _restored(self, digest: str, pruned: Retention) -> NewRow:
+        """Give the row that says a pruned artefact is there again, if it is: no prune can run meanwhile."""
+        try:
+            if self._store is None:
+                raise ArtifactError("no artefact store was given to look for it")
+            self._store.check(digest)
+        except ArtifactError as error:
+            raise RecordError(
+                f"artefact {digest} was {pruned} while this batch was being made, and is not stored again "
+                f"({error}): run the inspection again, it goes on where it was"
+            ) from error
+        return self._new(
+            "artifact_retention",
+            artifact_digest=digest,
+            state="restored",
+            policy="stored again",
+            created_at=self.now,
+        )
 
     def _find(self, rows: list[NewRow], prediction_id: str, score: float, outcome: FindingOutcome) -> None:
         self._number += 1

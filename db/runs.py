@@ -133,10 +133,30 @@ def register_model(
     thresholds: Mapping[str, Any] | None,
     card: Mapping[str, Any],
     actor: Actor,
+    artifacts: Sequence[ArtifactRef] = (),
 ) -> ModelRecord:
-    """Record a model package under its digest; one that is recorded already is given back as it stands."""
+    """Record a model package under its digest; one that is recorded already is given back as it stands.
+
+    `artifacts`: the package's files in the artefact store. Of a model that was recorded without them an
+    event of its own says that they are stored now.
+    """
     with db.write() as recorder:
-        row = recorder.session.scalar(select(ModelVersion).where(ModelVersion.digest == digest))
+        session = recorder.session
+        row = session.scalar(select(ModelVersion).where(ModelVersion.digest == digest))
+        wanted = {ref.digest: ref for ref in artifacts}
+        known = session.scalars(select(Artifact.digest).where(Artifact.digest.in_(wanted)))
+        new = [artifact_row(wanted[missing]) for missing in sorted(wanted.keys() - set(known))]
+        if row is not None and new:
+            recorder.add(
+                new,
+                action="model.stored",
+                actor=actor,
+                entity="model_version",
+                entity_id=row.id,
+                payload={"name": row.name},
+                model_digest=digest,
+                artifact_digests=list(wanted),
+            )
         if row is None:
             row = ModelVersion(
                 digest=digest,
@@ -148,15 +168,31 @@ def register_model(
                 card=dict(card),
             )
             recorder.add(
-                [row],
+                [*new, row],
                 action="model.registered",
                 actor=actor,
                 entity="model_version",
                 entity_id=row.id,
                 payload={"name": name},
                 model_digest=digest,
+                artifact_digests=list(wanted),
             )
         return ModelRecord.of(row)
+
+
+def model_artifacts(session: Session, model_digest: str) -> dict[str, ArtifactRef]:
+    """Give the stored files of a model package by their media type; empty where none were stored."""
+    listed = session.scalars(
+        select(AuditEvent.artifact_digests)
+        .where(
+            AuditEvent.model_digest == model_digest,
+            AuditEvent.action.in_(("model.registered", "model.stored")),
+        )
+        .order_by(AuditEvent.sequence)
+    ).all()
+    digests = {digest for each in listed for digest in each}
+    rows = session.scalars(select(Artifact).where(Artifact.digest.in_(digests), Artifact.kind == "model"))
+    return {row.media_type: ArtifactRef(row.digest, row.kind, row.media_type, row.size) for row in rows}
 
 
 def start_or_resume_run(

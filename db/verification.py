@@ -20,13 +20,14 @@ from db.artifacts import ArtifactStore
 from db.attestation import ReportFile, Witness, attest, check_report, conclusion, trusted_start
 from db.chain import GENESIS, SCHEME, Head, event_hash, rows_digest
 from db.engine import Database
-from db.errors import ArtifactError, RecordError
+from db.errors import RecordError
 from db.fastwalk import FastWalk
+from db.inventory import check_artifacts
 from db.merkle import Frontier
 from db.notes import CheckpointNote
 from db.raw import fetch_records, raw_rows
 from db.runs import run_counts, run_reference
-from db.schema import DOMAIN_TABLES, Artifact, AuditEvent, Base, Report, Run, RunEnd
+from db.schema import DOMAIN_TABLES, AuditEvent, Base, Report, Run, RunEnd
 from db.signatures import check_signatures
 from db.spelling import Record
 
@@ -84,8 +85,8 @@ def verify(
     Checks that sequence numbers have no gap, links and hashes hold, each event's rows are there unchanged,
     and no row lies outside of an event; then that finished runs add up, signatures hold, the heads that
     reports carry (and `expected` ones, from elsewhere) are in the log, the append-only guards stand, and,
-    given the store, that every artefact is there unchanged. RecordError only where there is no database that
-    can be opened.
+    given the store, that every artefact is there unchanged, or was pruned on record. RecordError only where
+    there is no database that can be opened.
     `witness`: checkpoints from outside, held against the log as well; `reports`: PDF files that somebody
     has; `incremental`: trust history up to the newest checkpoint that fits, and walk what came after it.
     `progress` is told events walked and events in all.
@@ -123,7 +124,7 @@ def verify(
                 walk.remarks.append(f"{right}: `kensa db grants` sets up an account that cannot")
             if artifacts is not None:
                 with walk.unreadable("the artefacts"):
-                    walk.artifacts(artifacts)
+                    walk.artifacts(db, artifacts)
         except DBAPIError as error:
             walk.report("unreadable", f"after event {walk.head.sequence}", f"the database says: {error.orig}")
         return Verification(
@@ -275,14 +276,10 @@ class _Walk:
         for head in expected:
             self._head(head, "head", f"head {head.sequence}")
 
-    def artifacts(self, store: ArtifactStore) -> None:
-        """Check each artefact's bytes in the store."""
-        for _, digest, kind in self._pages(select(Artifact.id, Artifact.digest, Artifact.kind), Artifact.id):
-            self.artifacts_read += 1
-            try:
-                store.check(digest)
-            except ArtifactError as error:
-                self.report("artifact", f"{kind} {digest}", str(error))
+    def artifacts(self, db: Database, store: ArtifactStore) -> None:
+        """Check each artefact's bytes in the store, and what else is there."""
+        self.artifacts_read, remarks = check_artifacts(db, self.session, store, self.report)
+        self.remarks += remarks
 
     def _event(self, event: Record) -> None:
         sequence = int(event["sequence"])

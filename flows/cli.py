@@ -13,8 +13,10 @@ from flows import (
     disposition_commands,
     model_commands,
     people_commands,
+    prune_commands,
     query_commands,
     record_commands,
+    replay_commands,
     schema_commands,
 )
 from flows.console import ConsoleObserver, err, out, safe
@@ -31,10 +33,11 @@ app = typer.Typer(
 config_app = typer.Typer(no_args_is_help=True, help="Settings: show what is in force, check what is wrong.")
 app.add_typer(config_app, name="config")
 app.add_typer(record_commands.audit_app, name="audit")
-db_app = typer.Typer(no_args_is_help=True, help="The database: its schema, its accounts.")
+db_app = typer.Typer(no_args_is_help=True, help="The database: its schema, its accounts, its artefacts.")
 app.add_typer(db_app, name="db")
 db_app.command("migrate")(schema_commands.db_migrate)
 db_app.command("grants")(schema_commands.db_grants)
+db_app.command("prune")(prune_commands.db_prune)
 record_commands.audit_app.command("verify")(attestation_commands.audit_verify)
 record_commands.audit_app.command("checkpoint")(attestation_commands.audit_checkpoint)
 record_commands.audit_app.command("keygen")(attestation_commands.audit_keygen)
@@ -47,6 +50,7 @@ record_commands.audit_app.command("trace")(query_commands.audit_trace)
 app.command()(record_commands.findings)
 app.command()(disposition_commands.disposition)
 app.command()(record_commands.report)
+app.command()(replay_commands.replay)
 app.command()(model_commands.train)
 app.command()(model_commands.calibrate)
 app.command()(model_commands.explain)

@@ -3,7 +3,7 @@
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -13,15 +13,21 @@ from scipy import ndimage
 
 from classifiers import Predictor
 from configs import ExplainerSettings
-from db import ArtifactStore, ExplanationOutcome, FindingOutcome, ImageOutcome, LayerMasks
+from db import ArtifactRef, ExplanationOutcome, FindingOutcome, ImageOutcome, LayerMasks
 from explainers import Explainer, ExplainerError, Explanation, create_explainer, explainer_options
 from explainers.drawing import top_mask
 from explainers.trust import drop_increase
-
-if TYPE_CHECKING:
-    from flows.pipeline import Picture
+from flows.deciding import Picture
 
 FloatMap = npt.NDArray[np.float32]
+
+
+class Keeper(Protocol):
+    """What maps are handed to: the artefact store, or in a replay a memory of what it would have got."""
+
+    def put(self, data: bytes, kind: str, media_type: str) -> ArtifactRef:
+        """Keep bytes; gives what the record says of them."""
+        ...
 
 
 def explainer_for(predictor: Predictor, chosen: ExplainerSettings) -> Explainer:
@@ -48,8 +54,8 @@ def explainer_for(predictor: Predictor, chosen: ExplainerSettings) -> Explainer:
 def explain_findings(
     explainer: Explainer,
     predictor: Predictor,
-    store: ArtifactStore,
-    pictures: Sequence["Picture"],
+    store: Keeper,
+    pictures: Sequence[Picture],
 ) -> list[tuple[FindingOutcome, ...]]:
     """Explain every flagged class of the pictures, all together.
 
@@ -125,7 +131,7 @@ def _explain_each(
 
 
 def _stored(
-    one: _Explained, explainer: Explainer, predictor: Predictor, store: ArtifactStore, outcome: ImageOutcome
+    one: _Explained, explainer: Explainer, predictor: Predictor, store: Keeper, outcome: ImageOutcome
 ) -> ExplanationOutcome:
     explanation = one.explanation
     if explanation is None:

@@ -1,6 +1,5 @@
 """The steps of an inspection run, without Prefect: each takes a batch and gives a batch."""
 
-import hashlib
 import json
 import logging
 import platform
@@ -11,9 +10,8 @@ from itertools import islice
 
 import torch
 
-from classifiers import ModelPackage, PackageError, Predictor, decide, load_package
+from classifiers import ModelPackage, PackageError, Predictor, load_package
 from classifiers.package import MANIFEST_FILE
-from classifiers.predict import Decision
 from configs import ConfigError, Settings, check_paths
 from db import (
     Actor,
@@ -35,25 +33,15 @@ from db import (
     start_or_resume_run,
     storable,
 )
+from flows.deciding import Picture, decide_pictures, read_picture, with_decision
 from flows.evidence import explain_findings, explainer_for
+from flows.packages import keep_files
 from flows.signing import SignedHead, open_signer, sign_head
 from sources import ListedImage, Source, Unreadable, open_source
-from sources.decoding import decode as decode_picture
 
 _log = logging.getLogger("kensa")
 
 SYSTEM = Actor("kensa", "system")
-
-
-@dataclass(frozen=True)
-class Picture:
-    """One listed picture on its way through a batch; `outcome` is filled in step by step."""
-
-    outcome: ImageOutcome
-    data: bytes | None = None
-    tensor: torch.Tensor | None = None
-    decision: Decision | None = None
-    probabilities: tuple[float, ...] = ()
 
 
 class Batch:
@@ -108,7 +96,7 @@ class Inspection:
         self.store = ArtifactStore(settings.artifacts.uri)
         self.signer = open_signer(settings)
         decision = settings.decision(self.predictor.precision)
-        self.model: ModelRecord = register_package(database, self.package)
+        self.model: ModelRecord = register_package(database, self.package, self.store)
         self.run: RunHandle = start_or_resume_run(
             database,
             source=self.source.root,
@@ -190,8 +178,8 @@ def checked_package(settings: Settings) -> ModelPackage:
     return package
 
 
-def register_package(database: Database, package: ModelPackage) -> ModelRecord:
-    """Record a model package as a model version, with its card."""
+def register_package(database: Database, package: ModelPackage, store: ArtifactStore) -> ModelRecord:
+    """Record a model package as a model version, with its card, and keep its files in the artefact store."""
     # Verified by load_package: the card in the record is the package's own word for word.
     card = json.loads((package.path / MANIFEST_FILE).read_text(encoding="utf-8"))
     return register_model(
@@ -204,6 +192,7 @@ def register_package(database: Database, package: ModelPackage) -> ModelRecord:
         thresholds=card["thresholds"],
         card=card,
         actor=SYSTEM,
+        artifacts=keep_files(database, store, package),
     )
 
 
@@ -227,15 +216,9 @@ def _read(inspection: Inspection, item: ListedImage) -> Picture:
         data = inspection.source.read(item)
     except Unreadable as error:
         return Picture(replace(outcome, verdict="unreadable", reason=str(error)))
-    outcome = replace(outcome, digest=hashlib.sha256(data).hexdigest(), size=len(data))
-    try:
-        decoded = decode_picture(data, max_pixels=source.max_pixels, grey_range=source.grey_range)
-    except Unreadable as error:
-        return Picture(replace(outcome, verdict="unreadable", reason=str(error)), data=data)
-    outcome = replace(
-        outcome, width=decoded.width, height=decoded.height, format=decoded.format, mode=decoded.mode
+    return read_picture(
+        inspection.predictor, outcome, data, max_pixels=source.max_pixels, grey_range=source.grey_range
     )
-    return Picture(outcome, data=data, tensor=inspection.predictor.transform(decoded.pixels))
 
 
 def classify(inspection: Inspection, batch: Batch) -> Batch:
@@ -248,32 +231,13 @@ def classify(inspection: Inspection, batch: Batch) -> Batch:
         digest = picture.outcome.digest
         if digest is not None and picture.tensor is not None and digest not in known:
             todo.setdefault(digest, picture.tensor)
-    decided: dict[str, tuple[Decision, tuple[float, ...]]] = {}
-    if todo:
-        prediction = inspection.predictor.predict(torch.stack(list(todo.values())))
-        for digest, row in zip(todo, prediction.probabilities, strict=True):
-            decided[digest] = decide(inspection.package, row), tuple(float(p) for p in row)
-    thresholds = inspection.package.thresholds
-    if thresholds is None:
-        raise PackageError(f"{inspection.package.path}: not calibrated; run `kensa calibrate` first")
+    decided = decide_pictures(inspection.predictor, todo)
     pictures = []
     for picture in batch.pictures:
         # The first of equal pictures is decided and explained; record_batch links the others to it.
         chosen = decided.pop(picture.outcome.digest or "", None)
         if chosen is not None:
-            decision, probabilities = chosen
-            picture = replace(
-                picture,
-                decision=decision,
-                outcome=replace(
-                    picture.outcome,
-                    verdict=decision.verdict,
-                    score=decision.score,
-                    review_threshold=thresholds.review,
-                    reject_threshold=thresholds.reject,
-                    probabilities=probabilities,
-                ),
-            )
+            picture = with_decision(inspection.package, picture, *chosen)
         pictures.append(picture)
     return Batch(batch.number, pictures)
 
@@ -306,9 +270,8 @@ def record(inspection: Inspection, batch: Batch) -> BatchSummary:
             media_type = _MEDIA_TYPES.get(outcome.format or "", "application/octet-stream")
             outcome = replace(outcome, picture=inspection.store.put(picture.data, "picture", media_type))
         outcomes.append(outcome)
-    return BatchSummary(
-        batch.number, record_batch(inspection.database, inspection.run, outcomes, actor=SYSTEM)
-    )
+    result = record_batch(inspection.database, inspection.run, outcomes, actor=SYSTEM, store=inspection.store)
+    return BatchSummary(batch.number, result)
 
 
 _MEDIA_TYPES = {

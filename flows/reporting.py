@@ -1,6 +1,7 @@
 """From the record to the report: read a run back, render it, keep the PDF, record that it was issued."""
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -18,12 +19,14 @@ from db import (
     FindingRecord,
     Head,
     ReportRecord,
+    Retention,
     RunSummary,
     get_event,
     head,
     latest_checkpoint,
     parse_checkpoint,
     record_report,
+    retention_of,
     run_findings,
     run_reports,
     run_summary,
@@ -109,9 +112,10 @@ def build_report(
         unreadable = run_unreadable(session, run_id)
         issued_at = get_event(session, at.sequence).at
         signed = latest_checkpoint(session, upto=at.sequence)
-    # Evidence is read for the findings that get a page: those with the highest scores.
-    ranked = sorted(range(len(findings)), key=lambda i: (-findings[i].score, i))
-    printed = sorted(ranked[: settings.max_findings])
+        # Evidence is read for the findings that get a page: those with the highest scores.
+        ranked = sorted(range(len(findings)), key=lambda i: (-findings[i].score, i))
+        printed = sorted(ranked[: settings.max_findings])
+        said = retention_of(session, {d for i in printed for d in _digests(findings[i])})
     counts = run.counts
     return RunReport(
         number=run.reference,
@@ -142,7 +146,7 @@ def build_report(
             carried_over=counts.carried_over,
         ),
         class_counts=run.class_counts,
-        findings=tuple(_page(findings[i], store, run) for i in printed),
+        findings=tuple(_page(findings[i], store, run, said) for i in printed),
         max_finding_pages=settings.max_findings,
         unreadable=tuple((record.uri, record.reason) for record in unreadable),
         missing=run.missing,
@@ -182,12 +186,24 @@ def _model(run: RunSummary) -> Model:
     )
 
 
-def _page(finding: FindingRecord, store: ArtifactStore, run: RunSummary) -> FindingPage:
+def _digests(finding: FindingRecord) -> list[str]:
+    """Digests of a finding's evidence."""
+    digests = [finding.image_digest]
+    if finding.explanation is not None:
+        digests += [digest for _, digest in finding.explanation.block_maps]
+        digests += [finding.explanation.map_digest] if finding.explanation.map_digest else []
+    return digests
+
+
+def _page(
+    finding: FindingRecord, store: ArtifactStore, run: RunSummary, said: Mapping[str, Retention]
+) -> FindingPage:
     grey_range = run.settings["source"]["grey_range"]
     if finding.review_threshold is None or finding.reject_threshold is None:
         raise ReportError(
             f"finding {finding.reference}: no thresholds in the record; run `kensa audit verify`"
         )
+    gone = said.get(finding.image_digest)
     return FindingPage(
         reference=finding.reference,
         uri=finding.uri,
@@ -203,21 +219,25 @@ def _page(finding: FindingRecord, store: ArtifactStore, run: RunSummary) -> Find
         verdict="reject" if finding.verdict == "reject" else "review",
         carried_over=finding.carried_over,
         image_digest=finding.image_digest,
-        picture=_evidence(store, finding.image_digest),
+        picture=_evidence(store, finding.image_digest, said),
         grey_range=(grey_range[0], grey_range[1]) if grey_range else None,
-        explanation=_explanation(finding, store),
+        explanation=_explanation(finding, store, said),
+        picture_gap=f"The picture was {gone}." if gone is not None and gone.pruned else None,
     )
 
 
-def _explanation(finding: FindingRecord, store: ArtifactStore) -> Explanation:
+def _explanation(finding: FindingRecord, store: ArtifactStore, said: Mapping[str, Retention]) -> Explanation:
     record = finding.explanation
     if record is None:
         return Explanation(method="none", status="no explanation was recorded")
-    fused = _evidence(store, record.map_digest) if record.map_digest else None
+    fused = _evidence(store, record.map_digest, said) if record.map_digest else None
     status = record.status
     if record.map_digest and fused is None:
+        gone = said.get(record.map_digest)
         status = "the stored map is missing or was changed: run `kensa audit verify`"
-    blocks = [(name, _evidence(store, digest)) for name, digest in record.block_maps]
+        if gone is not None and gone.pruned:
+            status = f"the stored map was {gone}"
+    blocks = [(name, _evidence(store, digest, said)) for name, digest in record.block_maps]
     return Explanation(
         method=record.method,
         status=status,
@@ -238,8 +258,10 @@ def _explanation(finding: FindingRecord, store: ArtifactStore) -> Explanation:
     )
 
 
-def _evidence(store: ArtifactStore, digest: str) -> bytes | None:
+def _evidence(store: ArtifactStore, digest: str, said: Mapping[str, Retention]) -> bytes | None:
     """Read an artefact; None where it is gone or changed: the page then shows a marked gap."""
+    if digest in said and said[digest].pruned:
+        return None
     try:
         return store.get(digest)
     except ArtifactError as error:

@@ -64,7 +64,7 @@ def draw_finding(finding: FindingPage, index: int, assets: dict[str, Asset]) -> 
     A picture that is missing or cannot be decoded leaves a marked gap, never a lost report.
     """
     pixels: Pixels | None = None
-    gap = "The picture is not in the record."
+    gap = finding.picture_gap or "The picture is not in the record."
     if finding.picture is not None:
         try:
             pixels = decode(finding.picture, grey_range=finding.grey_range).pixels

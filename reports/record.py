@@ -149,7 +149,8 @@ class Explanation:
 class FindingPage:
     """One flagged class on one picture.
 
-    `picture` holds the bytes of any picture that `sources.decoding` reads, or None when it is not to be had;
+    `picture` holds the bytes of any picture that `sources.decoding` reads, or None when it is not to be had,
+    for the reason that `picture_gap` gives (a sentence);
     `score` in [0, 1] is the picture's defect score, on which the verdict rests; `class_score` in [0, 1] the
     flagged class's own.
     """
@@ -171,6 +172,7 @@ class FindingPage:
     captured_at: datetime | None = None
     carried_over: bool = False
     grey_range: tuple[int, int] | None = None
+    picture_gap: str | None = None
 
     def __post_init__(self) -> None:
         _aware(self, ("captured_at",))

@@ -15,7 +15,14 @@ import torch
 
 from classifiers import manifest
 from classifiers.network import create_network
-from classifiers.package import ModelPackage, PackageError, build_model, load_package, save_package
+from classifiers.package import (
+    ModelPackage,
+    PackageError,
+    build_model,
+    load_package,
+    restore_package,
+    save_package,
+)
 from classifiers.thresholds import Thresholds
 
 MakePackage = Callable[..., ModelPackage]
@@ -56,6 +63,18 @@ def test_round_trip(make_package: MakePackage, tmp_path: Path, zones: Thresholds
     assert saved.created_at == when
     assert sorted(path.name for path in saved.path.iterdir()) == ["model.json", "model.safetensors"]
     assert [path.name for path in saved.path.parent.iterdir()] == ["model"]  # nothing temporary left
+
+
+def test_a_package_comes_back_from_its_files(package: ModelPackage, tmp_path: Path) -> None:
+    files = [(package.path / name).read_bytes() for name in ("model.json", "model.safetensors")]
+    again = restore_package(tmp_path / "deep" / "again", *files)
+    assert again.digest == package.digest
+    assert [(again.path / name).read_bytes() for name in ("model.json", "model.safetensors")] == files
+    with pytest.raises(PackageError, match="exists already"):
+        restore_package(again.path, *files)
+    with pytest.raises(PackageError, match="not the ones that were validated"):
+        restore_package(tmp_path / "other", files[0], files[1] + b"x")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["deep"]
 
 
 def test_same_content_same_digest(make_package: MakePackage, tmp_path: Path) -> None:

@@ -1,0 +1,153 @@
+"""What the record says is stored, held against what is: two ascending streams of digests, merged."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from db.artifacts import ArtifactStore
+from db.engine import Database
+from db.errors import ArtifactError
+from db.lookup import those
+from db.schema import Artifact, ArtifactRetention
+
+_PAGE = 500
+_MOST_NAMED = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """That an artefact's bytes were removed by policy, or stored again after that, and when."""
+
+    state: str
+    policy: str
+    at: datetime
+
+    @property
+    def pruned(self) -> bool:
+        """Whether the bytes are gone by policy."""
+        return self.state == "pruned"
+
+    def __str__(self) -> str:
+        said = "pruned by policy on" if self.pruned else "stored again on"
+        return f"{said} {self.at:%Y-%m-%d} ({self.policy})"
+
+
+@dataclass(frozen=True, slots=True)
+class Stock:
+    """One digest. `kind` None: no record knows it; `stored`: bytes lie under it, whatever they are."""
+
+    digest: str
+    kind: str | None
+    stored: bool
+    retention: Retention | None
+
+    @property
+    def pruned(self) -> bool:
+        """Whether the record says that the bytes were removed by policy."""
+        return self.retention is not None and self.retention.pruned
+
+
+def retention_of(session: Session, digests: Collection[str]) -> dict[str, Retention]:
+    """Give what the record last said of the retention of these artefacts; most have nothing said of them."""
+    statement = select(ArtifactRetention).order_by(ArtifactRetention.event_sequence)
+    rows = (row for (row,) in those(session, statement, ArtifactRetention.artifact_digest, digests))
+    return {row.artifact_digest: Retention(row.state, row.policy, row.created_at) for row in rows}
+
+
+def inventory(session: Session, store: ArtifactStore) -> Iterator[Stock]:
+    """Stream every digest that the record or the store knows, ascending; memory does not grow with them."""
+    there = store.digests()
+    next_there = next(there, None)
+    for page in _recorded(session):
+        said = retention_of(session, [digest for digest, _ in page])
+        for digest, kind in page:
+            while next_there is not None and next_there < digest:
+                yield Stock(next_there, None, True, None)
+                next_there = next(there, None)
+            stored = next_there == digest
+            if stored:
+                next_there = next(there, None)
+            yield Stock(digest, kind, stored, said.get(digest))
+    while next_there is not None:
+        yield Stock(next_there, None, True, None)
+        next_there = next(there, None)
+
+
+def check_artifacts(
+    db: Database, session: Session, store: ArtifactStore, report: Callable[[str, str, str], None]
+) -> tuple[int, list[str]]:
+    """Read every artefact again; gives how many are recorded, and remarks on what is no failure.
+
+    `session` reads the snapshot that is verified; `report` takes kind, place and message of each artefact
+    that is missing or changed and was not pruned.
+    """
+    recorded = left = orphans = 0
+    pruned: Counter[tuple[str, str]] = Counter()
+    named: list[str] = []
+    for stock in inventory(session, store):
+        if stock.kind is None:
+            orphans += 1
+            if len(named) < _MOST_NAMED:
+                named.append(store.path(stock.digest))
+            continue
+        recorded += 1
+        said = stock.retention
+        if said is None or not said.pruned:
+            try:
+                store.check(stock.digest)
+                continue
+            except ArtifactError as error:
+                said = _pruned_meanwhile(db, stock.digest)
+                if said is None:
+                    report("artifact", f"{stock.kind} {stock.digest}", str(error))
+                    continue
+        else:
+            left += stock.stored
+        pruned[f"{said.at:%Y-%m-%d}", said.policy] += 1
+    remarks = [
+        f"{_many(count, 'artefact')} pruned by policy on {day} ({policy})"
+        for (day, policy), count in sorted(pruned.items())
+    ]
+    if left:
+        remarks.append(
+            f"{_many(left, 'artefact')} recorded as pruned, but the bytes are still there: "
+            "`kensa db prune` removes them"
+        )
+    if orphans:
+        more = f" and {orphans - len(named)} more" if orphans > len(named) else ""
+        what = "1 stored file belongs" if orphans == 1 else f"{orphans} stored files belong"
+        remarks.append(
+            f"{what} to no record: a run is about to record them, an interrupted run left them, or the "
+            f"database was set back to before them: {', '.join(named)}{more}; `kensa db prune --orphans` "
+            "removes those older than a day"
+        )
+    return recorded, remarks
+
+
+def _pruned_meanwhile(db: Database, digest: str) -> Retention | None:
+    """Look past the snapshot: a prune that runs beside a verification must not look like a loss."""
+    with db.session() as now:
+        said = retention_of(now, [digest]).get(digest)
+    return said if said is not None and said.pruned else None
+
+
+def _recorded(session: Session) -> Iterator[list[tuple[str, str]]]:
+    above = ""
+    while True:
+        statement = select(Artifact.digest, Artifact.kind).where(Artifact.digest > above)
+        rows = session.execute(statement.order_by(Artifact.digest).limit(_PAGE)).all()
+        if rows:
+            yield [(str(digest), str(kind)) for digest, kind in rows]
+        if len(rows) < _PAGE:
+            return
+        above = rows[-1][0]
+
+
+def _many(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"

@@ -1,0 +1,78 @@
+"""The command that removes artefacts by policy."""
+
+from typing import Annotated
+
+import typer
+
+from db import (
+    PRUNABLE,
+    ArtifactStore,
+    Pruned,
+    PrunePolicy,
+    RecordError,
+    age_before,
+    clear,
+    prune,
+    utc_now,
+)
+from flows.console import out, safe
+from flows.options import Config, Overrides, settings_of
+from flows.record_commands import open_record, person
+
+
+def db_prune(
+    config: Config = None,
+    overrides: Overrides = None,
+    older_than: Annotated[
+        str | None, typer.Option(help="Age from which evidence goes: 90d, 6w, 18m (months) or 2y.")
+    ] = None,
+    kinds: Annotated[str, typer.Option(help="What goes, separated by commas.")] = ",".join(PRUNABLE),
+    keep_findings: Annotated[
+        bool, typer.Option("--keep-findings", help="Keep the evidence of every flagged picture.")
+    ] = False,
+    undecided_too: Annotated[
+        bool,
+        typer.Option("--undecided-too", help="Also evidence of findings that nobody has decided about."),
+    ] = False,
+    orphans: Annotated[
+        bool, typer.Option("--orphans", help="Also stored files older than a day that no record knows.")
+    ] = False,
+    reason: Annotated[str | None, typer.Option(help="Why, for the record.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
+) -> None:
+    """Remove stored evidence by policy, on record; and bytes that an interrupted prune left behind.
+
+    Reports and models stay. So does evidence of findings without a disposition in force, unless
+    --undecided-too. Verification then says "pruned by policy", not "missing".
+    """
+    settings = settings_of(config, overrides)
+    store = ArtifactStore(settings.artifacts.uri)
+    policy = None
+    if older_than is not None:
+        policy = PrunePolicy(
+            older_than=older_than.strip(),
+            before=age_before(older_than, utc_now()),
+            kinds=tuple(kind for name in kinds.split(",") if (kind := name.strip())),
+            keep_findings=keep_findings,
+            undecided_too=undecided_too,
+        )
+    elif keep_findings or undecided_too:
+        raise RecordError("--keep-findings and --undecided-too go with --older-than: give an age such as 2y")
+    with open_record(config, overrides) as database, out.status("pruning …"):
+        cleared = clear(database, store, orphans=orphans, actor=person(), reason=reason, dry_run=dry_run)
+        pruned = Pruned()
+        if policy is not None:
+            pruned = prune(database, store, policy, actor=person(), reason=reason, dry_run=dry_run)
+    did = "would remove" if dry_run else "removed"
+    if policy is not None:
+        for kind in policy.kinds:
+            out.print(f"{did} {pruned.counts[kind]} of kind {kind}, {pruned.sizes[kind]} bytes")
+        out.print(f"policy: {safe(str(policy))}")
+    if pruned.fresh:
+        out.print(f"left {pruned.fresh}: stored again less than a day ago")
+    if pruned.missing:
+        out.print(f"left {pruned.missing}: their bytes are missing; run `kensa audit verify`")
+    if cleared.leftovers or policy is None:
+        out.print(f"{did} {cleared.leftovers} left behind by an interrupted prune")
+    if orphans:
+        out.print(f"{did} {cleared.orphans} of no record")

@@ -1,0 +1,114 @@
+"""The command that computes decisions again."""
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import typer
+
+from db import ArtifactStore, ReplayOutcome, names_run
+from flows.console import Format, err, print_rows
+from flows.options import Config, Overrides, settings_of
+from flows.record_commands import Form, open_record, person
+
+
+@dataclass(frozen=True)
+class _Line:
+    """One replayed prediction, as it is printed."""
+
+    findings: tuple[str, ...]
+    image: str
+    image_digest: str
+    verdict: str
+    result: str
+    probability: float | None
+    map: float | None
+    rank_correlation: float | None
+    differences: tuple[Mapping[str, Any], ...]
+    reason: str | None
+
+
+def replay(
+    which: Annotated[
+        str,
+        typer.Argument(
+            metavar="FINDING|IMAGE|RUN",
+            help="R000012-0003, a picture's digest (6 digits or more), or R000012.",
+        ),
+    ],
+    config: Config = None,
+    overrides: Overrides = None,
+    device: Annotated[
+        str, typer.Option(help="Where to compute: auto, cpu, cuda. The recorded precision is used.")
+    ] = "auto",
+    reason: Annotated[str | None, typer.Option(help="Why, for the record.")] = None,
+    form: Form = Format.table,
+) -> None:
+    """Compute a decision again from the record alone, and say whether it is what was recorded.
+
+    identical: bit for bit; equal: within tolerance; different: the fields that differ; impossible: why.
+    Each replay is recorded. Exit code 1 when something is different, or impossible and named.
+    """
+    from flows.replaying import open_replayer
+    from flows.replaying import replay as replayed
+
+    settings = settings_of(config, overrides)
+    store = ArtifactStore(settings.artifacts.uri)
+    lines = []
+    with (
+        open_record(config, overrides) as database,
+        open_replayer(database, store, settings.model.package, device) as replayer,
+        err.status("computing again …") as status,
+    ):
+        for outcome in replayed(database, replayer, which, actor=person(), reason=reason):
+            lines.append(_line(outcome))
+            status.update(f"{len(lines)} computed again …")
+    print_rows(lines, _COLUMNS, form, empty="nothing was decided")
+    results = Counter(line.result for line in lines)
+    err.print(", ".join(f"{count} {result}" for result, count in sorted(results.items())))
+    # That a run kept only the flagged pictures is no failure of its replay.
+    if results["different"] or (results["impossible"] and not names_run(which)):
+        raise typer.Exit(1)
+
+
+def _line(outcome: ReplayOutcome) -> _Line:
+    prediction, details = outcome.prediction, outcome.details
+    return _Line(
+        findings=tuple(finding.reference for finding in prediction.findings),
+        image=prediction.uri,
+        image_digest=prediction.image_digest,
+        verdict=prediction.verdict,
+        result=outcome.result,
+        probability=details.get("probability"),
+        map=details.get("map"),
+        rank_correlation=details.get("rank_correlation"),
+        differences=tuple(details.get("differences", ())),
+        reason=details.get("reason"),
+    )
+
+
+def _where(line: _Line) -> str:
+    """Say what differs: beyond tolerance with both values, else by name."""
+    beyond = [d for d in line.differences if not d["within"]]
+    said = [f"{d['field']}: recorded {d['recorded']}, replayed {d['replayed']}" for d in beyond]
+    if not beyond and line.differences:
+        said = [f"within tolerance: {', '.join(d['field'] for d in line.differences)}"]
+    return "; ".join([*said, *([line.reason] if line.reason else [])])
+
+
+def _figure(value: float | None) -> str:
+    return "" if value is None else f"{value:.1e}" if value else "0"
+
+
+_COLUMNS: dict[str, Callable[[_Line], str]] = {
+    "finding": lambda line: ", ".join(line.findings),
+    "image": lambda line: line.image,
+    "digest": lambda line: line.image_digest[:12],
+    "verdict": lambda line: line.verdict,
+    "result": lambda line: line.result,
+    "Δ prob.": lambda line: _figure(line.probability),
+    "Δ map": lambda line: _figure(line.map),
+    "rank corr.": lambda line: "" if line.rank_correlation is None else f"{line.rank_correlation:.4f}",
+    "where": _where,
+}

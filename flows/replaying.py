@@ -1,0 +1,252 @@
+"""A decision computed again from the record alone: stored picture, model and settings, on this machine."""
+
+import platform
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import ValidationError
+
+from classifiers import ModelPackage, PackageError, Predictor
+from configs import ExplainerSettings
+from db import (
+    Actor,
+    ArtifactError,
+    ArtifactRef,
+    ArtifactStore,
+    Database,
+    ImageOutcome,
+    RecordedPrediction,
+    ReplayOutcome,
+    digest_of,
+    find_predictions,
+    record_replays,
+    recorded_predictions,
+    storable,
+)
+from explainers import Explainer, ExplainerError
+from flows.comparing import TOLERANCES, Comparison, compare
+from flows.deciding import Picture, decide_pictures, read_picture, with_decision
+from flows.evidence import explain_findings, explainer_for
+from flows.packages import find_package
+
+
+@dataclass(frozen=True)
+class _Machine:
+    """What the decisions of one run are computed with."""
+
+    predictor: Predictor
+    explainer: Explainer
+    max_pixels: int
+    grey_range: tuple[int, int] | None
+    origin: str
+
+
+class _Memory:
+    """Stands in for the artefact store: a replay keeps what it makes to itself."""
+
+    def __init__(self) -> None:
+        self.maps: dict[str, bytes] = {}
+
+    def put(self, data: bytes, kind: str, media_type: str) -> ArtifactRef:
+        """Give what the store would say of the bytes."""
+        digest = sha256(data).hexdigest()
+        self.maps[digest] = data
+        return ArtifactRef(digest, kind, media_type, len(data))
+
+
+class _ImpossibleError(Exception):
+    """Why there is nothing to compute or compare."""
+
+
+class Replayer:
+    """Computes recorded predictions again; models are loaded once.
+
+    Args:
+        database: the record.
+        store: the artefact store.
+        beside: the model package of the settings, used where the store has not the model.
+        device: "auto" or a torch device.
+        folder: an empty folder for models from the store.
+    """
+
+    def __init__(
+        self, database: Database, store: ArtifactStore, beside: Path, device: str, folder: Path
+    ) -> None:
+        self._database = database
+        self._store = store
+        self._beside = beside
+        self._device = device
+        self._folder = folder
+        self._packages: dict[str, tuple[ModelPackage, str] | str] = {}
+        self._machine: tuple[tuple[str, str], _Machine | str] | None = None
+
+    def replay(self, together: Sequence[RecordedPrediction]) -> list[ReplayOutcome]:
+        """Compute predictions of one run again, in the batch in which they are given."""
+        machine = self._made(together[0])
+        if isinstance(machine, str):
+            return [_impossible(one, machine) for one in together]
+        memory = _Memory()
+        pictures: dict[str, Picture] = {}
+        reasons: dict[str, str] = {}
+        for one in together:
+            try:
+                pictures[str(one.id)] = read_picture(
+                    machine.predictor,
+                    ImageOutcome(uri=str(one.id), version="", size=0),
+                    self._picture(one),
+                    max_pixels=machine.max_pixels,
+                    grey_range=machine.grey_range,
+                )
+            except _ImpossibleError as error:
+                reasons[str(one.id)] = str(error)
+        pictures = self._decided(machine, pictures, memory)
+        return [
+            _impossible(one, reasons[str(one.id)])
+            if str(one.id) in reasons
+            else self._compared(one, machine, pictures[str(one.id)], memory)
+            for one in together
+        ]
+
+    def _decided(
+        self, machine: _Machine, pictures: dict[str, Picture], memory: _Memory
+    ) -> dict[str, Picture]:
+        """Take the steps of a run: decide all, then explain what is flagged."""
+        package = machine.predictor.package
+        tensors = {name: p.tensor for name, p in pictures.items() if p.tensor is not None}
+        for name, chosen in decide_pictures(machine.predictor, tensors).items():
+            pictures[name] = with_decision(package, pictures[name], *chosen)
+        flagged = [p for p in pictures.values() if p.decision is not None and p.decision.flagged]
+        if flagged:
+            explained = explain_findings(machine.explainer, machine.predictor, memory, flagged)
+            for picture, findings in zip(flagged, explained, strict=True):
+                outcome = replace(picture.outcome, findings=findings)
+                pictures[outcome.uri] = replace(picture, outcome=outcome)
+        return pictures
+
+    def _compared(
+        self, one: RecordedPrediction, machine: _Machine, picture: Picture, memory: _Memory
+    ) -> ReplayOutcome:
+        def stored(digest: str) -> bytes:
+            try:
+                return self._bytes(one, digest, "the recorded map")
+            except _ImpossibleError as error:
+                raise LookupError(str(error)) from error
+
+        tolerance = TOLERANCES[machine.predictor.precision]
+        found = compare(one, picture.outcome, memory.maps, stored, tolerance)
+        details = {
+            **_figures(found),
+            "differences": [asdict(difference) for difference in found.differences],
+            "tolerance": asdict(tolerance),
+            "model_from": machine.origin,
+            "device": str(machine.predictor.device),
+            "precision": machine.predictor.precision,
+            "torch": torch.__version__,
+        }
+        if found.unknown:
+            details["reason"] = "; ".join(found.unknown)
+        return ReplayOutcome(one, found.result, details)
+
+    def _picture(self, one: RecordedPrediction) -> bytes:
+        if not one.picture_kept:
+            kept = one.settings["artifacts"]["pictures"]
+            raise _ImpossibleError(f"the picture was not kept (artifacts.pictures: {kept})")
+        return self._bytes(one, one.image_digest, "the picture")
+
+    def _bytes(self, one: RecordedPrediction, digest: str, what: str) -> bytes:
+        said = one.retention.get(digest)
+        if said is not None and said.pruned:
+            raise _ImpossibleError(f"{what} was {said}")
+        try:
+            return self._store.get(digest)
+        except ArtifactError as error:
+            raise _ImpossibleError(f"{what} is not to be had: {error}") from error
+
+    def _made(self, one: RecordedPrediction) -> _Machine | str:
+        """Give what a prediction is computed with, or why there is none; kept for the next ones."""
+        key = (one.run_id.hex, one.model.digest)
+        if self._machine is None or self._machine[0] != key:
+            try:
+                self._machine = key, self._make(one)
+            except (_ImpossibleError, PackageError, ExplainerError) as error:
+                self._machine = key, str(error)
+        return self._machine[1]
+
+    def _make(self, one: RecordedPrediction) -> _Machine:
+        settings, decision = one.settings, one.settings.get("decision")
+        if decision is None or digest_of(decision) != one.settings_digest:
+            raise _ImpossibleError(
+                "the run's settings are not those that its digest names: run `kensa audit verify`"
+            )
+        package, origin = self._package(one.model.digest)
+        try:
+            predictor = Predictor(
+                package,
+                device=self._device,
+                precision=decision["precision"],
+                batch_size=settings["model"]["batch_size"],
+            )
+            chosen = ExplainerSettings(
+                **decision["explainer"], batch_size=settings["explainer"]["batch_size"]
+            )
+            limits: dict[str, Any] = decision["decoding"]
+            grey = limits["grey_range"]
+            return _Machine(
+                predictor=predictor,
+                explainer=explainer_for(predictor, chosen),
+                max_pixels=limits["max_pixels"],
+                grey_range=None if grey is None else (grey[0], grey[1]),
+                origin=origin,
+            )
+        except (KeyError, ValidationError) as error:
+            raise _ImpossibleError(
+                f"the run's settings are not those of this version of kensa: {error}"
+            ) from error
+
+    def _package(self, digest: str) -> tuple[ModelPackage, str]:
+        if digest not in self._packages:
+            try:
+                self._packages[digest] = find_package(
+                    self._database, self._store, digest, self._beside, self._folder / digest
+                )
+            except PackageError as error:
+                self._packages[digest] = str(error)
+        found = self._packages[digest]
+        if isinstance(found, str):
+            raise _ImpossibleError(found)
+        return found
+
+
+@contextmanager
+def open_replayer(database: Database, store: ArtifactStore, beside: Path, device: str) -> Iterator[Replayer]:
+    """Open a replayer with a folder for models that is gone afterwards."""
+    with tempfile.TemporaryDirectory(prefix="kensa-replay-") as folder:
+        yield Replayer(database, store, beside, device, Path(folder))
+
+
+def replay(
+    database: Database, replayer: Replayer, which: str, *, actor: Actor, reason: str | None = None
+) -> Iterator[ReplayOutcome]:
+    """Compute again what `which` names (see `db.find_predictions`), recording each batch as it is done."""
+    with database.session() as session:
+        batches = find_predictions(session, which)
+    for ids in batches:
+        with database.session() as session:
+            together = recorded_predictions(session, ids)
+        outcomes = replayer.replay(together)
+        record_replays(database, outcomes, actor=actor, host=platform.node(), reason=reason)
+        yield from outcomes
+
+
+def _impossible(one: RecordedPrediction, reason: str) -> ReplayOutcome:
+    return ReplayOutcome(one, "impossible", {"reason": storable(reason)})
+
+
+def _figures(found: Comparison) -> dict[str, float | None]:
+    return {"probability": found.probability, "map": found.map, "rank_correlation": found.rank}
