@@ -13,6 +13,7 @@ import torch
 from pydantic import ValidationError
 
 from classifiers import ModelPackage, PackageError, Predictor
+from classifiers.predict import resolve_device
 from configs import ExplainerSettings
 from db import (
     Actor,
@@ -225,7 +226,8 @@ class Replayer:
 
 @contextmanager
 def open_replayer(database: Database, store: ArtifactStore, beside: Path, device: str) -> Iterator[Replayer]:
-    """Open a replayer with a folder for models that is gone afterwards."""
+    """Open a replayer with a folder for models that is gone afterwards; PackageError for no such device."""
+    resolve_device(device)  # a wrong device is no finding about the record
     with tempfile.TemporaryDirectory(prefix="kensa-replay-") as folder:
         yield Replayer(database, store, beside, device, Path(folder))
 

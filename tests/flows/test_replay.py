@@ -119,6 +119,12 @@ def test_what_names_nothing_is_said(recorded, name):
     assert line.kensa("replay", name, check=2).stderr.startswith("kensa: ")
 
 
+def test_a_wrong_device_is_no_finding_about_the_record(recorded):
+    line, _, _ = recorded
+    assert "not known to torch" in line.kensa("replay", "R1", "--device", "abacus", check=2).stderr
+    assert line.json("audit", "log", "--action", "replay.made") == []
+
+
 def test_a_changed_score_is_different_and_where(recorded):
     line, _, findings = recorded
     finding = findings[0]
