@@ -7,8 +7,9 @@ from calendar import monthrange
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
-from sqlalchemy import ColumnElement, exists, false, or_, select, true
+from sqlalchemy import ColumnElement, CompoundSelect, exists, false, or_, select, union
 from sqlalchemy.orm import Session, aliased
 
 from db.columns import aware
@@ -36,8 +37,8 @@ _AGE = re.compile(r"([1-9][0-9]{0,4})([dwmy])")
 class PrunePolicy:
     """Which artefacts may go: of these kinds, and used by nothing recorded since `before` (aware).
 
-    Evidence of a flagged picture stays until each finding on it has a disposition in force, unless
-    `undecided_too`; with `keep_findings` it stays in any case.
+    Evidence of a flagged picture stays until each finding on it has a disposition in effect and none that
+    awaits approval, unless `undecided_too`; with `keep_findings` it stays in any case.
     """
 
     older_than: str
@@ -143,16 +144,24 @@ def _kept(policy: PrunePolicy) -> ColumnElement[bool]:
     recent = exists().where(line.prediction_id == Prediction.id, line.created_at >= policy.before)
     if policy.undecided_too:
         return recent
+    if policy.keep_findings:
+        return or_(recent, exists().where(own.prediction_id == Prediction.id))
+    answered = exists().where(Approval.disposition_id == Disposition.id)
     approved = exists().where(Approval.disposition_id == Disposition.id, Approval.decision == "approve")
     alone = or_(Disposition.needs_approval.is_(None), Disposition.needs_approval == false())
     decided = exists().where(Disposition.finding_id == own.id, or_(alone, approved))
-    wanted = true() if policy.keep_findings else ~decided
-    return or_(recent, exists().where(own.prediction_id == Prediction.id, wanted))
+    pending = exists().where(Disposition.finding_id == own.id, ~alone, ~answered)
+    return or_(recent, exists().where(own.prediction_id == Prediction.id, or_(~decided, pending)))
 
 
 def used_since(session: Session, since: int) -> set[str]:
-    """Give the artefacts of every prediction that was made or listed after an event."""
-    listed = select(RunImage.prediction_id).where(RunImage.event_sequence > since)
+    """Give the artefacts of every prediction that was made, listed or decided about after an event."""
+    listed: CompoundSelect[Any] = union(
+        select(RunImage.prediction_id).where(RunImage.event_sequence > since),
+        select(Finding.prediction_id)
+        .join(Disposition, Disposition.finding_id == Finding.id)
+        .where(Disposition.event_sequence > since),
+    )
     pictures = select(Image.digest).join(Prediction, Prediction.image_id == Image.id)
     maps = (
         select(Explanation.map_digest, Explanation.block_map_digests)

@@ -42,7 +42,7 @@ def db_prune(
 ) -> None:
     """Remove stored evidence by policy, on record; and bytes that an interrupted prune left behind.
 
-    Reports and models stay. So does evidence of findings without a disposition in force, unless
+    Reports and models stay. So does evidence of findings without a disposition in effect, unless
     --undecided-too. Verification then says "pruned by policy", not "missing".
     """
     settings = settings_of(config, overrides)

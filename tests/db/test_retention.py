@@ -193,7 +193,28 @@ def test_an_approved_decision_is_in_force(plant: Plant, run: record.RunHandle) -
     dispose(plant, "R000001-0002", needed=True, approval="approve")
     prune(plant, policy())
     assert there(plant, *evidence(1), *evidence(2)) == [True] * 3 + [False] * 3
-    assert remarks(plant)[0].startswith("3 artefacts pruned")
+
+
+def test_a_decision_that_awaits_approval_keeps_the_evidence(plant: Plant, run: record.RunHandle) -> None:
+    dispose(plant, "R000001-0001")
+    dispose(plant, "R000001-0001", needed=True)
+    assert prune(plant, policy()) == record.Pruned()
+    assert dict(prune(plant, policy(undecided_too=True)).counts) == dict.fromkeys(record.PRUNABLE, 2)
+
+
+def test_a_decision_made_meanwhile_keeps_the_evidence(
+    plant: Plant, run: record.RunHandle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dispose(plant, "R000001-0001")
+    say = pruning._say
+
+    def late(*given: Any) -> Any:
+        monkeypatch.setattr(pruning, "_say", say)
+        dispose(plant, "R000001-0001", needed=True)
+        return say(*given)
+
+    monkeypatch.setattr(pruning, "_say", late)
+    assert dict(prune(plant, policy()).counts) == {}
 
 
 def test_a_later_use_keeps_what_is_old(plant: Plant, run: record.RunHandle) -> None:
