@@ -46,6 +46,7 @@ def run_demo(folder: Path) -> None:
     for command in (
         f"{kensa} findings -c demo --lot L002{settings}",
         f"{kensa} audit verify -c demo{settings}",
+        f"{kensa} audit part {findings[0].part if findings else 'P000001'} -c demo{settings}",
         f"{kensa} explain {example} --model {_relative(PACKAGE)} --out {folder / 'explained.png'}",
     ):
         out.print(f"  {safe(command)}", soft_wrap=True)

@@ -108,11 +108,16 @@ def audit_trace(
 
 def _told(summary: TraceSummary) -> str:
     digests = ", ".join(digest[:12] for digest in summary.models)
-    without = f"; {summary.without_part} pictures name no part" if summary.without_part else ""
+    without = f"; {summary.without_part} of them name no part" if summary.without_part else ""
+    pictures = f"{_many(summary.pictures, 'picture')} ({summary.passes} passed){without}"
     return (
-        f"model {digests}: {summary.parts} parts, {summary.pictures} pictures ({summary.passes} passed), "
-        f"{summary.runs} runs, {summary.lots} lots{without}"
+        f"model {digests}: {_many(summary.parts, 'part')} of {_many(summary.lots, 'lot')} in "
+        f"{_many(summary.runs, 'run')}, {pictures}"
     )
+
+
+def _many(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
 def _findings(part: TracedPart) -> str:

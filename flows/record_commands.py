@@ -2,8 +2,9 @@
 
 import getpass
 import json
+import re
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -208,10 +209,20 @@ EVENT_COLUMNS = {
     "time": lambda e: when(e.at),
     "actor": lambda e: e.actor_id,
     "action": lambda e: e.action,
-    "what": lambda e: e.entity,
-    "detail": lambda e: ", ".join(f"{name} {value}" for name, value in e.payload.items()),
+    "detail": lambda e: ", ".join(f"{name} {_brief(value)}" for name, value in e.payload.items()),
+    "reason": lambda e: e.reason or "",
     "hash": lambda e: e.hash[:12],
 }
+
+
+def _brief(value: Any) -> str:
+    """Print a value of a payload in a cell: digests by their first 12 digits, as everywhere in tables."""
+    if isinstance(value, list):
+        return " ".join(map(_brief, value)) or "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    text = str(value)
+    return text[:12] if re.fullmatch("[0-9a-f]{64}", text) else text
 
 
 @audit_app.command("show")
