@@ -52,14 +52,13 @@ def build(db: Database, images: int) -> None:
     """Record runs of 10,000 pictures, with what people and replays add to them."""
     db.migrate()
     models = [line.register(db, name) for name in ("tiles", "tiles-2")]
-    signer = line.engineer(db)
     for first in range(0, images, A_RUN):
         last = min(first + A_RUN, images)
         run = line.start(db, models[2 * first // images])
         for batch in line.batches(first, last):
             record.record_batch(db, run, batch, actor=line.INSPECTOR)
         record.finish_run(db, run, actor=line.INSPECTOR, listed=last - first)
-        line.later(db, run, signer, (last - first) // 100, (last - first) * 19 // 100 - 2)
+        line.later(db, run, line.engineer(db), (last - first) // 100, (last - first) * 19 // 100 - 2)
 
 
 # Questions

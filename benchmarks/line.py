@@ -159,13 +159,22 @@ def batches(first: int, last: int, size: int = BATCH) -> Iterator[list[ImageOutc
         yield [outcome(number) for number in range(begin, min(begin + size, last))]
 
 
+PASSWORD = "blowhole fray crack 1"  # noqa: S105
+
+
 def engineer(db: Database) -> Authenticated:
-    """Give the person who decides, who has to be added first."""
-    password = "blowhole fray crack 1"  # noqa: S105
+    """Sign in the person who decides, added first; a sign-in is good for minutes, not for a benchmark."""
+    with db.session() as session:
+        known = {person.login for person in record.list_people(session)}
     for login, role in (("admin", "administrator"), ("engineer", "quality-engineer")):
-        by = INSPECTOR if login == "admin" else record.authenticate(db, "admin", password, account=INSPECTOR)
-        record.add_person(db, login, name=login.title(), role=role, password=password, by=by)
-    return record.authenticate(db, "engineer", password, account=INSPECTOR)
+        if login not in known:
+            by = INSPECTOR if login == "admin" else _signed_in(db, "admin")
+            record.add_person(db, login, name=login.title(), role=role, password=PASSWORD, by=by)
+    return _signed_in(db, "engineer")
+
+
+def _signed_in(db: Database, login: str) -> Authenticated:
+    return record.authenticate(db, login, PASSWORD, account=INSPECTOR)
 
 
 def later(db: Database, run: RunHandle, signer: Authenticated, decided: int, replayed: int) -> None:

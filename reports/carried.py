@@ -8,8 +8,7 @@ from hashlib import sha256
 from pypdf import PdfReader
 from pypdf.errors import PyPdfError
 
-from reports.record import AuditHead, ReportError, RunReport
-from reports.weasy import AttachedFile
+from reports.record import AttachedFile, AuditHead, ReportError, RunReport
 
 NAME = "kensa-audit.json"
 

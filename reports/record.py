@@ -204,6 +204,16 @@ class SignedCheckpoint:
         _aware(self, ("signed_at",))
 
 
+@dataclass(frozen=True)
+class AttachedFile:
+    """A file to attach to a document; `at` dates it."""
+
+    name: str
+    description: str
+    text: str
+    at: datetime
+
+
 @dataclass(frozen=True, eq=False)
 class RunReport:
     """Everything a run report says. The same record gives the same bytes.

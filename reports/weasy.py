@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 
 from PIL import ImageFile
 
@@ -12,7 +11,7 @@ from weasyprint import CSS, HTML, Attachment  # noqa: E402
 from weasyprint.text.fonts import FontConfiguration  # noqa: E402
 from weasyprint.urls import URLFetcher, URLFetcherResponse  # noqa: E402
 
-from reports.record import ReportError  # noqa: E402
+from reports.record import AttachedFile, ReportError  # noqa: E402
 
 ImageFile.LOAD_TRUNCATED_IMAGES = _truncated_accepted
 
@@ -40,16 +39,6 @@ class MemoryFetcher(URLFetcher):  # type: ignore[misc]  # WeasyPrint is untyped
             self.refused.append(url)
             raise ValueError(f"{url[:100]!r} is not among the document's own assets")
         return URLFetcherResponse(url, asset.data, {"Content-Type": asset.media_type})
-
-
-@dataclass(frozen=True)
-class AttachedFile:
-    """A file to attach to a document; `at` dates it."""
-
-    name: str
-    description: str
-    text: str
-    at: datetime
 
 
 def write_pdf(

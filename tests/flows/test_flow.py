@@ -252,6 +252,7 @@ def test_serving_needs_a_server_and_a_schedule(make_line, prefect_home):
     assert "schedule.cron" in make_line("unscheduled").kensa("serve", check=2).stderr
 
 
+@pytest.mark.slow
 def test_a_run_on_postgresql_by_an_account_that_cannot_change_history(
     make_line, prefect_home, postgres_server, kensa, tmp_path
 ):
