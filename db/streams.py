@@ -33,10 +33,10 @@ class Candidates:
     statement: Select[Any]
     sequence: Column
 
-    def read(self, session: Session, top: int, limit: int) -> Sequence[int]:
-        """Give the highest of those not above `top`, highest first."""
+    def read(self, session: Session, top: int, floor: int, limit: int) -> Sequence[int]:
+        """Give the highest of those not above `top` nor below `floor`, highest first."""
         page = self.statement.where(self.sequence <= top).order_by(self.sequence.desc()).limit(limit)
-        return session.scalars(page).all()
+        return session.scalars(page.where(self.sequence >= floor) if floor else page).all()
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,10 +94,14 @@ def walk(
     found: list[T] = []
     bottom, width = 0, max(limit, _NARROWEST)
     while True:
-        pages = [each.read(session, top, width) for each in candidates]
-        # What lies below the end of a page that is full is not known in full yet.
-        floor = max((page[-1] for page in pages if len(page) == width), default=0)
-        window = sorted({sequence for page in pages for sequence in page if sequence >= floor}, reverse=True)
+        # What lies below the end of a page that is full is not known in full yet: nor need the others look
+        # there, which may have to look at very many to find a page of their own.
+        floor, seen = 0, set[int]()
+        for each in candidates:
+            page = each.read(session, top, floor, width)
+            floor = page[-1] if len(page) == width else floor
+            seen.update(page)
+        window = sorted((sequence for sequence in seen if sequence >= floor), reverse=True)
         if window:
             found += check(window, limit - len(found))
         if len(found) >= limit or floor <= max(bottom, 1):
