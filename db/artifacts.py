@@ -9,10 +9,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import fsspec
-
 from db.errors import ArtifactError
-from db.files import put_atomically
+from db.files import open_folder, put_atomically
 from db.schema import ARTIFACT_KINDS
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -38,8 +36,7 @@ class ArtifactStore:
     """
 
     def __init__(self, root: str | Path) -> None:
-        self._files, folder = fsspec.core.url_to_fs(str(root))
-        self.root: str = str(folder).rstrip("/")
+        self._files, self.root = open_folder(root)
 
     def path(self, digest: str) -> str:
         """Give where the bytes of this digest lie; ArtifactError for anything but 64 hex digits."""
@@ -103,7 +100,6 @@ class ArtifactStore:
 
     def digests(self) -> Iterator[str]:
         """Stream the digests under which bytes lie, ascending; memory holds 1/256 of them at a time."""
-        self._files.invalidate_cache()
         for first in range(256):
             folder = f"{self.root}/sha256/{first:02x}"
             if not self._files.exists(folder):

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import fsspec
 from sqlalchemy import Select, select
 from sqlalchemy.exc import NoResultFound
 from sqlalchemy.orm import Session
@@ -16,7 +15,7 @@ from db.chain import GENESIS, Actor, head
 from db.columns import utc_now
 from db.engine import Database
 from db.errors import RecordError
-from db.files import put_atomically
+from db.files import open_folder, put_atomically
 from db.merkle import Frontier
 from db.notes import CheckpointNote, SigningKey, VerifierKey, open_checkpoint
 from db.schema import AuditEvent, Checkpoint
@@ -31,8 +30,7 @@ class CheckpointFolder:
     """Where notes are kept: a folder, or any fsspec URL, that whoever writes the database should not own."""
 
     def __init__(self, uri: str | Path) -> None:
-        self._files, folder = fsspec.core.url_to_fs(str(uri))
-        self.root: str = str(folder).rstrip("/")
+        self._files, self.root = open_folder(uri)
 
     def __str__(self) -> str:
         return self.root

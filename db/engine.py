@@ -223,6 +223,8 @@ def _switch_to_wal(connection: Any) -> None:
 def _prepare_postgres(connection: Any, _record: object) -> None:
     # In another zone the driver could not hold the last hours of year 9999, nor the first of year 1.
     connection.execute("SET TIME ZONE 'UTC'")
+    # The server's default is that of a spinning disk, by which it reads a table of 500,000 rows for 5,000.
+    connection.execute("SET random_page_cost = 1.1")
     connection.commit()
 
 

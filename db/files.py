@@ -1,12 +1,26 @@
-"""Writing a file so that readers see all of it or nothing, wherever fsspec leads."""
+"""Folders wherever fsspec leads, and files written so that readers see all of them or nothing."""
 
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import fsspec
 from fsspec.implementations.local import LocalFileSystem
+
+from db.errors import RecordError
+
+
+def open_folder(uri: str | Path) -> tuple[Any, str]:
+    """Give the file system and path of a folder or URL; RecordError where fsspec knows no way there."""
+    try:
+        # No remembered listings: others write there too.
+        files, folder = fsspec.core.url_to_fs(str(uri), use_listings_cache=False)
+    except (ValueError, ImportError) as error:  # an unknown scheme, or one whose package is not installed
+        raise RecordError(f"{uri}: cannot be opened as a folder: {error}") from error
+    return files, str(folder).rstrip("/")
 
 
 def put_atomically(files: Any, path: str, data: bytes) -> None:

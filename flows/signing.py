@@ -69,8 +69,8 @@ def sign_head(database: Database, signer: Signer, *, actor: Actor) -> SignedHead
     """Sign the head of the log; what prevents it is recorded and returned, for the run itself is done."""
     try:
         made = sign_checkpoint(database, signer.folder, signer.key, actor=actor, trusted=signer.trusted)
-    except (RecordError, OSError) as error:  # fsspec's stores raise OSError
-        problem = str(error) or type(error).__name__
+    except Exception as error:  # noqa: BLE001 - a bucket has errors of its own; the run is done all the same
+        problem = str(error) if isinstance(error, RecordError) else f"{type(error).__name__}: {error}"
         _log.error("no checkpoint was signed: %s", problem)
         record_failure(database, problem, actor=actor)
         return SignedHead(problem=problem)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from db import ArtifactError, ArtifactRef, ArtifactStore
+from db import ArtifactError, ArtifactRef, ArtifactStore, CheckpointFolder, RecordError
 
 DATA = b"some picture"
 DIGEST = hashlib.sha256(DATA).hexdigest()
@@ -77,3 +77,9 @@ def test_any_fsspec_url_will_do() -> None:
     assert store.get(ref.digest) == DATA
     store.check(ref.digest)
     assert [name.endswith(".part") for name in store._files.find(store.root)] == [False]
+
+
+@pytest.mark.parametrize("kind", [ArtifactStore, CheckpointFolder])
+def test_a_place_that_fsspec_does_not_know(kind: type) -> None:
+    with pytest.raises(RecordError, match=r"nowhere://x: cannot be opened as a folder: .*nowhere"):
+        kind("nowhere://x")

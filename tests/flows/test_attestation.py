@@ -141,6 +141,22 @@ def test_a_run_whose_head_cannot_be_signed_goes_on_and_says_so(make_line, inspec
     assert "no checkpoint: " in told
 
 
+def test_whatever_a_bucket_raises_is_recorded_and_told(make_line, inspect_all, key, tmp_path, monkeypatch):
+    class EndpointConnectionError(Exception):
+        """As botocore has one: no OSError."""
+
+    def unreachable(*_: object) -> None:
+        raise EndpointConnectionError("could not connect to the endpoint")
+
+    line = make_line(audit={"checkpoints": str(tmp_path / "notes"), "signing_key": str(key)})
+    monkeypatch.setattr("db.checkpoints.CheckpointFolder.put", unreachable)
+    outcome = inspect(line, inspect_all)
+    assert outcome.problem == "EndpointConnectionError: could not connect to the endpoint"
+    (event,) = line.json("audit", "log", "--action", "checkpoint.failed")
+    assert event["reason"] == outcome.problem
+    assert (line.folder / "reports" / "R000001-1.pdf").is_file()
+
+
 def test_an_encrypted_key_wants_its_passphrase(kensa, make_line, tmp_path, monkeypatch):
     monkeypatch.setenv("KENSA_AUDIT__PASSPHRASE", "short")
     assert "12 characters or more" in kensa("audit", "keygen", "a", "--out", tmp_path, check=2).stderr
