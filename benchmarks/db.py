@@ -390,6 +390,9 @@ def verification(db: Database, folder: Path) -> None:
     bare, size = bare_hashing(db)
     spent, found = verified(db)
     assert found.ok, found.problems
+    cores = os.cpu_count() or 1
+    together, again = verified(db, jobs=cores)
+    assert again == found
     started = time.perf_counter()
     sign_checkpoint(db, notes, key, actor=line.INSPECTOR)
     signing = time.perf_counter() - started
@@ -405,6 +408,8 @@ def verification(db: Database, folder: Path) -> None:
         ("whole log", found.events, found.events / spent, spent),
         (f"bare SHA-256 of {size / 2**20:,.0f} MiB", found.events, found.events / bare, bare),
         ("ratio", "", "", spent / bare),
+        (f"whole log, {cores} processes", found.events, found.events / together, together),
+        ("ratio", "", "", together / bare),
         ("incremental, 1,024 pictures later", newer.events, newer.events / after, after),
         ("first checkpoint", "", "", signing),
     )

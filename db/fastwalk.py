@@ -67,16 +67,17 @@ class _Texts:
 class FastWalk:
     """Looks at windows of one session's snapshot, each ahead of time; to be closed (a context manager).
 
-    Between `window` and `pause` the session is in use by another thread.
+    Between `window` and `pause` the session is in use by another thread. `upto`: the last event to look at.
     """
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, upto: int | None = None) -> None:
         connection = session.connection()
         driver: Any = connection.connection.driver_connection
         self._driver = driver
         self._sqlite = connection.dialect.name == "sqlite"
         self._thread = ThreadPoolExecutor(1)
         self._ahead: tuple[int, Future[dict[str, _Texts]]] | None = None
+        self._upto = upto
         if not self._sqlite:
             # With fewer digits unlike numbers could have the same text.
             driver.execute("SET LOCAL extra_float_digits = 1")
@@ -105,8 +106,9 @@ class FastWalk:
                 self.pause()
                 ahead = self._start(head.sequence)
             found = ahead.result()
-            if found[_EVENTS.name].count == WINDOW:
-                self._start(head.sequence + WINDOW)
+            following = head.sequence + WINDOW
+            if found[_EVENTS.name].count == WINDOW and (self._upto is None or following < self._upto):
+                self._start(following)
             return _checked(head, found)
         except Exception:  # noqa: BLE001 - whatever it is: the closer look will meet it, and tell
             self.pause()
@@ -115,8 +117,9 @@ class FastWalk:
     def _start(self, above: int) -> Future[dict[str, _Texts]]:
         # From the very beginning also what no log has: an event, or a row of one, of number 0 or below.
         lower = f"> {above}" if above else "IS NOT NULL"
+        end = above + WINDOW if self._upto is None else min(above + WINDOW, self._upto)
         span = {
-            table: f"{key} {lower} AND {key} <= {above + WINDOW} ORDER BY {key}"
+            table: f"{key} {lower} AND {key} <= {end} ORDER BY {key}"
             for table in (_EVENTS, *DOMAIN_TABLES)
             for key in ["sequence" if table is _EVENTS else "event_sequence"]
         }

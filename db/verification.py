@@ -21,10 +21,11 @@ from db.attestation import ReportFile, Witness, attest, check_report, conclusion
 from db.chain import GENESIS, SCHEME, Head, event_hash, rows_digest
 from db.engine import Database
 from db.errors import RecordError
-from db.fastwalk import FastWalk
+from db.fastwalk import FastWalk, Sound
 from db.inventory import check_artifacts
 from db.merkle import Frontier
 from db.notes import CheckpointNote
+from db.parallel import sound_stretches
 from db.raw import fetch_records, raw_rows
 from db.runs import run_counts, run_reference
 from db.schema import DOMAIN_TABLES, AuditEvent, Base, Report, Run, RunEnd
@@ -78,6 +79,7 @@ def verify(
     witness: Witness | None = None,
     reports: Sequence[ReportFile] = (),
     incremental: bool = False,
+    jobs: int = 1,
     progress: Callable[[int, int], None] | None = None,
 ) -> Verification:
     """Walk the whole audit trail of one snapshot; what is broken is reported, not raised.
@@ -89,7 +91,7 @@ def verify(
     there is no database that can be opened.
     `witness`: checkpoints from outside, held against the log as well; `reports`: PDF files that somebody
     has; `incremental`: trust history up to the newest checkpoint that fits, and walk what came after it.
-    `progress` is told events walked and events in all.
+    `jobs`: processes that look at a long log together. `progress` is told events walked and events in all.
     """
     if incremental and witness is None:
         raise RecordError(
@@ -106,7 +108,7 @@ def verify(
                 )
             elif incremental:
                 walk.remarks.append("incremental: no checkpoint fits the log, so everything was looked at")
-            walk.chain()
+            walk.chain(db, jobs)
             # What is not what was recorded cannot be expected to add up as well.
             if not walk.problems:
                 walk.finished_runs()
@@ -201,26 +203,27 @@ class _Walk:
             told = check_report(self.session, file, witness.trusted if witness else (), self.report)
             self.remarks += [told] if told else []
 
-    def chain(self) -> None:
+    def chain(self, db: Database, jobs: int) -> None:
         """Walk events in order, and with each window of them the rows that name them."""
         # Without a start even a row of event 0 or below, which no log has, is looked at.
         above: int | None = self.start or None
         later = true() if above is None else _EVENTS.c.sequence > above
         total = self.session.scalar(select(func.count()).select_from(_EVENTS).where(later)) or 0
+        last = self.session.scalar(select(func.max(_EVENTS.c.sequence))) or 0
+        for sound in sound_stretches(db, self.session, self.head, last, jobs):
+            above = self._sound(sound, total)
         with FastWalk(self.session) as fast:
             closely = 0  # windows to be looked at closely before the next is taken at a run
             while True:
                 settled = not closely and self.head.sequence == (above or 0)
-                if settled and (sound := fast.window(self.head)) is not None:
-                    self.head, above = sound.head, sound.head.sequence
-                    self.events += sound.events
-                    self.rows += sound.rows
-                else:
-                    fast.pause()
-                    reached = self._closely(above)
-                    if reached is None:
-                        break
-                    above, closely = reached, (closely or fastwalk.WINDOW // _WINDOW) - 1
+                if settled and (found := fast.window(self.head)) is not None:
+                    above = self._sound(found, total)
+                    continue
+                fast.pause()
+                reached = self._closely(above)
+                if reached is None:
+                    break
+                above, closely = reached, (closely or fastwalk.WINDOW // _WINDOW) - 1
                 if self._progress:
                     self._progress(self.events, total)
         for table in DOMAIN_TABLES:
@@ -230,6 +233,15 @@ class _Walk:
                 self.session, raw_rows(self.session, table).where(beyond).limit(_MOST_PROBLEMS)
             )
             self._uncovered({(table.name, str(record.get("id"))): record for record in records})
+
+    def _sound(self, found: Sound, total: int) -> int:
+        """Take over what was found to be sound; gives its last event."""
+        self.head = found.head
+        self.events += found.events
+        self.rows += found.rows
+        if self._progress:
+            self._progress(self.events, total)
+        return found.head.sequence
 
     def _closely(self, above: int | None) -> int | None:
         """Look at each value of a window of events and of the rows that name them; gives its last event."""

@@ -68,6 +68,9 @@ def audit_verify(
             "--incremental", help="Trust history up to the newest checkpoint that fits; walk the rest."
         ),
     ] = False,
+    jobs: Annotated[
+        int | None, typer.Option(min=1, help="Processes for a long log; one for each core when absent.")
+    ] = None,
 ) -> None:
     """Walk the chain, derive every digest again, name the first broken place (then exit code 1)."""
     settings = settings_of(config, overrides)
@@ -83,6 +86,7 @@ def audit_verify(
             witness=witness,
             reports=files,
             incremental=incremental,
+            jobs=jobs or os.cpu_count() or 1,
             progress=progress,
         )
     for problem in result.problems:
