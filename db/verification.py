@@ -9,6 +9,7 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from sqlalchemy import ColumnElement, Row, Select, Table, func, or_, select, true
@@ -108,7 +109,8 @@ def verify(
                 )
             elif incremental:
                 walk.remarks.append("incremental: no checkpoint fits the log, so everything was looked at")
-            walk.chain(db, jobs)
+            walk.ahead(db, jobs)
+            walk.chain()
             # What is not what was recorded cannot be expected to add up as well.
             if not walk.problems:
                 walk.finished_runs()
@@ -203,29 +205,29 @@ class _Walk:
             told = check_report(self.session, file, witness.trusted if witness else (), self.report)
             self.remarks += [told] if told else []
 
-    def chain(self, db: Database, jobs: int) -> None:
+    def ahead(self, db: Database, jobs: int) -> None:
+        """Have other processes look at a long log; ends where it takes a closer look, or little is left."""
+        last = self.session.scalar(select(func.max(_EVENTS.c.sequence))) or 0
+        for found in sound_stretches(db, self.session, self.head, last, jobs):
+            self._sound(found)
+
+    def chain(self) -> None:
         """Walk events in order, and with each window of them the rows that name them."""
         # Without a start even a row of event 0 or below, which no log has, is looked at.
-        above: int | None = self.start or None
-        later = true() if above is None else _EVENTS.c.sequence > above
-        total = self.session.scalar(select(func.count()).select_from(_EVENTS).where(later)) or 0
-        last = self.session.scalar(select(func.max(_EVENTS.c.sequence))) or 0
-        for sound in sound_stretches(db, self.session, self.head, last, jobs):
-            above = self._sound(sound, total)
+        above: int | None = self.head.sequence or None
         with FastWalk(self.session) as fast:
             closely = 0  # windows to be looked at closely before the next is taken at a run
             while True:
                 settled = not closely and self.head.sequence == (above or 0)
                 if settled and (found := fast.window(self.head)) is not None:
-                    above = self._sound(found, total)
+                    above = self._sound(found)
                     continue
                 fast.pause()
                 reached = self._closely(above)
                 if reached is None:
                     break
                 above, closely = reached, (closely or fastwalk.WINDOW // _WINDOW) - 1
-                if self._progress:
-                    self._progress(self.events, total)
+                self._tell()
         for table in DOMAIN_TABLES:
             key = table.c.event_sequence
             beyond = or_(key.is_(None), true() if above is None else key > above)
@@ -234,14 +236,22 @@ class _Walk:
             )
             self._uncovered({(table.name, str(record.get("id"))): record for record in records})
 
-    def _sound(self, found: Sound, total: int) -> int:
+    def _sound(self, found: Sound) -> int:
         """Take over what was found to be sound; gives its last event."""
         self.head = found.head
         self.events += found.events
         self.rows += found.rows
-        if self._progress:
-            self._progress(self.events, total)
+        self._tell()
         return found.head.sequence
+
+    def _tell(self) -> None:
+        if self._progress:
+            self._progress(self.events, self._total)
+
+    @cached_property
+    def _total(self) -> int:
+        later = _EVENTS.c.sequence > self.start if self.start else true()
+        return self.session.scalar(select(func.count()).select_from(_EVENTS).where(later)) or 0
 
     def _closely(self, above: int | None) -> int | None:
         """Look at each value of a window of events and of the rows that name them; gives its last event."""

@@ -114,7 +114,11 @@ EDITS = {
         "disposition.made",
     ),
     "a person's role": ("UPDATE person_revision SET role = 'quality-engineer'", 13, "disposition.made"),
-    "a checkpoint": ("UPDATE checkpoint SET root = replace(root, '0', '1')", 15, "test.filled"),
+    "a checkpoint": (
+        "UPDATE checkpoint SET root = substr(root, 2) || substr(root, 1, 1)",
+        15,
+        "test.filled",
+    ),
     "what a replay said": ("UPDATE replay SET result = 'different'", 15, "test.filled"),
     "which bytes were pruned": (
         "UPDATE artifact_retention SET policy = 'older than 10 y'",
