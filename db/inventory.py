@@ -111,12 +111,12 @@ def check_artifacts(
             left += stock.stored
         pruned[f"{said.at:%Y-%m-%d}", said.policy] += 1
     remarks = [
-        f"{_many(count, 'artefact')} pruned by policy on {day} ({policy})"
+        f"{many(count, 'artefact')} pruned by policy on {day} ({policy})"
         for (day, policy), count in sorted(pruned.items())
     ]
     if left:
         remarks.append(
-            f"{_many(left, 'artefact')} recorded as pruned, but the bytes are still there: "
+            f"{many(left, 'artefact')} recorded as pruned, but the bytes are still there: "
             "`kensa db prune` removes them"
         )
     if orphans:
@@ -149,5 +149,6 @@ def _recorded(session: Session) -> Iterator[list[tuple[str, str]]]:
         above = rows[-1][0]
 
 
-def _many(count: int, what: str) -> str:
+def many(count: int, what: str) -> str:
+    """Say how many of something, such as `3 pictures`."""
     return f"{count} {what}" if count == 1 else f"{count} {what}s"

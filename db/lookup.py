@@ -1,9 +1,9 @@
-"""Looking many keys up without meeting a driver's limit on parameters."""
+"""Looking many keys up without meeting a driver's limit on parameters; reading many rows in flat memory."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -31,3 +31,22 @@ def those(
         else:
             condition = column == any_(literal(some, ARRAY(column.type)))
         yield from session.execute(statement.where(condition))
+
+
+def pages(
+    session: Session, statement: Select[Any], key: Any, *, of: Callable[[Row[Any]], Any] = lambda row: row[0]
+) -> Iterator[Sequence[Row[Any]]]:
+    """Run a statement a page at a time, in the order of its unique key; `of` gives a row's key.
+
+    What was read is forgotten with its page: memory does not grow with the rows.
+    """
+    above = None
+    while True:
+        later = statement if above is None else statement.where(key > above)
+        page = session.execute(later.order_by(key).limit(_AT_ONCE)).all()
+        if page:
+            yield page
+        if len(page) < _AT_ONCE:
+            return
+        above = of(page[-1])
+        session.expunge_all()

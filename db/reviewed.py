@@ -12,10 +12,11 @@ from sqlalchemy.orm import Session
 from db.chain import Head
 from db.decisions import DispositionRecord, histories, label_of
 from db.findings import FindingFilter, find_findings
+from db.inventory import retention_of
 from db.lookup import those
 from db.queries import FindingRecord, find_model_digests
 from db.runs import run_reference
-from db.schema import ArtifactRetention, AuditEvent, Finding, Image, ModelVersion, Prediction, Run
+from db.schema import AuditEvent, Finding, Image, ModelVersion, Prediction, Run
 
 _PAGE = 500
 
@@ -97,7 +98,11 @@ def _pictures(
     for start in range(0, len(digests), _PAGE):
         page = digests[start : start + _PAGE]
         findings = _findings(session, page, models)
-        pruned = _pruned(session, page)
+        pruned = {
+            digest: f"pruned by policy ({said.policy}) on {said.at:%Y-%m-%d}"
+            for digest, said in retention_of(session, page).items()
+            if said.pruned
+        }
         for digest in page:
             seen = chosen[digest]
             yield ReviewedPicture(
@@ -158,16 +163,3 @@ def _findings(
             )
         )
     return found
-
-
-def _pruned(session: Session, digests: Collection[str]) -> dict[str, str]:
-    statement = select(ArtifactRetention).order_by(ArtifactRetention.event_sequence)
-    latest = {
-        row.ArtifactRetention.artifact_digest: row.ArtifactRetention
-        for row in those(session, statement, ArtifactRetention.artifact_digest, digests)
-    }
-    return {
-        digest: f"pruned by policy ({row.policy}) on {row.created_at:%Y-%m-%d}"
-        for digest, row in latest.items()
-        if row.state == "pruned"
-    }

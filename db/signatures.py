@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session, aliased
 
 from db.columns import digest_of, time_text
 from db.errors import RecordError
-from db.lookup import those
+from db.lookup import pages, those
 from db.people import TASKS, Authenticated, Task
 from db.schema import (
     Approval,
@@ -37,7 +37,6 @@ SCHEME = 1
 MEANINGS = ("responsibility", "approval", "refusal")
 MEANING_OF = {"approve": "approval", "refuse": "refusal"}
 _FIELDS = ("scheme", "login", "name", "role", "at", "meaning")
-_WINDOW = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +100,7 @@ def check_signatures(session: Session) -> Iterator[tuple[str, str]]:
     who might do so, and that nobody approved their own decision. Reads 500 signatures at a time. For a
     record that is otherwise whole: rows that the audit trail says were changed may not even be readable.
     """
-    for page in _pages(session, _dispositions(), Disposition.id):
+    for page in pages(session, _dispositions(), Disposition.id, of=_first_id):
         register = _Register(session, {row.Disposition.person for row in page})
         for row in page:
             made: Disposition = row.Disposition
@@ -109,7 +108,7 @@ def check_signatures(session: Session) -> Iterator[tuple[str, str]]:
             content = _disposition_content(_finding_of(row), made)
             for message in _wrong(made.signature, made, "responsibility", "decide", content, register):
                 yield where, message
-    for page in _pages(session, _approvals(), Approval.id):
+    for page in pages(session, _approvals(), Approval.id, of=_first_id):
         register = _Register(session, {row.Approval.person for row in page})
         for row in page:
             second: Approval = row.Approval
@@ -207,17 +206,9 @@ def _approvals() -> Select[Any]:
     )
 
 
-def _pages(session: Session, statement: Select[Any], key: Any) -> Iterator[list[Row[Any]]]:
-    above = None
-    while True:
-        later = statement if above is None else statement.where(key > above)
-        page = list(session.execute(later.order_by(key).limit(_WINDOW)))
-        if page:
-            yield page
-        if len(page) < _WINDOW:
-            return
-        above = page[-1][0].id
-        session.expunge_all()
+def _first_id(row: Row[Any]) -> UUID:
+    identifier: UUID = row[0].id
+    return identifier
 
 
 class _Register:

@@ -10,9 +10,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, Select, Table, func, or_, select, true
+from sqlalchemy import ColumnElement, Table, func, or_, select, true
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
@@ -24,6 +25,7 @@ from db.engine import Database
 from db.errors import RecordError
 from db.fastwalk import FastWalk, Sound
 from db.inventory import check_artifacts
+from db.lookup import pages
 from db.merkle import Frontier
 from db.notes import CheckpointNote
 from db.parallel import sound_stretches
@@ -278,7 +280,7 @@ class _Walk:
             .join(RunEnd, RunEnd.run_id == Run.id)
             .where(RunEnd.event_sequence > self.start)
         )
-        for number, end in self._pages(statement, Run.number):
+        for number, end in chain.from_iterable(pages(self.session, statement, Run.number)):
             counted = run_counts(self.session, end.run_id, len(end.missing)).as_dict()
             if counted != end.counts:
                 differing = [name for name, count in counted.items() if end.counts.get(name) != count]
@@ -291,7 +293,9 @@ class _Walk:
         """Check that heads printed in reports, or kept elsewhere, are in the log."""
         columns = (Report.head_sequence, Report.head_hash, Report.revision, Run.number)
         statement = select(Report.id, *columns).join(Run, Run.id == Report.run_id)
-        for _, sequence, digest, revision, number in self._pages(statement, Report.id):
+        for _, sequence, digest, revision, number in chain.from_iterable(
+            pages(self.session, statement, Report.id)
+        ):
             self._head(
                 Head(sequence, digest), "report", f"report {run_reference(number)} revision {revision}"
             )
@@ -363,18 +367,6 @@ class _Walk:
             self.session,
             statement.where(key <= upto) if upto is not None else statement.order_by(key).limit(_WINDOW),
         )
-
-    def _pages(self, statement: Select[Any], key: Any) -> Iterator[Row[Any]]:
-        """Run a statement whose first column is its unique key, a page at a time."""
-        above = None
-        while True:
-            page = statement if above is None else statement.where(key > above)
-            rows = self.session.execute(page.order_by(key).limit(_WINDOW)).all()
-            yield from rows
-            if len(rows) < _WINDOW:
-                return
-            above = rows[-1][0]
-            self.session.expunge_all()
 
 
 def _listed(event: Record) -> list[tuple[str, str]]:

@@ -19,6 +19,7 @@ from db import (
     trace_parts,
     trace_summary,
 )
+from db.inventory import many
 from flows.console import Format, err, out, print_page, print_rows, safe, when
 from flows.options import Config, Overrides
 from flows.record_commands import Before, Form, Limit, Lot, Since, Until, Verdict, open_record, utc
@@ -109,15 +110,11 @@ def audit_trace(
 def _told(summary: TraceSummary) -> str:
     digests = ", ".join(digest[:12] for digest in summary.models)
     without = f"; {summary.without_part} of them name no part" if summary.without_part else ""
-    pictures = f"{_many(summary.pictures, 'picture')} ({summary.passes} passed){without}"
+    pictures = f"{many(summary.pictures, 'picture')} ({summary.passes} passed){without}"
     return (
-        f"model {digests}: {_many(summary.parts, 'part')} of {_many(summary.lots, 'lot')} in "
-        f"{_many(summary.runs, 'run')}, {pictures}"
+        f"model {digests}: {many(summary.parts, 'part')} of {many(summary.lots, 'lot')} in "
+        f"{many(summary.runs, 'run')}, {pictures}"
     )
-
-
-def _many(count: int, what: str) -> str:
-    return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
 def _findings(part: TracedPart) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import db as record
-from db import signatures
+from db import lookup, signatures
 from db.columns import time_text
 
 Plant = Any  # tests/db/conftest.py; test folders are not packages
@@ -183,7 +183,7 @@ def _forge(plant: Plant, attack: Attack, table: str, login: str) -> None:
     """Make the signature of a decision or approval anew, as one who can compute all digests."""
     with plant.db.session() as session:
         page = next(
-            signatures._pages(
+            lookup.pages(
                 session,
                 signatures._approvals() if table == "approval" else signatures._dispositions(),
                 signatures.Approval.id if table == "approval" else signatures.Disposition.id,
@@ -243,7 +243,7 @@ def test_later_changes_of_a_person_leave_signatures_alone(plant: Plant) -> None:
 
 
 def test_signatures_are_read_in_pages(plant: Plant, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(signatures, "_WINDOW", 2)
+    monkeypatch.setattr(lookup, "_AT_ONCE", 2)
     plant.finished_run(range(4))
     _, manager = plant.staff()
     for decision in ("confirm", "rework", "rework", "repair", "scrap"):
@@ -251,5 +251,7 @@ def test_signatures_are_read_in_pages(plant: Plant, monkeypatch: pytest.MonkeyPa
         record.approve(plant.db, FIRST, reason="agreed", signer=manager)
     assert wrong(plant) == []
     with plant.db.session() as session:
-        pages = signatures._pages(session, signatures._dispositions(), signatures.Disposition.id)
+        pages = lookup.pages(
+            session, signatures._dispositions(), signatures.Disposition.id, of=signatures._first_id
+        )
         assert [len(page) for page in pages] == [2, 2, 1]

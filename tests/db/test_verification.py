@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 from sqlalchemy.types import NullType
 
 import db as record
-from db import Database, Head, RunHandle, verification
+from db import Database, Head, RunHandle, lookup, verification
 from db.chain import event_hash
 from db.columns import Json, Time
 from db.schema import Artifact, AuditEvent, Base, Finding, Image, Part, Prediction, Report, RunEnd, RunImage
@@ -67,12 +67,14 @@ def test_windows_do_not_change_what_is_found(
 ) -> None:
     whole = plant.verify()
     monkeypatch.setattr(verification, "_WINDOW", 3)
+    monkeypatch.setattr(lookup, "_AT_ONCE", 3)
     assert plant.verify() == whole
     attack(
         "UPDATE image SET width = 65 WHERE event_sequence = 8", "DELETE FROM part WHERE event_sequence = 10"
     )
     small = plant.verify()
     monkeypatch.setattr(verification, "_WINDOW", 500)
+    monkeypatch.setattr(lookup, "_AT_ONCE", 500)
     assert plant.verify() == small
     assert [(p.kind, p.where) for p in small.problems] == [("row", "event 8"), ("row", "event 10")]
 
