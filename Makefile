@@ -15,7 +15,7 @@ setup:  ## virtual environment, locked dependencies, system libraries
 	@.ci/setup $(VENV)
 
 setup-test:
-	@KENSA_SYSTEM="postgresql poppler-utils libgl1" .ci/setup $(VENV)
+	@KENSA_SYSTEM="postgresql poppler-utils libgl1 softhsm2 java" .ci/setup $(VENV)
 
 demo: setup  ## the main job on synthetic surfaces: inspect, explain, record, report
 	@$(BIN)/kensa demo
