@@ -89,6 +89,9 @@ def outcome(number: int) -> ImageOutcome:
         probabilities=(1 - score, *(score * share / whole for share in rest)),
         findings=() if what == "pass" else _findings(number, chance),
         picture=None if what == "pass" else picture,
+        brightness=0.5 + number % 97 / 1_000,
+        contrast=0.08 + number % 89 / 3_000,
+        sharpness=1.7 + number % 83 / 700,
     )
 
 

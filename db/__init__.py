@@ -1,8 +1,10 @@
 """The record: an append-only, hash-chained database of what was inspected, decided and why."""
 
+from db.agreement import DoubleDecision, double_decisions
 from db.artifacts import ArtifactRef, ArtifactStore
 from db.attestation import ReportFile, Witness
 from db.chain import Actor, Head, Recorder, head
+from db.changes import Changes, DecisionChange, changes_of
 from db.checkpoints import CheckpointFolder, CheckpointRecord, latest_checkpoint, sign_checkpoint
 from db.columns import digest_of, storable, time_text, utc_now, uuid7
 from db.decisions import (
@@ -13,15 +15,30 @@ from db.decisions import (
     dispositions_of,
     effective_disposition,
     finding_state,
+    histories,
 )
 from db.dispositions import approve, dispose, refuse
 from db.engine import Database, open_database
 from db.errors import ArtifactError, RecordError
+from db.experience import ClassExperience, ModelExperience, model_experience
 from db.findings import FindingFilter, find_findings
 from db.grants import grants_script
 from db.history import EventFilter, EventRecord, find_events, get_event
 from db.inventory import Retention, retention_of
-from db.lives import LifeEntry, PartHistory, part_history
+from db.issuing import (
+    NextReport,
+    ReportRecord,
+    ReportSubject,
+    SignOffRecord,
+    next_report,
+    record_report,
+    record_unsealed,
+    report_by_artifact,
+    report_by_number,
+    reports_of,
+    run_reports,
+)
+from db.lives import LifeEntry, PartHistory, finding_history, part_history
 from db.notes import (
     CheckpointNote,
     NoteError,
@@ -54,7 +71,23 @@ from db.people import (
     find_person,
     list_people,
 )
-from db.proofs import CheckedProof, ProvedEvent, check_proof, events_of_finding, make_proof
+from db.periods import (
+    PeriodRun,
+    PeriodSummary,
+    class_occurrence,
+    period_summary,
+    scope_findings,
+    scope_images,
+    scope_unreadable,
+)
+from db.proofs import (
+    CheckedProof,
+    ProvedEvent,
+    check_proof,
+    events_of_finding,
+    events_of_findings,
+    make_proof,
+)
 from db.pruning import Cleared, Pruned, clear, prune
 from db.queries import (
     ExplanationRecord,
@@ -62,13 +95,13 @@ from db.queries import (
     RunImageRecord,
     RunSummary,
     UnreadableRecord,
+    find_model_digests,
     find_run,
     get_finding,
     latest_run,
     list_runs,
     run_findings,
     run_images,
-    run_reports,
     run_summary,
     run_unreadable,
 )
@@ -85,17 +118,28 @@ from db.replays import (
 from db.retention import PRUNABLE, PrunePolicy, age_before
 from db.runs import (
     ModelRecord,
-    ReportRecord,
     RunCounts,
     RunHandle,
     finish_run,
     model_artifacts,
-    record_report,
     register_model,
     start_or_resume_run,
 )
+from db.schema import CAPACITIES, SIGN_OFFS
+from db.scopes import Scope, scope_of
 from db.sentences import proof, sentence
+from db.series import (
+    STATISTICS,
+    DriftFigures,
+    RunPoint,
+    SampleFigures,
+    SubgroupFigures,
+    drift,
+    run_history,
+    subgroups,
+)
 from db.sign_in import authenticate
+from db.sign_offs import sign_report
 from db.signatures import check_signatures
 from db.subjects import Subject
 from db.tracing import (
@@ -110,8 +154,11 @@ from db.tracing import (
 from db.verification import Problem, Verification, verify
 
 __all__ = [
+    "CAPACITIES",
     "FOLLOWS",
     "PRUNABLE",
+    "SIGN_OFFS",
+    "STATISTICS",
     "TASKS",
     "Actor",
     "ApprovalRecord",
@@ -120,13 +167,18 @@ __all__ = [
     "ArtifactStore",
     "Authenticated",
     "BatchResult",
+    "Changes",
     "CheckedProof",
     "CheckpointFolder",
     "CheckpointNote",
     "CheckpointRecord",
+    "ClassExperience",
     "Cleared",
     "Database",
+    "DecisionChange",
     "DispositionRecord",
+    "DoubleDecision",
+    "DriftFigures",
     "EventFilter",
     "EventRecord",
     "ExplanationOutcome",
@@ -140,9 +192,13 @@ __all__ = [
     "KnownOutcome",
     "LayerMasks",
     "LifeEntry",
+    "ModelExperience",
     "ModelRecord",
+    "NextReport",
     "NoteError",
     "PartHistory",
+    "PeriodRun",
+    "PeriodSummary",
     "PersonRecord",
     "Problem",
     "ProvedEvent",
@@ -155,12 +211,18 @@ __all__ = [
     "ReplayOutcome",
     "ReportFile",
     "ReportRecord",
+    "ReportSubject",
     "Retention",
     "RunCounts",
     "RunHandle",
     "RunImageRecord",
+    "RunPoint",
     "RunSummary",
+    "SampleFigures",
+    "Scope",
+    "SignOffRecord",
     "SigningKey",
+    "SubgroupFigures",
     "Subject",
     "TraceFilter",
     "TraceSummary",
@@ -177,21 +239,28 @@ __all__ = [
     "authenticate",
     "change_password",
     "change_person",
+    "changes_of",
     "check_proof",
     "check_signatures",
+    "class_occurrence",
     "clear",
     "digest_of",
     "disable_person",
     "dispose",
     "dispositions_of",
+    "double_decisions",
+    "drift",
     "effective_disposition",
     "enable_person",
     "events_of_finding",
+    "events_of_findings",
     "find_events",
     "find_findings",
+    "find_model_digests",
     "find_person",
     "find_predictions",
     "find_run",
+    "finding_history",
     "finding_state",
     "finish_run",
     "generate_key",
@@ -199,6 +268,7 @@ __all__ = [
     "get_finding",
     "grants_script",
     "head",
+    "histories",
     "inspected_before",
     "known_outcomes",
     "latest_checkpoint",
@@ -207,11 +277,14 @@ __all__ = [
     "list_runs",
     "make_proof",
     "model_artifacts",
+    "model_experience",
     "names_run",
+    "next_report",
     "open_checkpoint",
     "open_database",
     "parse_checkpoint",
     "part_history",
+    "period_summary",
     "proof",
     "prune",
     "read_signing_key",
@@ -219,20 +292,31 @@ __all__ = [
     "record_batch",
     "record_replays",
     "record_report",
+    "record_unsealed",
     "recorded_predictions",
     "recorded_uris",
     "refuse",
     "register_model",
+    "report_by_artifact",
+    "report_by_number",
+    "reports_of",
     "retention_of",
     "run_findings",
+    "run_history",
     "run_images",
     "run_reports",
     "run_summary",
     "run_unreadable",
+    "scope_findings",
+    "scope_images",
+    "scope_of",
+    "scope_unreadable",
     "sentence",
     "sign_checkpoint",
+    "sign_report",
     "start_or_resume_run",
     "storable",
+    "subgroups",
     "time_text",
     "trace_parts",
     "trace_summary",

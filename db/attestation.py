@@ -12,9 +12,10 @@ from db.chain import Head, head
 from db.checkpoints import FILE, CheckpointFolder, event_leaves, hash_of, recorded_tree
 from db.columns import time_text
 from db.errors import RecordError
+from db.issuing import report_by_artifact
 from db.merkle import Frontier
 from db.notes import CheckpointNote, NoteError, VerifierKey, open_checkpoint
-from db.schema import Artifact, Checkpoint
+from db.schema import Checkpoint
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,9 +196,7 @@ def check_report(
 
     Gives a sentence about what holds; what does not is reported.
     """
-    known = session.scalar(
-        select(Artifact.id).where(Artifact.digest == file.digest, Artifact.kind == "report")
-    )
+    known = report_by_artifact(session, file.digest)
     if known is None:
         report(
             "report",

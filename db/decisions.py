@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any, Literal
 from uuid import UUID
 
-from sqlalchemy import select
+from sqlalchemy import and_, select
 from sqlalchemy.orm import Session
 
 from db.columns import storable
@@ -16,6 +16,7 @@ from db.errors import RecordError
 from db.lookup import those
 from db.schema import DECISIONS, Approval, Disposition, Finding, ModelVersion, Prediction
 from db.signatures import SignedFinding, signed_finding
+from db.streams import NEWEST
 
 State = Literal["pending", "refused", "in effect", "superseded"]
 
@@ -156,12 +157,17 @@ def effective_disposition(session: Session, reference: str) -> DispositionRecord
     return finding_state(session, reference).in_effect
 
 
-def histories(session: Session, finding_ids: Collection[UUID]) -> dict[UUID, tuple[DispositionRecord, ...]]:
-    """Give the decisions about each of these findings, oldest first."""
+def histories(
+    session: Session, finding_ids: Collection[UUID], upto: int | None = None
+) -> dict[UUID, tuple[DispositionRecord, ...]]:
+    """Give the decisions about each of these findings, oldest first, as of event `upto`."""
+    last = upto or NEWEST
+    answered = and_(Approval.disposition_id == Disposition.id, Approval.event_sequence <= last)
     statement = (
         select(Disposition, Approval, Finding.reference)
         .join(Finding, Finding.id == Disposition.finding_id)
-        .outerjoin(Approval, Approval.disposition_id == Disposition.id)
+        .outerjoin(Approval, answered)
+        .where(Disposition.event_sequence <= last)
         .order_by(Disposition.event_sequence)
     )
     rows: dict[UUID, list[tuple[Disposition, Approval | None, str]]] = {}

@@ -32,11 +32,11 @@ _NUMBER = b'"\\u0001"'  # where a float is to be put in
 # Escaped inside JSON: where it stands raw more often than it should, somebody put it there.
 _SEPARATOR = b"\x1f"
 _SCHEME = b"%d" % SCHEME
-# NULL in nearly every row: leaving them out in the database is cheaper than here.
-_MOSTLY_NULL = {
-    "audit_event": ("actor_name", "actor_role", "new_value", "old_value", "reason"),
-    "prediction": ("reason",),
-    "run_image": ("reason",),
+# NULL together in many rows, the first that fits: leaving them out in the database is cheaper than here.
+_MOSTLY_NULL: dict[str, tuple[tuple[str, ...], ...]] = {
+    "audit_event": (("actor_name", "actor_role", "new_value", "old_value", "reason"),),
+    "prediction": (("brightness", "contrast", "reason", "sharpness"), ("reason",)),  # before 0003, and since
+    "run_image": (("reason",),),
 }
 
 Floats = dict[bytes, tuple[Any, ...]]
@@ -253,13 +253,12 @@ def _float_columns(table: Table) -> list[str]:
 
 def _json(table: Table, sqlite: bool) -> str:
     names = [name for name in column_names(table) if (table, name) != (_EVENTS, "hash")]
-    absent = _MOSTLY_NULL.get(table.name, ())
+    cases = ""
+    for absent in _MOSTLY_NULL.get(table.name, ()):
+        few = _object(table, [name for name in names if name not in absent], sqlite)
+        cases += f" WHEN {' AND '.join(f'{name} IS NULL' for name in absent)} THEN {few}"
     whole = _object(table, names, sqlite)
-    if not absent:
-        return whole
-    condition = " AND ".join(f"{name} IS NULL" for name in absent)
-    few = _object(table, [name for name in names if name not in absent], sqlite)
-    return f"CASE WHEN {condition} THEN {few} ELSE {whole} END"
+    return f"CASE{cases} ELSE {whole} END" if cases else whole
 
 
 def _object(table: Table, names: list[str], sqlite: bool) -> str:

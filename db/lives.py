@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Row, Select, select
+from sqlalchemy import ColumnElement, Row, Select, select
 from sqlalchemy.orm import Session
 
+from db.columns import storable
 from db.errors import RecordError
+from db.issuing import ReportSubject, reports_of, run_reports
 from db.lookup import those
 from db.runs import run_reference
 from db.schema import (
@@ -27,11 +29,10 @@ from db.schema import (
     Part,
     Prediction,
     Replay,
-    Report,
     Run,
     RunImage,
 )
-from db.streams import unordered
+from db.streams import NEWEST, unordered
 
 _NEIGHBOURS = 20
 
@@ -48,6 +49,7 @@ KINDS = (
     "pruned",
     "restored",
     "report",
+    "sign-off",
 )
 
 
@@ -76,16 +78,49 @@ class PartHistory:
     entries: tuple[LifeEntry, ...]
 
 
-def part_history(session: Session, serial: str, lot: str | None = None) -> list[PartHistory]:
+def part_history(
+    session: Session, serial: str, lot: str | None = None, upto: int | None = None
+) -> list[PartHistory]:
     """Tell the life of the part of this serial, in each lot that has one, or in that lot alone.
 
+    `upto`: only what was recorded in events up to this one.
     RecordError for a serial, or a serial in that lot, that is not in the record; it names the closest ones.
     """
     statement = select(Part).where(Part.serial == serial).order_by(Part.lot)
     parts = session.scalars(statement if lot is None else statement.where(Part.lot == lot)).all()
     if not parts:
         raise RecordError(_unknown(session, serial, lot))
-    return [PartHistory(part.serial, part.lot or None, _entries(session, part.id)) for part in parts]
+    return [
+        PartHistory(
+            part.serial,
+            part.lot or None,
+            _upto(_entries(session, RunImage.part_id == part.id, _about_part(part)), upto),
+        )
+        for part in parts
+    ]
+
+
+def finding_history(session: Session, reference: str, upto: int | None = None) -> tuple[LifeEntry, ...]:
+    """Tell what happened to the picture that a finding was made on, and to the finding, as of event `upto`.
+
+    For a finding on a part that is not known: a part's life is told by `part_history`. RecordError for a
+    finding that there is none of.
+    """
+    found = select(Finding.prediction_id).where(Finding.reference == storable(reference))
+    prediction_id = session.scalar(found)
+    if prediction_id is None:
+        raise RecordError(f"there is no finding {reference!r}: give a reference such as R000012-0003")
+    return _upto(_entries(session, RunImage.prediction_id == prediction_id, ()), upto)
+
+
+def _upto(entries: Sequence[LifeEntry], upto: int | None) -> tuple[LifeEntry, ...]:
+    last = upto or NEWEST
+    return tuple(entry for entry in entries if entry.sequence <= last)
+
+
+def _about_part(part: Part) -> list[ReportSubject]:
+    of_lot = [ReportSubject.period(lot=part.lot)] if part.lot else []
+    return [ReportSubject.part(part.serial, part.lot), *of_lot]
 
 
 def _unknown(session: Session, serial: str, lot: str | None) -> str:
@@ -101,7 +136,10 @@ def _unknown(session: Session, serial: str, lot: str | None) -> str:
     return f"there is no part {serial!r} in the record{hint}"
 
 
-def _entries(session: Session, part_id: UUID) -> tuple[LifeEntry, ...]:
+def _entries(
+    session: Session, mine: ColumnElement[bool], subjects: Sequence[ReportSubject]
+) -> tuple[LifeEntry, ...]:
+    """Tell all about the listed pictures that `mine` selects; `subjects`: of reports that speak of them."""
     statement = (
         select(RunImage, AuditEvent.hash, AuditEvent.at, Run.number, Run.source, Image.digest, Prediction)
         .add_columns(ModelVersion.name.label("model_name"), ModelVersion.digest.label("model_digest"))
@@ -110,7 +148,7 @@ def _entries(session: Session, part_id: UUID) -> tuple[LifeEntry, ...]:
         .join(ModelVersion, ModelVersion.id == Run.model_version_id)
         .outerjoin(Image, Image.id == RunImage.image_id)
         .outerjoin(Prediction, Prediction.id == RunImage.prediction_id)
-        .where(RunImage.part_id == part_id)
+        .where(mine)
         .order_by(unordered(RunImage.event_sequence))
     )
     lines = session.execute(statement).all()
@@ -120,8 +158,9 @@ def _entries(session: Session, part_id: UUID) -> tuple[LifeEntry, ...]:
     entries += [_finding(row, uris[row.Finding.prediction_id]) for row in findings]
     entries += _decisions(session, {row.Finding.id: row.Finding for row in findings})
     entries += _replays(session, uris)
-    runs = {row.RunImage.run_id: row.number for row in lines}
-    entries += _reports(session, runs)
+    runs = dict.fromkeys(row.RunImage.run_id for row in lines)
+    of_findings = [ReportSubject.finding(row.Finding.reference) for row in findings]
+    entries += _reports(session, runs, [*subjects, *of_findings])
     stored = ("picture", "map", "block map", "report")
     digests = {digest: what for entry in entries for what, digest in entry.evidence if what in stored}
     entries += _retention(session, digests)
@@ -245,20 +284,40 @@ def _replays(session: Session, uris: Mapping[UUID, str]) -> Iterator[LifeEntry]:
         yield LifeEntry(event.at, "replay", event.sequence, event.hash, facts, ())
 
 
-def _reports(session: Session, runs: Mapping[UUID, int]) -> Iterator[LifeEntry]:
-    statement = (
-        select(Report, AuditEvent.hash, AuditEvent.at)
-        .join(AuditEvent, AuditEvent.sequence == Report.event_sequence)
-        .order_by(Report.revision)
-    )
-    for report, hash_, at in those(session, statement, Report.run_id, runs):
+def _reports(
+    session: Session, runs: Collection[UUID], subjects: Collection[ReportSubject]
+) -> Iterator[LifeEntry]:
+    """Tell of reports about these runs and subjects, and of who signed them."""
+    issued = [report for run in runs for report in run_reports(session, run)]
+    issued += [report for subject in subjects for report in reports_of(session, subject)]
+    sequences = {report.event_sequence for report in issued}
+    sequences |= {made.event_sequence for report in issued for made in report.sign_offs}
+    rows = those(session, select(AuditEvent), AuditEvent.sequence, sequences)
+    events: dict[int, AuditEvent] = {event.sequence: event for (event,) in rows}
+    for report in issued:
+        event = events[report.event_sequence]
         facts = {
-            "run": run_reference(runs[report.run_id]),
+            "number": report.number,
+            "kind": report.kind,
+            "about": dict(report.subject.about),
             "revision": report.revision,
-            "head": report.head_sequence,
+            "head": report.head.sequence,
         }
-        evidence = (("report", report.artifact_digest), ("printed head", report.head_hash))
-        yield LifeEntry(at, "report", report.event_sequence, hash_, facts, evidence)
+        evidence = (("report", report.artifact_digest), ("printed head", report.head.hash))
+        yield LifeEntry(event.at, "report", event.sequence, event.hash, facts, evidence)
+        for made in report.sign_offs:
+            event = events[made.event_sequence]
+            said = facts | {
+                "capacity": made.capacity,
+                "decision": made.decision,
+                "reason": made.reason,
+                "person": made.person,
+                "name": made.name,
+                "role": made.role,
+                "meaning": made.signature.get("meaning"),
+            }
+            signed = (("report", made.artifact_digest), *_signature(made.signature))
+            yield LifeEntry(event.at, "sign-off", event.sequence, event.hash, said, signed)
 
 
 def _retention(session: Session, digests: Mapping[str, str]) -> Iterator[LifeEntry]:

@@ -54,7 +54,8 @@ class ImageOutcome:
 
     `digest`: SHA-256 of its bytes, None where they could not be read (then it is unreadable).
     `verdict` None: carry over the outcome already recorded for this digest (`known_outcomes`).
-    `picture`: where the bytes were put in the artefact store, if they were.
+    `picture`: where the bytes were put in the artefact store, if they were. `brightness`, `contrast`,
+    `sharpness`: of the picture as decoded (`sources.picture_statistics`), together or not at all.
     """
 
     uri: str
@@ -77,6 +78,9 @@ class ImageOutcome:
     probabilities: Sequence[float] | None = None
     findings: tuple[FindingOutcome, ...] = ()
     picture: ArtifactRef | None = None
+    brightness: float | None = None
+    contrast: float | None = None
+    sharpness: float | None = None
 
     def check(self) -> None:
         """Raise RecordError where the outcome contradicts itself."""
@@ -99,6 +103,8 @@ class ImageOutcome:
             raise self._wrong(f"verdict {self.verdict!r} with {len(self.findings)} findings")
         if len({finding.class_name for finding in self.findings}) != len(self.findings):
             raise self._wrong("two findings of the same class")
+        if len({x is None for x in (self.brightness, self.contrast, self.sharpness)}) != 1:
+            raise self._wrong("brightness, contrast and sharpness come together")
         if self.picture is not None and self.picture.digest != self.digest:
             raise self._wrong("the stored picture is not the one that was inspected: digests differ")
 

@@ -9,16 +9,17 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
-from sqlalchemy import select, union
+from sqlalchemy import and_, select
 from sqlalchemy.orm import Session
 
 from db.chain import SCHEME, event_hash, rows_digest
 from db.checkpoints import event_leaves, hash_of
 from db.errors import RecordError
+from db.lookup import those
 from db.merkle import inclusion_paths, root_from_path
 from db.notes import CheckpointNote, VerifierKey, open_checkpoint
 from db.raw import raw_records
@@ -36,6 +37,7 @@ from db.schema import (
 from db.spelling import Record
 
 FORMAT, VERSION = "kensa inclusion proof", 1
+_AT_ONCE = 500  # events
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,22 +66,37 @@ def events_of_finding(session: Session, reference: str) -> list[int]:
 
     RecordError if there is no such finding.
     """
-    finding = session.scalar(select(Finding).where(Finding.reference == reference))
-    if finding is None:
+    if not (found := events_of_findings(session, [reference])):
         raise RecordError(f"there is no finding {reference}: give a reference such as R000012-0003")
-    line = select(RunImage.part_id).where(
-        RunImage.prediction_id == finding.prediction_id, RunImage.carried_over.is_(False)
-    )
-    decided = select(Disposition.id).where(Disposition.finding_id == finding.id)
-    events = union(
-        select(Finding.event_sequence).where(Finding.id == finding.id),
-        select(Prediction.event_sequence).where(Prediction.id == finding.prediction_id),
-        select(Run.event_sequence).where(Run.id == finding.run_id),
-        select(Part.event_sequence).where(Part.id.in_(line)),
-        select(Disposition.event_sequence).where(Disposition.finding_id == finding.id),
-        select(Approval.event_sequence).where(Approval.disposition_id.in_(decided)),
-    )
-    return sorted(session.scalars(events))
+    return found[reference]
+
+
+def events_of_findings(
+    session: Session, references: Collection[str], upto: int | None = None
+) -> dict[str, list[int]]:
+    """Give for each of these findings, those that there are, the events up to `upto` that make it up."""
+    finding = select(Finding.reference, Finding.id)
+    line = and_(RunImage.prediction_id == Finding.prediction_id, RunImage.carried_over.is_(False))
+    decided = finding.join(Disposition, Disposition.finding_id == Finding.id)
+    statements = [
+        finding.add_columns(Finding.event_sequence),
+        finding.join(Prediction, Prediction.id == Finding.prediction_id).add_columns(
+            Prediction.event_sequence
+        ),
+        finding.join(Run, Run.id == Finding.run_id).add_columns(Run.event_sequence),
+        finding.join(RunImage, line).join(Part, Part.id == RunImage.part_id).add_columns(Part.event_sequence),
+        decided.add_columns(Disposition.event_sequence),
+        decided.join(Approval, Approval.disposition_id == Disposition.id).add_columns(
+            Approval.event_sequence
+        ),
+    ]
+    events: dict[str, set[int]] = {}
+    for statement in statements:
+        for reference, _, sequence in those(session, statement, Finding.reference, references):
+            events.setdefault(reference, set())
+            if upto is None or sequence <= upto:
+                events[reference].add(sequence)
+    return {reference: sorted(found) for reference, found in events.items()}
 
 
 def make_proof(session: Session, events: Sequence[int], note: str, signed: CheckpointNote) -> dict[str, Any]:
@@ -106,30 +123,41 @@ def make_proof(session: Session, events: Sequence[int], note: str, signed: Check
         "root": base64.b64encode(signed.root).decode(),
         "events": [
             {
-                **_event(session, sequence),
+                **event,
                 "leaf_index": sequence - 1,
                 "path": [base64.b64encode(node).decode() for node in path],
             }
-            for sequence, path in zip(events, paths, strict=True)
+            for sequence, event, path in zip(events, _events(session, events), paths, strict=True)
         ],
         "checkpoint": note,
     }
 
 
-def _event(session: Session, sequence: int) -> dict[str, Any]:
+def _events(session: Session, sequences: Sequence[int]) -> list[dict[str, Any]]:
+    """Give events with their rows, a bounded number of them at a time."""
     events = Base.metadata.tables["audit_event"]
-    found = raw_records(session, events, events.c.sequence == sequence)
-    if not found:
+    given: list[dict[str, Any]] = []
+    for start in range(0, len(sequences), _AT_ONCE):
+        some = sequences[start : start + _AT_ONCE]
+        found = {
+            int(record["sequence"]): record
+            for record in raw_records(session, events, events.c.sequence.in_(some))
+        }
+        rows: dict[int, dict[tuple[str, str], Record]] = {sequence: {} for sequence in some}
+        for table in DOMAIN_TABLES:
+            for record in raw_records(session, table, table.c.event_sequence.in_(some)):
+                rows[int(record["event_sequence"])][table.name, str(record["id"])] = record
+        given += [_event(sequence, found.get(sequence), rows[sequence]) for sequence in some]
+    return given
+
+
+def _event(sequence: int, event: Record | None, rows: dict[tuple[str, str], Record]) -> dict[str, Any]:
+    if event is None:
         raise RecordError(f"there is no audit event {sequence}")
-    rows = {
-        (table.name, str(record["id"])): record
-        for table in DOMAIN_TABLES
-        for record in raw_records(session, table, table.c.event_sequence == sequence)
-    }
-    listed = [(str(table), str(identifier)) for table, identifier in json.loads(str(found[0]["rows"]))]
+    listed = [(str(table), str(identifier)) for table, identifier in json.loads(str(event["rows"]))]
     if set(listed) != set(rows):
         raise RecordError(f"event {sequence}: its rows are not those it lists; run `kensa audit verify`")
-    return {"event": found[0], "rows": [[table, rows[table, identifier]] for table, identifier in listed]}
+    return {"event": event, "rows": [[table, rows[table, identifier]] for table, identifier in listed]}
 
 
 def check_proof(proof: Mapping[str, Any], checkpoint: str, trusted: Sequence[VerifierKey]) -> CheckedProof:

@@ -8,13 +8,13 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Row, ScalarSelect, Select, func, or_, select
+from sqlalchemy import ColumnElement, Row, ScalarSelect, Select, and_, func, or_, select
 from sqlalchemy.orm import Session
 
 from db.columns import storable
 from db.errors import RecordError
 from db.outcomes import LayerMasks
-from db.runs import ModelRecord, ReportRecord, RunCounts, counts_from, run_counts, run_reference
+from db.runs import ModelRecord, RunCounts, counts_from, run_counts, run_reference
 from db.schema import (
     Approval,
     Disposition,
@@ -24,11 +24,11 @@ from db.schema import (
     ModelVersion,
     Part,
     Prediction,
-    Report,
     Run,
     RunEnd,
     RunImage,
 )
+from db.streams import NEWEST
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ class RunSummary:
 
 @dataclass(frozen=True, slots=True)
 class RunImageRecord:
-    """One listed picture of a run."""
+    """One listed picture of a run; its statistics where its outcome was recorded with them."""
 
     uri: str
     digest: str | None
@@ -74,6 +74,9 @@ class RunImageRecord:
     reason: str | None
     score: float | None
     carried_over: bool
+    brightness: float | None
+    contrast: float | None
+    sharpness: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,31 +174,31 @@ def list_runs(session: Session, limit: int = 50) -> list[RunSummary]:
     return [run_summary(session, run_id) for run_id in ids]
 
 
-def run_summary(session: Session, run_id: UUID) -> RunSummary:
-    """Give everything a report's first page says of a run; RecordError if there is none of this id."""
+def run_summary(session: Session, run_id: UUID, upto: int | None = None) -> RunSummary:
+    """Give everything a report's first page says of a run, as of event `upto`; RecordError for no run."""
+    last = upto or NEWEST
+    ended = and_(RunEnd.run_id == Run.id, RunEnd.event_sequence <= last)
     found = session.execute(
         select(Run, ModelVersion, RunEnd)
         .join(ModelVersion, ModelVersion.id == Run.model_version_id)
-        .outerjoin(RunEnd, RunEnd.run_id == Run.id)
-        .where(Run.id == run_id)
+        .outerjoin(RunEnd, ended)
+        .where(Run.id == run_id, Run.event_sequence <= last)
     ).one_or_none()
     if found is None:
         raise RecordError(f"there is no run {run_id}")
     run, model, end = found
+    mine = (RunImage.run_id == run_id, RunImage.event_sequence <= last)
     classes = session.execute(
         select(Finding.class_name, func.count())
         .join(RunImage, RunImage.prediction_id == Finding.prediction_id)
-        .where(RunImage.run_id == run_id)
+        .where(*mine)
         .group_by(Finding.class_name)
         .order_by(func.count().desc(), Finding.class_name)
     )
     lots = session.scalars(
-        select(Part.lot)
-        .join(RunImage, RunImage.part_id == Part.id)
-        .where(RunImage.run_id == run_id)
-        .distinct()
+        select(Part.lot).join(RunImage, RunImage.part_id == Part.id).where(*mine).distinct()
     )
-    stations = session.scalars(select(RunImage.station).where(RunImage.run_id == run_id).distinct())
+    stations = session.scalars(select(RunImage.station).where(*mine).distinct())
     return RunSummary(
         id=run.id,
         number=run.number,
@@ -210,7 +213,7 @@ def run_summary(session: Session, run_id: UUID) -> RunSummary:
         finished_at=end.finished_at if end else None,
         status=end.status if end else "unfinished",
         note=end.note if end else "",
-        counts=counts_from(end.counts) if end else run_counts(session, run_id, 0),
+        counts=counts_from(end.counts) if end else run_counts(session, run_id, 0, upto),
         class_counts=tuple((name, count) for name, count in classes),
         lots=tuple(sorted(lot for lot in lots if lot)),
         stations=tuple(sorted(station for station in stations if station)),
@@ -218,18 +221,27 @@ def run_summary(session: Session, run_id: UUID) -> RunSummary:
     )
 
 
-def run_images(session: Session, run_id: UUID) -> Iterator[RunImageRecord]:
-    """Stream the full listing of a run in the order of its uris."""
-    statement = (
+def run_images(session: Session, run_id: UUID, upto: int | None = None) -> Iterator[RunImageRecord]:
+    """Stream the full listing of a run in the order of its uris, as of event `upto`."""
+    mine = (RunImage.run_id == run_id, RunImage.event_sequence <= (upto or NEWEST))
+    return image_records(session, image_rows().where(*mine).order_by(RunImage.uri))
+
+
+def image_rows() -> Select[Any]:
+    """Select listed pictures with what a listing says of them."""
+    return (
         select(RunImage, Image.digest, Part.serial, Part.lot, Prediction.score)
+        .add_columns(Prediction.brightness, Prediction.contrast, Prediction.sharpness)
         .outerjoin(Image, Image.id == RunImage.image_id)
         .outerjoin(Part, Part.id == RunImage.part_id)
         .outerjoin(Prediction, Prediction.id == RunImage.prediction_id)
-        .where(RunImage.run_id == run_id)
-        .order_by(RunImage.uri)
-        .execution_options(yield_per=500)
     )
-    for line, digest, serial, lot, score in session.execute(statement):
+
+
+def image_records(session: Session, statement: Select[Any]) -> Iterator[RunImageRecord]:
+    """Stream the records of a statement that `image_rows` began."""
+    rows = session.execute(statement.execution_options(yield_per=500))
+    for line, digest, serial, lot, score, brightness, contrast, sharpness in rows:
         yield RunImageRecord(
             uri=line.uri,
             digest=digest,
@@ -241,36 +253,44 @@ def run_images(session: Session, run_id: UUID) -> Iterator[RunImageRecord]:
             reason=line.reason,
             score=score,
             carried_over=line.carried_over,
+            brightness=brightness,
+            contrast=contrast,
+            sharpness=sharpness,
         )
 
 
-def run_unreadable(session: Session, run_id: UUID) -> list[UnreadableRecord]:
-    """Give the run's unreadable pictures in the order of their uris."""
+def run_unreadable(session: Session, run_id: UUID, upto: int | None = None) -> list[UnreadableRecord]:
+    """Give the run's unreadable pictures in the order of their uris, as of event `upto`."""
     rows = session.execute(
         select(RunImage.uri, RunImage.reason, Image.digest)
         .outerjoin(Image, Image.id == RunImage.image_id)
-        .where(RunImage.run_id == run_id, RunImage.verdict == "unreadable")
+        .where(
+            RunImage.run_id == run_id,
+            RunImage.verdict == "unreadable",
+            RunImage.event_sequence <= (upto or NEWEST),
+        )
         .order_by(RunImage.uri)
     )
     return [UnreadableRecord(uri, reason or "", digest) for uri, reason, digest in rows]
 
 
-def run_reports(session: Session, run_id: UUID) -> list[ReportRecord]:
-    """Give the reports printed of a run, oldest first."""
-    rows = session.scalars(select(Report).where(Report.run_id == run_id).order_by(Report.revision))
-    return [ReportRecord.of(row) for row in rows]
+def run_findings(session: Session, run_id: UUID, upto: int | None = None) -> list[FindingRecord]:
+    """Give every finding on the run's pictures, carried-over ones included, in the order of uris.
 
-
-def run_findings(session: Session, run_id: UUID) -> list[FindingRecord]:
-    """Give every finding on the run's pictures, carried-over ones included, in the order of uris."""
-    statement = finding_rows(RunImage.prediction_id == Finding.prediction_id)
-    ordered = statement.where(RunImage.run_id == run_id).order_by(RunImage.uri, Finding.number)
+    `upto`: as of this event, decisions about them included.
+    """
+    statement = finding_rows(RunImage.prediction_id == Finding.prediction_id, upto)
+    mine = (RunImage.run_id == run_id, RunImage.event_sequence <= (upto or NEWEST))
+    ordered = statement.where(*mine).order_by(RunImage.uri, Finding.number)
     return [finding_record(row) for row in session.execute(ordered)]
 
 
-def get_finding(session: Session, reference: str) -> FindingRecord:
-    """Give the finding of a reference, with its first listed picture; RecordError if there is none."""
-    statement = finding_rows(RunImage.prediction_id == Finding.prediction_id)
+def get_finding(session: Session, reference: str, upto: int | None = None) -> FindingRecord:
+    """Give the finding of a reference, with its first listed picture; RecordError if there is none.
+
+    `upto`: decisions about it are as of this event.
+    """
+    statement = finding_rows(RunImage.prediction_id == Finding.prediction_id, upto)
     wanted = statement.where(Finding.reference == storable(reference)).order_by(RunImage.id).limit(1)
     row = session.execute(wanted).first()
     if row is None:
@@ -289,27 +309,29 @@ def find_model_digests(session: Session, which: str) -> list[str]:
     return digests
 
 
-def _decisions() -> Select[tuple[str]]:
+def _decisions(upto: int | None) -> Select[tuple[str]]:
     """Select decisions on `Finding`, the newest alone once a condition is added; approvals are joined."""
+    last = upto or NEWEST
+    answered = and_(Approval.disposition_id == Disposition.id, Approval.event_sequence <= last)
     return (
         select(Disposition.decision)
-        .outerjoin(Approval, Approval.disposition_id == Disposition.id)
-        .where(Disposition.finding_id == Finding.id)
+        .outerjoin(Approval, answered)
+        .where(Disposition.finding_id == Finding.id, Disposition.event_sequence <= last)
         .order_by(Disposition.event_sequence.desc())
         .limit(1)
         .correlate(Finding)
     )
 
 
-def effective_decision() -> ScalarSelect[str]:
+def effective_decision(upto: int | None = None) -> ScalarSelect[str]:
     """Select the decision in effect on `Finding`: the newest that needs no approval or has got it."""
     alone = or_(Disposition.needs_approval.is_(None), Disposition.needs_approval.is_(False))
-    return _decisions().where(or_(alone, Approval.decision == "approve")).scalar_subquery()
+    return _decisions(upto).where(or_(alone, Approval.decision == "approve")).scalar_subquery()
 
 
-def finding_rows(line: ColumnElement[bool]) -> Select[Any]:
-    """Select findings with their evidence on listed pictures; `line` joins `RunImage`."""
-    awaiting = _decisions().where(Disposition.needs_approval.is_(True), Approval.id.is_(None))
+def finding_rows(line: ColumnElement[bool], upto: int | None = None) -> Select[Any]:
+    """Select findings with their evidence on pictures, decided up to `upto`; `line` joins `RunImage`."""
+    awaiting = _decisions(upto).where(Disposition.needs_approval.is_(True), Approval.id.is_(None))
     return (
         select(
             Finding,
@@ -322,7 +344,7 @@ def finding_rows(line: ColumnElement[bool]) -> Select[Any]:
             ModelVersion.name.label("model_name"),
             Run.number.label("run_number"),
             Explanation,
-            effective_decision().label("disposition"),
+            effective_decision(upto).label("disposition"),
             awaiting.scalar_subquery().label("awaiting_approval"),
         )
         .join(Prediction, Prediction.id == Finding.prediction_id)

@@ -226,6 +226,9 @@ class _Batch:
             reject_threshold=outcome.reject_threshold,
             probabilities=None if probabilities is None else [float(p) for p in probabilities],
             created_at=self.now,
+            brightness=outcome.brightness,
+            contrast=outcome.contrast,
+            sharpness=outcome.sharpness,
         )
         rows.append(prediction)
         if outcome.score is not None:  # else it is unreadable and has none

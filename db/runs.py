@@ -1,4 +1,4 @@
-"""The life of a run: its model, its start or resumption, its end, its reports."""
+"""The life of a run: its model, its start or resumption, its end."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from db.artifacts import ArtifactRef
-from db.chain import Actor, Head
-from db.columns import storable, utc_now, uuid7
+from db.chain import Actor
+from db.columns import storable, utc_now
 from db.engine import Database
 from db.errors import RecordError
-from db.schema import RUN_STATUSES, Artifact, AuditEvent, Finding, ModelVersion, Report, Run, RunEnd, RunImage
+from db.schema import RUN_STATUSES, Artifact, AuditEvent, Finding, ModelVersion, Run, RunEnd, RunImage
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,24 +97,6 @@ class RunCounts:
     def as_dict(self) -> dict[str, int]:
         """Give the counts under the glossary's names (`pass` is a word Python keeps for itself)."""
         return {("pass" if name == "passed" else name): count for name, count in asdict(self).items()}
-
-
-@dataclass(frozen=True, slots=True)
-class ReportRecord:
-    """A printed report and the audit head it carries."""
-
-    id: UUID
-    run_id: UUID
-    revision: int
-    artifact_digest: str
-    head: Head
-    created_at: datetime
-
-    @classmethod
-    def of(cls, row: Report) -> ReportRecord:
-        """Give the record of a row."""
-        head = Head(row.head_sequence, row.head_hash)
-        return cls(row.id, row.run_id, row.revision, row.artifact_digest, head, row.created_at)
 
 
 def run_reference(number: int) -> str:
@@ -259,11 +241,14 @@ def start_or_resume_run(
         )
 
 
-def run_counts(session: Session, run_id: UUID, missing: int) -> RunCounts:
-    """Count a run's listed pictures by verdict, and the findings on them, from the rows themselves."""
+def run_counts(session: Session, run_id: UUID, missing: int, upto: int | None = None) -> RunCounts:
+    """Count a run's listed pictures by verdict, and the findings on them, from the rows up to an event."""
+    mine = [RunImage.run_id == run_id]
+    if upto is not None:
+        mine.append(RunImage.event_sequence <= upto)
     rows = session.execute(
         select(RunImage.verdict, RunImage.carried_over, func.count())
-        .where(RunImage.run_id == run_id)
+        .where(*mine)
         .group_by(RunImage.verdict, RunImage.carried_over)
     ).all()
     by_verdict = {
@@ -273,7 +258,7 @@ def run_counts(session: Session, run_id: UUID, missing: int) -> RunCounts:
     findings = session.scalar(
         select(func.count(Finding.id))
         .join(RunImage, RunImage.prediction_id == Finding.prediction_id)
-        .where(RunImage.run_id == run_id)
+        .where(*mine)
     )
     return RunCounts(
         listed=sum(n for _, _, n in rows),
@@ -339,49 +324,6 @@ def finish_run(
 def counts_from(stored: Mapping[str, int]) -> RunCounts:
     """Give the counts of a stored mapping."""
     return RunCounts(**{("passed" if name == "pass" else name): count for name, count in stored.items()})
-
-
-def record_report(
-    db: Database, run: RecordedRun, artifact: ArtifactRef, head: Head, *, actor: Actor
-) -> ReportRecord:
-    """Record a printed report as the run's next revision; the bytes of the latest one again are no new one.
-
-    `head`: what the report prints; RecordError where the log has no such event.
-    """
-    with db.write() as recorder:
-        session = recorder.session
-        printed = session.scalar(select(AuditEvent.hash).where(AuditEvent.sequence == head.sequence))
-        if printed != head.hash:
-            raise RecordError(f"the report prints audit head {head.sequence}, which the log does not have")
-        latest = session.scalar(
-            select(Report).where(Report.run_id == run.id).order_by(Report.revision.desc()).limit(1)
-        )
-        if latest is not None and latest.artifact_digest == artifact.digest:
-            return ReportRecord.of(latest)
-        row = Report(
-            id=uuid7(),
-            run_id=run.id,
-            revision=1 if latest is None else latest.revision + 1,
-            artifact_digest=artifact.digest,
-            head_sequence=head.sequence,
-            head_hash=head.hash,
-            supersedes_id=None if latest is None else latest.id,
-            created_at=utc_now(),
-        )
-        known = session.scalar(select(Artifact.id).where(Artifact.digest == artifact.digest))
-        recorder.add(
-            [row] if known else [artifact_row(artifact), row],
-            action="report.issued",
-            actor=actor,
-            entity="report",
-            entity_id=row.id,
-            run_id=run.id,
-            payload={"revision": row.revision},
-            model_digest=run.model.digest,
-            settings_digest=run.settings_digest,
-            artifact_digests=[artifact.digest],
-        )
-        return ReportRecord.of(row)
 
 
 def artifact_row(ref: ArtifactRef) -> Artifact:

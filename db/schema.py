@@ -32,6 +32,9 @@ ACTOR_KINDS = ("human", "system")
 ROLES = ("quality-engineer", "quality-manager", "auditor", "administrator")
 APPROVALS = ("approve", "refuse")
 RETENTION_STATES = ("pruned", "restored")
+REPORT_KINDS = ("run", "period", "finding", "part", "model")
+CAPACITIES = ("reviewed", "approved")
+SIGN_OFFS = ("accept", "accept with concession", "do not accept")
 REPLAY_RESULTS = ("identical", "equal", "different", "impossible")
 # Conditions of partial indexes. A query must spell them just so, without parameters, to be served by one.
 FLAGGED = "verdict <> 'pass'"
@@ -209,7 +212,12 @@ class RunEnd(DomainRow, kw_only=True):
 
 
 class Prediction(DomainRow, kw_only=True):
-    """The one outcome of an image under a model and settings. `run_id`: the run that made it."""
+    """The one outcome of an image under a model and settings. `run_id`: the run that made it.
+
+    `brightness`, `contrast`, `sharpness`: of the picture as decoded, none of them has a unit
+    (`sources.picture_statistics` says how they are computed); NULL for an unreadable picture, and in rows
+    older than the columns.
+    """
 
     __tablename__ = "prediction"
 
@@ -224,6 +232,9 @@ class Prediction(DomainRow, kw_only=True):
     reject_threshold: Mapped[float | None]
     probabilities: Mapped[list[Any] | None]
     created_at: Mapped[datetime]
+    brightness: Mapped[float | None]
+    contrast: Mapped[float | None]
+    sharpness: Mapped[float | None]
 
     __table_args__ = (
         UniqueConstraint("image_id", "model_version_id", "settings_digest"),
@@ -463,21 +474,67 @@ class Replay(DomainRow, kw_only=True):
 
 
 class Report(DomainRow, kw_only=True):
-    """A printed report of a run, and the audit head it carries."""
+    """An issued report, what it is about, and the audit head it carries. One without `kind` is a run's.
+
+    `number`: as printed, of all revisions about the same subject; `subject`: what `db.issuing.ReportSubject`
+    says; `artifact_digest`: of the PDF as issued; `content_digest`: of the PDF before the house signed it,
+    where it did; `record_digest`: of the machine-readable record inside. All but `artifact_digest` may be
+    NULL in rows older than the columns, all of which are about a run.
+    """
 
     __tablename__ = "report"
 
-    run_id: Mapped[UUID] = mapped_column(ForeignKey("run.id"))
+    run_id: Mapped[UUID | None] = mapped_column(ForeignKey("run.id"))
     revision: Mapped[int]
-    artifact_digest: Mapped[str] = mapped_column(ForeignKey("artifact.digest"))
+    artifact_digest: Mapped[str] = mapped_column(ForeignKey("artifact.digest"), index=True)
     head_sequence: Mapped[int] = mapped_column(Sequence64)
     head_hash: Mapped[str]
     supersedes_id: Mapped[UUID | None] = mapped_column(ForeignKey("report.id"), unique=True)
     created_at: Mapped[datetime]
+    kind: Mapped[str | None]
+    number: Mapped[str | None]
+    subject: Mapped[dict[str, Any] | None]
+    record_digest: Mapped[str | None]
+    content_digest: Mapped[str | None]
 
     __table_args__ = (
+        # A run's reports by the first, old ones among them; all others by the second.
         UniqueConstraint("run_id", "revision"),
+        UniqueConstraint("number", "revision"),
         CheckConstraint("revision >= 1", name="revision"),
+        CheckConstraint(_one_of("kind", REPORT_KINDS), name="kind"),
+        CheckConstraint("(coalesce(kind, 'run') = 'run') = (run_id IS NOT NULL)", name="run"),
+        CheckConstraint("(kind IS NULL) = (number IS NULL)", name="number"),
+        CheckConstraint("(kind IS NULL) = (subject IS NULL)", name="subject"),
+    )
+
+
+class ReportSignature(DomainRow, kw_only=True):
+    """That a person signed an issued report: in which capacity, and whether they accept what it says.
+
+    `number` counts within the report; `artifact_digest`: of the PDF with this signature in it, and those
+    before; `person`: login of who signed, whose `signature` holds what db.signatures says.
+    """
+
+    __tablename__ = "report_signature"
+
+    report_id: Mapped[UUID] = mapped_column(ForeignKey("report.id"))
+    number: Mapped[int]
+    capacity: Mapped[str]
+    decision: Mapped[str]
+    reason: Mapped[str]
+    person: Mapped[str]
+    artifact_digest: Mapped[str] = mapped_column(ForeignKey("artifact.digest"), unique=True)
+    created_at: Mapped[datetime]
+    signature: Mapped[dict[str, Any]]
+
+    __table_args__ = (
+        UniqueConstraint("report_id", "number"),
+        UniqueConstraint("report_id", "person"),
+        Index(None, "person", "event_sequence"),  # what a person signed, newest first
+        CheckConstraint("number >= 1", name="number"),
+        CheckConstraint(_one_of("capacity", CAPACITIES), name="capacity"),
+        CheckConstraint(_one_of("decision", SIGN_OFFS), name="decision"),
     )
 
 

@@ -123,9 +123,24 @@ def _restored(facts: Facts, evidence: Facts) -> str:
 
 
 def _report(facts: Facts, _: Facts) -> str:
+    about = facts["about"]
+    what = {
+        "run": "",  # its number says it
+        "period": f" about lot {about.get('lot')}",
+        "finding": f" about finding {about.get('finding')}",
+        "part": " about this part",
+    }[facts["kind"]]
     return (
-        f"report revision {facts['revision']} of run {facts['run']} was issued; it prints audit head "
+        f"report {facts['number']} revision {facts['revision']}{what} was issued; it prints audit head "
         f"{facts['head']}."
+    )
+
+
+def _sign_off(facts: Facts, _: Facts) -> str:
+    reason = f": {facts['reason']}" if facts["reason"] else ""
+    return (
+        f"{_who(facts)} signed report {facts['number']} revision {facts['revision']} as {facts['capacity']}, "
+        f"{facts['decision']}{reason}.{_meant(facts)}"
     )
 
 
@@ -141,4 +156,5 @@ _TELLERS = {
     "pruned": _pruned,
     "restored": _restored,
     "report": _report,
+    "sign-off": _sign_off,
 }

@@ -31,10 +31,11 @@ from db.schema import (
     Person,
     PersonRevision,
     Prediction,
+    ReportSignature,
 )
 
 SCHEME = 1
-MEANINGS = ("responsibility", "approval", "refusal")
+MEANINGS = ("responsibility", "review", "approval", "refusal")
 MEANING_OF = {"approve": "approval", "refuse": "refusal"}
 _FIELDS = ("scheme", "login", "name", "role", "at", "meaning")
 
@@ -83,14 +84,14 @@ def sign_disposition(
     signer: Authenticated, at: datetime, finding: SignedFinding, row: Disposition
 ) -> dict[str, Any]:
     """Give the signature of who decides, over the finding and the decision."""
-    return _signed(signer, at, "responsibility", _disposition_content(finding, row))
+    return sign(signer, at, "responsibility", _disposition_content(finding, row))
 
 
 def sign_approval(
     signer: Authenticated, at: datetime, finding: SignedFinding, disposition: Disposition, row: Approval
 ) -> dict[str, Any]:
     """Give the second person's signature, over the finding, the decision as it was signed, and their own."""
-    return _signed(signer, at, MEANING_OF[row.decision], _approval_content(finding, disposition, row))
+    return sign(signer, at, MEANING_OF[row.decision], _approval_content(finding, disposition, row))
 
 
 def check_signatures(session: Session) -> Iterator[tuple[str, str]]:
@@ -101,15 +102,15 @@ def check_signatures(session: Session) -> Iterator[tuple[str, str]]:
     record that is otherwise whole: rows that the audit trail says were changed may not even be readable.
     """
     for page in pages(session, _dispositions(), Disposition.id, of=_first_id):
-        register = _Register(session, {row.Disposition.person for row in page})
+        register = Register(session, {row.Disposition.person for row in page})
         for row in page:
             made: Disposition = row.Disposition
             where = f"disposition {made.id} of finding {row.reference}"
             content = _disposition_content(_finding_of(row), made)
-            for message in _wrong(made.signature, made, "responsibility", "decide", content, register):
+            for message in wrong(made.signature, made, "responsibility", "decide", content, register):
                 yield where, message
     for page in pages(session, _approvals(), Approval.id, of=_first_id):
-        register = _Register(session, {row.Approval.person for row in page})
+        register = Register(session, {row.Approval.person for row in page})
         for row in page:
             second: Approval = row.Approval
             made = row.Disposition
@@ -122,11 +123,12 @@ def check_signatures(session: Session) -> Iterator[tuple[str, str]]:
                 yield where, "is recorded before the decision itself"
             content = _approval_content(_finding_of(row), made, second)
             meaning = MEANING_OF[second.decision]
-            for message in _wrong(second.signature, second, meaning, "approve", content, register):
+            for message in wrong(second.signature, second, meaning, "approve", content, register):
                 yield where, message
 
 
-def _signed(signer: Authenticated, at: datetime, meaning: str, content: Mapping[str, Any]) -> dict[str, Any]:
+def sign(signer: Authenticated, at: datetime, meaning: str, content: Mapping[str, Any]) -> dict[str, Any]:
+    """Give a person's signature over some content."""
     signature = {
         "scheme": SCHEME,
         "login": signer.login,
@@ -211,7 +213,7 @@ def _first_id(row: Row[Any]) -> UUID:
     return identifier
 
 
-class _Register:
+class Register:
     """What was true of some people at any time: their revisions, by login, in the order of events."""
 
     def __init__(self, session: Session, logins: set[str]) -> None:
@@ -232,14 +234,15 @@ class _Register:
         return earlier[-1] if earlier else None
 
 
-def _wrong(
+def wrong(
     signature: Mapping[str, Any] | None,
-    row: Disposition | Approval,
+    row: Disposition | Approval | ReportSignature,
     meaning: str,
     task: Task,
     content: Mapping[str, Any],
-    register: _Register,
+    register: Register,
 ) -> Iterator[str]:
+    """Say what is wrong with a row's signature: its digest over the content, and who it names."""
     if not isinstance(signature, dict) or set(signature) != {*_FIELDS, "digest"}:
         yield "carries no signature"
         return

@@ -32,6 +32,7 @@ from db.parallel import sound_stretches
 from db.raw import fetch_records, raw_rows
 from db.runs import run_counts, run_reference
 from db.schema import DOMAIN_TABLES, AuditEvent, Base, Report, Run, RunEnd
+from db.sign_offs import check_sign_offs
 from db.signatures import check_signatures
 from db.spelling import Record
 
@@ -116,7 +117,7 @@ def verify(
             # What is not what was recorded cannot be expected to add up as well.
             if not walk.problems:
                 walk.finished_runs()
-                for where, message in check_signatures(session):
+                for where, message in chain(check_signatures(session), check_sign_offs(session)):
                     walk.report("signature", where, message)
             with walk.unreadable("the heads that reports print"):
                 walk.heads(expected)
@@ -291,14 +292,13 @@ class _Walk:
 
     def heads(self, expected: Sequence[Head]) -> None:
         """Check that heads printed in reports, or kept elsewhere, are in the log."""
-        columns = (Report.head_sequence, Report.head_hash, Report.revision, Run.number)
-        statement = select(Report.id, *columns).join(Run, Run.id == Report.run_id)
-        for _, sequence, digest, revision, number in chain.from_iterable(
+        columns = (Report.head_sequence, Report.head_hash, Report.revision, Report.number, Run.number)
+        statement = select(Report.id, *columns).outerjoin(Run, Run.id == Report.run_id)
+        for _, sequence, digest, revision, number, run in chain.from_iterable(
             pages(self.session, statement, Report.id)
         ):
-            self._head(
-                Head(sequence, digest), "report", f"report {run_reference(number)} revision {revision}"
-            )
+            name = number or (run_reference(run) if run is not None else "without a number")
+            self._head(Head(sequence, digest), "report", f"report {name} revision {revision}")
         for head in expected:
             self._head(head, "head", f"head {head.sequence}")
 

@@ -43,7 +43,8 @@ JOIN model_version m ON m.id = r.model_version_id
 LEFT JOIN run_end e ON e.run_id = r.id""",
     "kensa_images": """
 SELECT <run:r.number> AS run, l.uri, p.serial AS part, p.lot, l.station, l.captured_at, l.verdict, l.reason,
-    d.score, d.review_threshold, d.reject_threshold, l.carried_over, i.digest AS image_digest, i.width,
+    d.score, d.review_threshold, d.reject_threshold, d.brightness, d.contrast, d.sharpness,
+    l.carried_over, i.digest AS image_digest, i.width,
     i.height, m.name AS model_name, m.digest AS model_digest, l.created_at, l.event_sequence AS event
 FROM run_image l
 JOIN run r ON r.id = l.run_id
@@ -89,6 +90,23 @@ SELECT <id:s.id> AS disposition_id, f.reference AS finding, s.decision, s.class_
 FROM disposition s
 JOIN finding f ON f.id = s.finding_id
 LEFT JOIN approval a ON a.disposition_id = s.id""",
+    "kensa_reports": """
+SELECT coalesce(t.number, <run:r.number>) AS report, t.revision, coalesce(t.kind, 'run') AS kind,
+    <run:r.number> AS run, t.subject, t.artifact_digest, t.content_digest, t.record_digest, t.head_sequence,
+    t.head_hash, t.created_at, n.id IS NOT NULL AS superseded, <id:t.id> AS report_id,
+    <id:t.supersedes_id> AS supersedes_id, t.event_sequence AS event
+FROM report t
+LEFT JOIN run r ON r.id = t.run_id
+LEFT JOIN report n ON n.supersedes_id = t.id""",
+    "kensa_report_signatures": """
+SELECT coalesce(t.number, <run:r.number>) AS report, t.revision, s.number AS signature, s.capacity,
+    s.decision, s.reason, s.person, s.created_at, <text:s.signature:name> AS signed_name,
+    <text:s.signature:role> AS signed_role, <text:s.signature:at> AS signed_at,
+    <text:s.signature:meaning> AS signed_meaning, <text:s.signature:digest> AS signature_digest,
+    s.artifact_digest, <id:s.report_id> AS report_id, s.event_sequence AS event
+FROM report_signature s
+JOIN report t ON t.id = s.report_id
+LEFT JOIN run r ON r.id = t.run_id""",
     "kensa_events": """
 SELECT e.sequence AS event, <id:e.id> AS event_id, e.at, e.actor_id, e.actor_kind, e.actor_name,
     e.actor_role, e.action, e.entity, e.entity_id, <run:r.number> AS run, e.payload, e.old_value,

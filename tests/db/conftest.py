@@ -34,9 +34,11 @@ from db import (
 )
 from db.checkpoints import event_leaves
 from db.merkle import Frontier
+from db.runs import artifact_row
 from db.schema import (
     Approval,
     ArtifactRetention,
+    AuditEvent,
     Base,
     Checkpoint,
     Disposition,
@@ -46,8 +48,11 @@ from db.schema import (
     PersonRevision,
     Prediction,
     Replay,
+    Report,
+    ReportSignature,
 )
-from db.signatures import sign_approval, sign_disposition, signed_finding
+from db.sign_offs import signed_content
+from db.signatures import sign, sign_approval, sign_disposition, signed_finding
 
 ACTOR = Actor("inspector")
 KEY = record.generate_key("plant-1/kensa")
@@ -154,6 +159,9 @@ class Plant:
                 review_threshold=0.3,
                 reject_threshold=0.7,
                 probabilities=(1 - score, score / 3, 2 * score / 3),
+                brightness=0.5 + number / 1_000,
+                contrast=0.1,
+                sharpness=1 + number / 100,
             )
         if verdict in ("review", "reject"):
             given = replace(given, findings=(self.finding(number),), picture=picture)
@@ -192,11 +200,15 @@ class Plant:
         self.record(run, *outcomes[:half])
         self.record(run, *outcomes[half:])
         record.finish_run(self.db, run, actor=self.actor, listed=len(outcomes))
-        with self.db.session() as session:
-            head = record.head(session)
-        report = self.store.put(b"report of run %d" % run.number, "report", "application/pdf")
-        record.record_report(self.db, run, report, head, actor=self.actor)
+        self.issue(record.ReportSubject.run(run.reference), b"report of run %d" % run.number)
         return run
+
+    def issue(self, subject: record.ReportSubject, pdf: bytes, **options: Any) -> record.ReportRecord:
+        """Issue a report of these bytes, which prints the present head."""
+        with self.db.session() as session:
+            planned, head = record.next_report(session, subject), record.head(session)
+        artifact = self.store.put(pdf, "report", "application/pdf")
+        return record.record_report(self.db, planned, artifact, head, actor=self.actor, **options)
 
     def staff(self) -> tuple[Authenticated, Authenticated]:
         """A quality engineer and a quality manager, signed in; recorded, in one event, the first time."""
@@ -273,8 +285,26 @@ class Plant:
             signature={},
         )
         approval.signature = sign_approval(manager, now, finding, scrap, approval)
+        signed_pdf = self.store.put(b"report, signed", "report", "application/pdf")
+        with self.db.session() as session:
+            report = session.scalars(select(Report)).one()
+            (issued,) = session.scalars(select(AuditEvent.hash).where(AuditEvent.action == "report.issued"))
+        sign_off = ReportSignature(
+            report_id=report.id,
+            number=1,
+            capacity="approved",
+            decision="accept",
+            reason="",
+            person=manager.login,
+            artifact_digest=signed_pdf.digest,
+            created_at=now,
+            signature={},
+        )
+        sign_off.signature = sign(manager, now, "approval", signed_content(report, issued, [], sign_off))
         rows: list[DomainRow] = [
             approval,
+            artifact_row(signed_pdf),
+            sign_off,
             Checkpoint(
                 tree_size=at.sequence,
                 root=tree.root().hex(),

@@ -51,7 +51,10 @@ def test_it_goes_over_a_sound_record_of_every_table_by_itself(
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00"))
 FLOATS = st.floats(0, 1) | st.sampled_from([0.0, 1.0, 5e-324, 1e-5, 1e-4, 1 / 3, 1 - 2**-53])
-ANY_FLOATS = st.floats(-1e15, 1e15) | st.sampled_from([0.0, -12.0, 1e-7, 123456789.125])
+# From 1e15 on PostgreSQL prints exponents where Python does not: such numbers are looked at closely.
+ANY_FLOATS = st.floats(-1e15, 1e15, exclude_min=True, exclude_max=True) | st.sampled_from(
+    [0.0, -12.0, 1e-7, 123456789.125]
+)
 ZONES = st.sampled_from([UTC, timezone(timedelta(hours=5, minutes=45))])
 TIMES = st.datetimes(datetime(2, 1, 1), datetime(9998, 1, 1), timezones=ZONES)
 JSON = st.dictionaries(TEXT, TEXT | st.floats(-1e9, 1e9) | st.booleans() | st.none(), max_size=3)
@@ -88,6 +91,7 @@ def test_what_the_database_puts_together_is_what_was_hashed(database: Database, 
             image_id=image.values["id"], model_version_id=model.id, settings_digest="s", run_id=run.id,
             verdict="pass", reason=None, score=row["score"], review_threshold=1 - row["score"],
             reject_threshold=row["score"] / 3, probabilities=[row["score"]], created_at=row["at"],
+            brightness=row["drop"], contrast=row["score"], sharpness=row["drop"],
         )  # fmt: skip
         finding = NewRow("finding", {"id": record.uuid7(), "reference": mark, "run_id": run.id, "number": 1,
                                      "prediction_id": prediction.id, "class_name": row["name"],

@@ -16,12 +16,7 @@ TABLES = [table.name for table in Base.metadata.sorted_tables]
 def full(plant: Plant) -> Database:
     """A database with a row in every table."""
     plant.fill()
-    with plant.db.session() as session:
-        run = record.find_run(session, 1)
-    again = plant.store.put(b"another report", "report", "application/pdf")
-    with plant.db.session() as session:
-        head = record.head(session)
-    record.record_report(plant.db, run, again, head, actor=plant.actor)
+    plant.issue(record.ReportSubject.run("R000001"), b"another report")
     with plant.db.session() as session:
         for table in TABLES:
             assert session.execute(text(f"SELECT count(*) FROM {table}")).scalar(), table  # noqa: S608
@@ -96,8 +91,8 @@ def test_no_upsert(full: Database) -> None:
 def test_no_truncate_and_no_replica_that_slips_past(full: Database) -> None:
     for table in TABLES:
         refused(full, f"TRUNCATE {table} CASCADE", match="TRUNCATE refused")
-    refused(full, "SET LOCAL session_replication_role = replica", "DELETE FROM report")
-    refused(full, "SET LOCAL session_replication_role = replica", "TRUNCATE report")
+    refused(full, "SET LOCAL session_replication_role = replica", "DELETE FROM report_signature")
+    refused(full, "SET LOCAL session_replication_role = replica", "TRUNCATE report_signature")
 
 
 def test_missing_guards_are_named_and_put_back(full: Database) -> None:

@@ -31,7 +31,7 @@ def test_a_whole_life_in_sentences(plant: Plant) -> None:
     assert (part.serial, part.lot) == ("P0001", "L1")
     sentences = told(part.entries)
     assert [kind for kind, _ in sentences] == [
-        "inspected", "finding", "report", "disposition", "disposition", "approval", "pruned",
+        "inspected", "finding", "report", "disposition", "disposition", "approval", "pruned", "sign-off",
     ]  # fmt: skip
     assert sentences[0][1] == (
         "kensa inspected lot-1/part-0001.png (station cam-1) in run R000001: review, score 0.400 "
@@ -41,7 +41,7 @@ def test_a_whole_life_in_sentences(plant: Plant) -> None:
         "finding R000001-0001: pit on lot-1/part-0001.png, class score 0.500 (threshold 0.300); on what the "
         "sise map keeps of the picture the score drops by 37.5 %."
     )
-    assert sentences[2][1] == "report revision 1 of run R000001 was issued; it prints audit head 11."
+    assert sentences[2][1] == "report R000001 revision 1 was issued; it prints audit head 11."
     assert sentences[3][1] == (
         "E. Ngineer (engineer), quality-engineer, decided confirm on finding R000001-0001: "
         "seen under the lamp. Signed, meaning responsibility."
@@ -192,3 +192,35 @@ def test_a_trace_page_by_page_while_more_is_recorded(plant: Plant) -> None:
     assert seen == expected
     with plant.db.session() as session, pytest.raises(RecordError, match="is no cursor"):
         record.trace_parts(session, TraceFilter(model="tiny"), before="x")
+
+
+def test_reports_about_the_part_its_findings_and_its_lot(plant: Plant) -> None:
+    plant.finished_run()
+    engineer, _ = plant.staff()
+    subjects = [
+        record.ReportSubject.period(lot="L1"),
+        record.ReportSubject.finding("R000001-0001"),
+        record.ReportSubject.part("P0001", "L1"),
+        record.ReportSubject.finding("R000001-0002"),  # of another part
+        record.ReportSubject.period(lot="L0"),
+    ]
+    issued = [plant.issue(subject, b"report %d" % n) for n, subject in enumerate(subjects)]
+    pdf = plant.store.put(b"report 1, signed", "report", "application/pdf")
+    record.sign_report(
+        plant.db, issued[1], capacity="reviewed", decision="do not accept", reason="blurred", signer=engineer,
+        artifact=pdf,
+    )  # fmt: skip
+    (part,) = life(plant, "P0001")
+    entries = [entry for entry in part.entries if entry.kind in ("report", "sign-off")]
+    assert [record.sentence(entry).partition(";")[0] for entry in entries] == [
+        "report R000001 revision 1 was issued",
+        "report P000001 revision 1 about lot L1 was issued",
+        "report D000001 revision 1 about finding R000001-0001 was issued",
+        "report D000002 revision 1 about this part was issued",
+        "E. Ngineer (engineer), quality-engineer, signed report D000001 revision 1 as reviewed, do not "
+        "accept: blurred. Signed, meaning review.",
+    ]
+    assert entries[-1].evidence[0] == ("report", pdf.digest)
+    with plant.db.session() as session:
+        (then,) = record.part_history(session, "P0001", "L1", upto=entries[1].sequence)
+    assert then.entries == part.entries[: part.entries.index(entries[1]) + 1]

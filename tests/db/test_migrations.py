@@ -4,11 +4,14 @@ from typing import Any
 
 import pytest
 from alembic import command
-from sqlalchemy import Connection, inspect, text
+from sqlalchemy import Connection, inspect, select, text
 from sqlalchemy.exc import IntegrityError
 
+import db as record
+from benchmarks import db as benchmark
 from db import Database, RecordError, engine, guards, open_database, views
-from db.schema import Base
+from db.runs import artifact_row
+from db.schema import AuditEvent, Base, Prediction, Report
 
 Plant = Any  # tests/db/conftest.py; test folders are not packages
 TABLES = {table.name for table in Base.metadata.sorted_tables}
@@ -90,6 +93,45 @@ def test_another_programs_tables_are_left_alone(empty_url: str) -> None:
             command.check(database.alembic(connection))
 
 
+def test_what_was_recorded_before_reports_had_kinds_is_whole_and_found(plant: Plant) -> None:
+    run = plant.finished_run()
+    with plant.db.write() as recorder:  # as kensa recorded a report then
+        first = recorder.session.scalars(select(Report)).one()
+        artifact = plant.store.put(b"second", "report", "application/pdf")
+        old = Report(
+            run_id=run.id, revision=2, artifact_digest=artifact.digest, head_sequence=first.head_sequence,
+            head_hash=first.head_hash, supersedes_id=first.id, created_at=first.created_at, kind=None,
+            number=None, subject=None, record_digest=None, content_digest=None,
+        )  # fmt: skip
+        recorder.add(
+            [artifact_row(artifact), old],
+            action="report.issued",
+            actor=plant.actor,
+            entity="report",
+            entity_id=old.id,
+        )
+        digest = recorder.session.scalars(select(AuditEvent.hash).where(AuditEvent.sequence == 3)).one()
+        measured = select(Prediction.event_sequence).where(Prediction.brightness.is_not(None))
+        lost = sorted([*recorder.session.scalars(measured), first.event_sequence])
+    assert benchmark.back(plant.db) == "0002"
+    with plant.db.exclusive() as connection:
+        assert "kind" not in {column["name"] for column in inspect(connection).get_columns("report")}
+        assert "sharpness" not in {column["name"] for column in inspect(connection).get_columns("prediction")}
+    plant.db.migrate()
+    with plant.db.exclusive() as connection:
+        assert guards.missing(connection) == views.missing(connection) == []
+    # What went with the columns is what pictures and the first report said in them; the old row says nothing.
+    assert [problem.sequence for problem in plant.verify().problems] == lost
+    with plant.db.session() as session:
+        assert session.scalars(select(AuditEvent.hash).where(AuditEvent.sequence == 3)).one() == digest
+        found = record.report_by_number(session, "R000001")
+        assert (found.number, found.revision, found.kind) == ("R000001", 2, "run")
+        assert found.subject == record.ReportSubject.run("R000001")
+        assert found.artifact_digest == found.rendered_digest == artifact.digest
+    third = plant.issue(record.ReportSubject.run("R000001"), b"third")
+    assert (third.number, third.revision, third.supersedes_id) == ("R000001", 3, old.id)
+
+
 def test_guards_survive_the_recreation_of_their_table(
     plant: Plant, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:  # fmt: skip
@@ -99,7 +141,7 @@ def test_guards_survive_the_recreation_of_their_table(
     shutil.copytree(engine.MIGRATIONS, folder, ignore=shutil.ignore_patterns("__pycache__"))
     (folder / "versions" / "9999_recreate.py").write_text(
         "from alembic import op\nimport sqlalchemy as sa\n"
-        "revision, down_revision = '9999', '0002'\n"
+        "revision, down_revision = '9999', '0003'\n"
         "def upgrade():\n"
         "    recreate = 'always' if op.get_bind().dialect.name == 'sqlite' else 'never'\n"
         "    for name in ('image', 'audit_event', 'run'):\n"

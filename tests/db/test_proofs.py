@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sqlalchemy.event import listen
 
 import db as record
 from db import Actor, CheckpointFolder, CheckpointNote, RecordError, SigningKey
 from db.checkpoints import sign_checkpoint
 from db.notes import NoteError, generate_key
-from db.proofs import check_proof, events_of_finding, make_proof
+from db.proofs import check_proof, events_of_finding, events_of_findings, make_proof
 
 Plant = Any  # tests/db/conftest.py; test folders are not packages
 
@@ -42,6 +43,26 @@ def proof(plant: Plant, signed: tuple[str, CheckpointNote]) -> dict[str, Any]:
     text = json.dumps(made)
     parsed: dict[str, Any] = json.loads(text)
     return parsed
+
+
+def test_many_findings_are_proved_with_a_bounded_number_of_questions(
+    plant: Plant, signed: tuple[str, CheckpointNote], key: SigningKey
+) -> None:
+    asked: list[str] = []
+    references = [f"R000001-000{n}" for n in (1, 2, 3, 4)]
+    with plant.db.session() as session:
+        alone = {reference: events_of_finding(session, reference) for reference in references}
+        listen(session.connection(), "before_cursor_execute", lambda *event: asked.append(event[2]))
+        found = events_of_findings(session, [*references, "R000009-0001"])
+        assert found == alone
+        assert events_of_findings(session, references, upto=13)[references[0]] == [2, 4, 13]
+        few = len(asked)
+        together = make_proof(session, sorted({n for some in found.values() for n in some}), *signed)
+        one_proof = len(asked) - few
+        make_proof(session, found[references[0]], *signed)
+    assert one_proof == len(asked) - few - one_proof  # as many for all as for one
+    proved = check_proof(together, signed[0], [key.verifier])
+    assert [event.sequence for event in proved.events] == [2, 4, 5, 8, 9, 13, 14]
 
 
 def test_a_proof_tells_the_whole_finding_to_a_stranger(

@@ -91,6 +91,7 @@ def test_the_listing_of_a_run(plant: Plant) -> None:
     assert by_uri[outcomes[0].uri] == record.RunImageRecord(
         uri=outcomes[0].uri, digest=outcomes[0].digest, part="P0001", lot="L1", station="cam-1",
         captured_at=CAPTURED, verdict="review", reason=None, score=outcomes[0].score, carried_over=False,
+            brightness=0.501, contrast=0.1, sharpness=1.01,
     )  # fmt: skip
     bare = by_uri[outcomes[1].uri]
     assert (bare.part, bare.lot, bare.station, bare.captured_at) == (None, None, None, None)

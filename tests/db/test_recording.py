@@ -222,16 +222,21 @@ def test_a_completed_run_accounts_for_every_picture(plant: Plant) -> None:
 
 def test_a_report_carries_a_head_that_the_log_has(plant: Plant) -> None:
     run = plant.finished_run()
+    subject = record.ReportSubject.run(run.reference)
     with plant.db.session() as session:
         head = record.head(session)
         (first,) = record.run_reports(session, run.id)
-    ref = plant.store.put(b"report of run 1", "report", "application/pdf")
-    assert record.record_report(plant.db, run, ref, head, actor=plant.actor) == first
+        planned = record.next_report(session, subject)
+    assert plant.issue(subject, b"report of run 1") == first
     newer = plant.store.put(b"newer", "report", "application/pdf")
     with pytest.raises(RecordError, match="which the log does not have"):
-        record.record_report(plant.db, run, newer, replace(head, hash="0" * 64), actor=plant.actor)
-    second = record.record_report(plant.db, run, newer, head, actor=plant.actor)
+        record.record_report(plant.db, planned, newer, replace(head, hash="0" * 64), actor=plant.actor)
+    second = record.record_report(plant.db, planned, newer, head, actor=plant.actor)
     assert (first.revision, second.revision, second.head) == (1, 2, head)
+    assert second.supersedes_id == first.id
+    late = plant.store.put(b"rendered at the same time", "report", "application/pdf")
+    with pytest.raises(RecordError, match="R000001 revision 2 was issued meanwhile"):
+        record.record_report(plant.db, planned, late, head, actor=plant.actor)
     assert plant.verify(artifacts=plant.store).ok
 
 

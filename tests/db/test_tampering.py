@@ -114,6 +114,12 @@ EDITS = {
         "disposition.made",
     ),
     "a person's role": ("UPDATE person_revision SET role = 'quality-engineer'", 13, "disposition.made"),
+    "whether a report was accepted": (
+        "UPDATE report_signature SET decision = 'do not accept'",
+        15,
+        "test.filled",
+    ),
+    "what a report is about": ("UPDATE report SET subject = '{}'", 12, "report.issued"),
     "a checkpoint": (
         "UPDATE checkpoint SET root = substr(root, 2) || substr(root, 1, 1)",
         15,
@@ -320,7 +326,11 @@ def signed_on(witness: record.Witness, size: int = 14) -> str:
     return record.time_text(note.at)
 
 
-NO_REPORT = ("DELETE FROM report", "DELETE FROM artifact WHERE kind = 'report'")
+NO_REPORT = (
+    "DELETE FROM report_signature",
+    "DELETE FROM report",
+    "DELETE FROM artifact WHERE kind = 'report'",
+)
 
 
 def outside(plant: Plant, witness: record.Witness) -> list[str]:
@@ -331,6 +341,8 @@ def outside(plant: Plant, witness: record.Witness) -> list[str]:
 def test_a_cut_tail(full: Plant, witness: record.Witness, attack: Attack) -> None:
     attack(
         "DELETE FROM approval",
+        "DELETE FROM report_signature",
+        "DELETE FROM artifact WHERE event_sequence = 15",
         "DELETE FROM replay",
         "DELETE FROM artifact_retention",
         "DELETE FROM checkpoint",
@@ -358,7 +370,11 @@ def test_hashes_recomputed_from_some_point_on(
 def test_a_printed_head_tells_as_well(full: Plant, forge: Callable[..., None]) -> None:
     """Even where the forger leaves the report's own row as it was."""
     forge("UPDATE prediction SET score = 0.45 WHERE event_sequence = 9", since=9)
-    (told,) = said(full)
+    (signed, told) = said(full)
+    assert signed == (
+        "signature 1 on report R000001 revision 1: what was signed is not what is recorded: "
+        "its signature has another digest"
+    )
     assert told.startswith("report R000001 revision 1: audit head 11, ")
     assert told.endswith(": that event has another hash")
 
@@ -457,6 +473,7 @@ def _columns() -> list[tuple[Table, str]]:
 
 @given(place=st.sampled_from(_columns()), row=st.integers(0, 7), bit=st.integers(0, 4095))
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@pytest.mark.slow
 def test_any_changed_bit_of_any_column_is_detected(
     unguarded: Callable[[], Database], place: tuple[Table, str], row: int, bit: int
 ) -> None:

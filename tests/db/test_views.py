@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from sqlalchemy import inspect, text
 
+import db as record
 from db import Database, views
 
 Plant = Any  # tests/db/conftest.py; test folders are not packages
@@ -75,6 +76,25 @@ def test_a_disposition_is_in_effect_when_it_needs_no_approval_or_has_got_it(fill
     assert made[1]["signature_digest"] is not None
     found = rows(filled, "SELECT disposition FROM kensa_findings ORDER BY event")
     assert [f["disposition"] for f in found] == ["scrap", None, None, None]
+
+
+def test_reports_and_who_signed_them(filled: Plant) -> None:
+    subject = record.ReportSubject.period(lot="L1")
+    period = filled.issue(subject, b"a lot", record_digest="d" * 64)
+    found = {row["report"]: row for row in rows(filled, "SELECT * FROM kensa_reports")}
+    assert sorted(found) == ["P000001", "R000001"]
+    assert (found["R000001"]["run"], found["P000001"]["run"]) == ("R000001", None)
+    assert (found["P000001"]["kind"], found["P000001"]["subject"]) == ("period", '{"lot":"L1"}')
+    assert found["P000001"]["artifact_digest"] == period.artifact_digest
+    assert not found["P000001"]["superseded"]
+    filled.issue(subject, b"a lot, again")
+    states = rows(filled, "SELECT superseded FROM kensa_reports WHERE report = 'P000001' ORDER BY revision")
+    assert [bool(row["superseded"]) for row in states] == [True, False]
+    (signed,) = rows(filled, "SELECT * FROM kensa_report_signatures")
+    assert (signed["report"], signed["signature"], signed["capacity"], signed["decision"]) == (
+        "R000001", 1, "approved", "accept",
+    )  # fmt: skip
+    assert (signed["signed_name"], signed["signed_meaning"]) == ("S. Econd", "approval")
 
 
 def test_events_and_artefacts(filled: Plant) -> None:

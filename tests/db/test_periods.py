@@ -1,0 +1,133 @@
+"""Across runs: which line of a picture counts, and what a period report says of them."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+import db as record
+from db import ImageOutcome, RunHandle, Scope, scope_of
+from db.periods import period_summary, scope_findings, scope_unreadable
+from db.series import subgroups
+
+Plant = Any  # tests/db/conftest.py; test folders are not packages
+BEGINNING, END = datetime(2020, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
+EVER = Scope(since=BEGINNING, until=END)
+
+
+def run_of(plant: Plant, *outcomes: ImageOutcome, missing: Sequence[str] = (), **settings: Any) -> RunHandle:
+    plant.settings |= settings
+    run: RunHandle = plant.start()
+    plant.record(run, *outcomes)
+    record.finish_run(plant.db, run, actor=plant.actor, missing=missing)
+    return run
+
+
+def test_a_picture_that_two_runs_listed_counts_once_with_its_latest_outcome(plant: Plant) -> None:
+    first = run_of(plant, plant.outcome(0), plant.outcome(2, "reject"), plant.outcome(4, "review"))
+    # With other settings: 0 is flagged now, 2 passes; 4 was not listed again.
+    second = run_of(plant, plant.outcome(0, "review"), plant.outcome(2), batch=9)
+    with plant.db.session() as session:
+        head = record.head(session).sequence
+        lot = period_summary(session, Scope(lot="L0"))
+        ever = period_summary(session, EVER)
+        found = scope_findings(session, EVER)
+    assert (lot.listings, lot.counts.listed, lot.repeated) == (5, 3, 2)
+    assert (lot.counts.passed, lot.counts.review, lot.counts.reject, lot.counts.findings) == (1, 2, 0, 2)
+    assert ever == lot  # everything lies in this lot
+    assert [(r.reference, r.status, r.listed, r.counted) for r in lot.runs] == [
+        ("R000001", "completed", 3, 1), ("R000002", "completed", 2, 2),
+    ]  # fmt: skip
+    assert [digest for digest, _ in lot.settings] == [second.settings_digest, first.settings_digest]
+    assert (lot.lots, lot.parts, len(lot.models)) == (("L0",), 3, 1)
+    assert [f.reference for f in found] == ["R000001-0002", "R000002-0001"]  # scores 0.4004 and 0.4
+    # Before the second run everything was as the first one found it.
+    with plant.db.session() as session:
+        ended = [event.sequence for event in record.find_events(session, record.EventFilter(run=first.id))]
+        then = period_summary(session, EVER, max(ended))
+        assert (then.listings, then.counts.reject, then.counts.review) == (3, 1, 1)
+        assert [run.reference for run in then.runs] == ["R000001"]
+        assert period_summary(session, EVER, head) == ever
+        assert [f.reference for f in scope_findings(session, EVER, limit=1, upto=max(ended))] == [
+            "R000001-0001"
+        ]
+
+
+def test_the_same_bytes_of_two_parts_are_two_pictures_and_of_one_part_one(plant: Plant) -> None:
+    picture = plant.outcome(0)
+    other = plant.outcome(0, uri="other.png", part="P0001")
+    copied = plant.outcome(0, uri="copy.png")
+    run = run_of(plant, picture, other, copied)
+    with plant.db.session() as session:
+        assert period_summary(session, EVER).counts.listed == 2
+        assert period_summary(session, Scope(run=run.id)).counts.listed == 3  # a run accounts for every line
+
+
+def unread(plant: Plant, number: int) -> ImageOutcome:
+    given: ImageOutcome = plant.outcome(
+        number, "unreadable", digest=None, format=None, reason="the share was not there"
+    )
+    return given
+
+
+def test_a_file_that_could_be_read_once_is_no_longer_unreadable(plant: Plant) -> None:
+    run_of(plant, unread(plant, 0), unread(plant, 2), plant.outcome(4), plant.outcome(6, "unreadable"))
+    run_of(plant, plant.outcome(0), unread(plant, 2), unread(plant, 4), unread(plant, 6))
+    with plant.db.session() as session:
+        found = period_summary(session, EVER)
+        unreadable = scope_unreadable(session, EVER)
+    assert (found.counts.listed, found.counts.passed, found.counts.unreadable, found.repeated) == (4, 2, 2, 4)
+    assert [(each.uri, each.reason) for each in unreadable] == [
+        ("lot-0/part-0002.png", "the share was not there"), ("lot-0/part-0006.png", "truncated"),
+    ]  # fmt: skip
+
+
+def test_runs_that_broke_and_pictures_that_never_came(plant: Plant) -> None:
+    run_of(plant, plant.outcome(0), missing=("late.png", "never.png"))
+    run_of(plant, plant.outcome(2, uri="late.png"))
+    broken = plant.start(source="line-2")
+    with plant.db.session() as session:
+        found = period_summary(session, EVER)
+        lot = period_summary(session, Scope(lot="L0"))
+    assert found.missing == (("R000001", "never.png"),)
+    assert [run.reference for run in found.unfinished] == [broken.reference]
+    assert [run.reference for run in lot.runs] == ["R000001", "R000002"]
+    with plant.db.session() as session:  # a run that was given up is no news in every later period
+        later = period_summary(session, Scope(since=found.runs[-1].started_at + timedelta(1), until=END))
+    assert later.runs == ()
+
+
+def test_times_mean_when_a_picture_was_inspected(plant: Plant) -> None:
+    taken = BEGINNING - timedelta(days=365)
+    run = run_of(plant, plant.outcome(0, captured_at=taken))
+    with plant.db.session() as session:
+        (line,) = record.find_events(session, record.EventFilter(action="image.inspected"))
+        just = line.at - timedelta(seconds=5), line.at + timedelta(seconds=5)
+        assert period_summary(session, Scope(since=just[0], until=just[1])).counts.listed == 1
+        before = period_summary(session, Scope(since=BEGINNING, until=just[0]))
+        after = period_summary(session, Scope(since=just[1], until=END))
+    assert (before.counts.listed, after.counts.listed, after.runs) == (0, 0, ())
+    assert (before.first_at, before.models) == (None, ())
+    assert run.reference == "R000001"
+
+
+def test_one_part(plant: Plant) -> None:
+    run_of(plant, plant.outcome(0, "reject"), plant.outcome(2), plant.outcome(0, uri="again.png"))
+    run_of(plant, plant.outcome(0, "review"), batch=9)
+    with plant.db.session() as session:
+        scope = scope_of(record.ReportSubject.part("P0000", "L0"))
+        found = period_summary(session, scope)
+        assert [each.reference for each in scope_findings(session, scope)] == ["R000002-0001"]
+        with pytest.raises(record.RecordError, match="say in which lot part 'P0000' is"):
+            period_summary(session, Scope(part="P0000", since=BEGINNING, until=END))
+    assert (found.listings, found.counts.listed, found.counts.review) == (3, 1, 1)
+
+
+@pytest.mark.parametrize(("station", "listed"), [("cam-1", 2), ("cam-2", 1), ("cam-9", 0)])
+def test_one_station(plant: Plant, station: str, listed: int) -> None:
+    run_of(plant, *(plant.outcome(n) for n in (0, 2, 4)))
+    with plant.db.session() as session:
+        scope = Scope(lot="L0", station=station)
+        assert period_summary(session, scope).counts.listed == listed
+        assert sum(group.inspected for group in subgroups(session, scope, "day")) == listed
