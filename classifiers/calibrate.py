@@ -16,9 +16,12 @@ from classifiers.errors import ClassifierError
 from classifiers.evaluation import dataset_logits, defective_mask
 from classifiers.intervals import most_misses, needed_without_misses, upper_bound
 from classifiers.metrics import auroc
+from classifiers.overlap import role_of
 from classifiers.package import ModelPackage, build_model, save_package
 from classifiers.predict import Predictor, defect_scores, to_prediction
+from classifiers.reference import as_json, reference_of
 from classifiers.thresholds import Thresholds
+from sources.picture_statistics import PictureStatistics, picture_statistics
 
 CONFIDENCE = 0.95
 # Thresholds keep this relative distance from the score they follow, so that rounding on another machine or in
@@ -65,27 +68,34 @@ def calibrate(
     """
     if package.task == "single-label" and package.good_class is None:
         raise CalibrationError(f"{package.path}: has no good class, so nothing could pass; train with one")
-    if dataset.digest in (digests := package.training.get("data_digests", {})).values():
-        side = next(name for name, digest in digests.items() if digest == dataset.digest)
+    if (side := role_of(package, dataset)) in ("training", "validation"):
         raise CalibrationError(f"this is the model's own {side} data; calibrate with pictures it never saw")
     defective = defective_mask(package, dataset)
     # The cheap refusals come before the predictions.
     check_enough(int(defective.sum()), int((~defective).sum()), target_escape_rate, target_overkill)
     predictor = Predictor(package, device=device, precision=precision, batch_size=batch_size)
-    raw = dataset_logits(predictor, dataset, progress=progress) * package.temperature
+    measured: dict[int, PictureStatistics] = {}
+
+    def measure(index: int, pixels: NDArray[np.uint8]) -> None:
+        measured[index] = picture_statistics(pixels)
+
+    raw = dataset_logits(predictor, dataset, progress=progress, seen=measure) * package.temperature
     targets = torch.from_numpy(label_matrix(dataset, package.classes))
     multi_label = package.task == "multi-label"
     temperature = fit_temperature(raw, targets, multi_label=multi_label)
     prediction = to_prediction(package, raw / temperature)
     groups = [item.group for item in dataset.items]
+    scores = defect_scores(package, prediction.probabilities)
     thresholds = choose_thresholds(
-        defect_scores(package, prediction.probabilities),
+        scores,
         defective,
         target_escape_rate=target_escape_rate,
         target_overkill=target_overkill,
         groups=groups,
         dataset_digest=dataset.digest,
     )
+    statistics = [measured[index] for index in range(len(measured))]
+    reference = reference_of(statistics, scores, defective, thresholds.review)
     record: dict[str, Any] = {
         "command": command,
         "package_digest": package.digest,
@@ -95,6 +105,7 @@ def calibrate(
         "loss_before": loss(raw, targets, 1.0, multi_label=multi_label),
         "loss_after": loss(raw, targets, temperature, multi_label=multi_label),
         "auroc": auroc(prediction.defect_scores, defective),
+        "reference": as_json(reference),
     }
     return save_package(
         out,

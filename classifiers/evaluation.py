@@ -20,16 +20,22 @@ CONFIDENCE = 0.95
 
 
 def dataset_logits(
-    predictor: Predictor, dataset: Dataset, *, progress: Callable[[int, int], None] | None = None
+    predictor: Predictor,
+    dataset: Dataset,
+    *,
+    progress: Callable[[int, int], None] | None = None,
+    seen: Callable[[int, NDArray[np.uint8]], None] | None = None,
 ) -> torch.Tensor:
     """Logits (N, K) float32, divided by the package's temperature, in the data set's order.
+
+    `seen` is called, from several threads, with (index, pixels as decoded) of each picture.
 
     Raises:
         DataError: a picture cannot be read, or the data has other classes than the package.
     """
     _check_classes(predictor.package, dataset)
     # Every picture is used once: nothing to gain from keeping them.
-    pictures = Pictures(dataset, predictor.package.preprocessing, cache_bytes=0)
+    pictures = Pictures(dataset, predictor.package.preprocessing, cache_bytes=0, seen=seen)
     parts = [torch.empty(0, len(predictor.package.classes))]
     done = 0
     for batch in pictures.batches(predictor.batch_size):
@@ -59,12 +65,12 @@ def measure(package: ModelPackage, dataset: Dataset, prediction: Prediction) -> 
     """Measure predictions against labels.
 
     Returns:
-        JSON content: n, dataset_digest, balanced_accuracy, recall of each class (share, counts, 95 %
-        interval), confusion (single-label: rows are labels, columns predictions, by the most probable class),
-        and where the package knows what good means: auroc of the defect score; where it is calibrated:
-        escape, overkill, automatic_reject_overkill, automatic_reject_recall, each with share, counts,
-        two-sided 95 % Clopper-Pearson interval and one-sided 95 % upper bound, and the verdicts' counts. A
-        share of nothing is None.
+        JSON content: n, dataset_digest, balanced_accuracy, recall and precision of each class (share, counts,
+        95 % interval), confusion (single-label: rows are labels, columns predictions, by the most probable
+        class), and where the package knows what good means: auroc of the defect score; where it is
+        calibrated: escape, overkill, automatic_reject_overkill, automatic_reject_recall, each with share,
+        counts, two-sided 95 % Clopper-Pearson interval and one-sided 95 % upper bound, and the verdicts'
+        counts. A share of nothing is None.
     """
     _check_classes(package, dataset)
     multi_label = package.task == "multi-label"
@@ -80,6 +86,10 @@ def measure(package: ModelPackage, dataset: Dataset, prediction: Prediction) -> 
         "balanced_accuracy": balanced_accuracy(probabilities, targets, multi_label=multi_label),
         "recall": {
             name: share(int(hits[index]), int(targets[:, index].sum()))
+            for index, name in enumerate(package.classes)
+        },
+        "precision": {
+            name: share(int(hits[index]), int(predicted[:, index].sum()))
             for index, name in enumerate(package.classes)
         },
     }

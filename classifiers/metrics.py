@@ -69,3 +69,31 @@ def balanced_accuracy(
         values = class_recalls(one_hot(probabilities.argmax(axis=1), targets.shape[1]), targets)
     present = values[~np.isnan(values)]
     return float(present.mean()) if len(present) else None
+
+
+def reliability(
+    scores: NDArray[np.floating], positive: NDArray[np.bool_], bins: int = 10
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64], float | None]:
+    """Do scores mean what they say? Equal bins of the score, and the expected calibration error over them.
+
+    Args:
+        scores: (N,) in [0, 1], claimed to be the chance of being positive.
+        positive: (N,) bool.
+        bins: equal intervals [low, high) of [0, 1], the last one including 1.
+
+    Returns:
+        (bins,) pictures, (bins,) positives, (bins,) mean score (NaN where empty), and the mean over pictures
+        of how far their bin's mean score lies from its share of positives, in [0, 1]; None of nothing.
+
+    Source: Naeini et al., Obtaining well calibrated probabilities using Bayesian binning (2015).
+    """
+    values = np.asarray(scores, dtype=np.float64)
+    places = np.minimum((values * bins).astype(np.int64), bins - 1)
+    counts = np.bincount(places, minlength=bins)
+    positives = np.bincount(places, weights=positive, minlength=bins).astype(np.int64)
+    with np.errstate(invalid="ignore"):
+        means = np.bincount(places, weights=values, minlength=bins) / counts
+        gaps = np.abs(means - positives / counts)
+    if not len(values):
+        return counts, positives, means, None
+    return counts, positives, means, float(np.nansum(gaps * counts) / len(values))

@@ -66,6 +66,7 @@ class Pictures(torch.utils.data.Dataset[NDArray[np.uint8]]):
         preprocessing: decides their size.
         cache_bytes: pictures are kept in memory when all of them take no more than this.
         progress: called with (done, total) while the cache is filled.
+        seen: called with (index, pixels as decoded) each time a picture is decoded, from several threads.
     """
 
     def __init__(
@@ -75,27 +76,32 @@ class Pictures(torch.utils.data.Dataset[NDArray[np.uint8]]):
         *,
         cache_bytes: int = CACHE_BYTES,
         progress: Callable[[int, int], None] | None = None,
+        seen: Callable[[int, NDArray[np.uint8]], None] | None = None,
     ) -> None:
         self.items = dataset.items
         self.preprocessing = preprocessing
+        self._seen = seen
         rows, columns = preprocessing.input_size
         self._cache: NDArray[np.uint8] | None = None
         if len(self.items) * rows * columns * 3 <= cache_bytes:
             self._cache = np.empty((len(self.items), rows, columns, 3), dtype=np.uint8)
             with ThreadPoolExecutor(DECODING_THREADS) as pool:
-                for index, pixels in enumerate(pool.map(self._resized, self.items)):
+                for index, pixels in enumerate(pool.map(self._resized, range(len(self)))):
                     self._cache[index] = pixels
                     if progress is not None:
                         progress(index + 1, len(self.items))
 
-    def _resized(self, item: Item) -> NDArray[np.uint8]:
-        return self.preprocessing.resize(read_pixels(item))
+    def _resized(self, index: int) -> NDArray[np.uint8]:
+        pixels = read_pixels(self.items[index])
+        if self._seen is not None:
+            self._seen(index, pixels)
+        return self.preprocessing.resize(pixels)
 
     def __len__(self) -> int:
         return len(self.items)
 
     def __getitem__(self, index: int) -> NDArray[np.uint8]:
-        return self._cache[index] if self._cache is not None else self._resized(self.items[index])
+        return self._cache[index] if self._cache is not None else self._resized(index)
 
     def batches(self, batch_size: int) -> Iterator[torch.Tensor]:
         """All pictures in order, as normalised input (B, 3, H, W) float32; decoding runs a batch ahead."""

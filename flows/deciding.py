@@ -8,7 +8,7 @@ import torch
 
 from classifiers import Decision, ModelPackage, PackageError, Predictor, decide
 from db import ImageOutcome
-from sources import Unreadable
+from sources import Unreadable, picture_statistics
 from sources import decode as decode_picture
 
 
@@ -37,8 +37,16 @@ def read_picture(
         decoded = decode_picture(data, max_pixels=max_pixels, grey_range=grey_range)
     except Unreadable as error:
         return Picture(replace(outcome, verdict="unreadable", reason=str(error)), data=data)
+    statistics = picture_statistics(decoded.pixels)
     outcome = replace(
-        outcome, width=decoded.width, height=decoded.height, format=decoded.format, mode=decoded.mode
+        outcome,
+        width=decoded.width,
+        height=decoded.height,
+        format=decoded.format,
+        mode=decoded.mode,
+        brightness=statistics.brightness,
+        contrast=statistics.contrast,
+        sharpness=statistics.sharpness,
     )
     return Picture(outcome, data=data, tensor=predictor.transform(decoded.pixels))
 

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 from classifiers import Predictor, load_package
+from classifiers.reference import read_reference
 from configs import load_settings
 
 ROOT = Path(__file__).parent.parent
@@ -28,3 +29,10 @@ def test_the_card_names_digest_and_exact_command() -> None:
 
 def test_the_demo_profile_names_it() -> None:
     assert (ROOT / load_settings("demo").model.package) == PACKAGE
+
+
+def test_the_package_knows_how_its_calibration_pictures_looked() -> None:
+    reference = read_reference(load_package(PACKAGE).training)
+    assert reference is not None
+    assert (reference.brightness.n, reference.good_score.n, reference.defective_score.n) == (800, 401, 399)
+    assert 0 < reference.sharpness.quantiles[0] < reference.sharpness.mean < reference.sharpness.quantiles[-1]

@@ -19,8 +19,11 @@ from classifiers.calibrate import (
 from classifiers.data import Dataset, load_dataset
 from classifiers.evaluation import evaluate
 from classifiers.package import ModelPackage, PackageError
+from classifiers.pictures import read_pixels
 from classifiers.predict import Predictor
+from classifiers.reference import read_reference
 from classifiers.thresholds import Thresholds
+from sources import picture_statistics
 
 WriteCsv = Callable[..., Path]
 
@@ -187,6 +190,12 @@ def test_calibrate_end_to_end(package: ModelPackage, calibration: Dataset, tmp_p
     record = result.training["calibration"]
     assert record["package_digest"] == package.digest
     assert record["loss_after"] <= record["loss_before"] + 1e-3
+    reference = read_reference(result.training)
+    assert reference is not None
+    assert (reference.brightness.n, reference.good_score.n, reference.defective_score.n) == (122, 60, 62)
+    every = [picture_statistics(read_pixels(item)) for item in calibration.items]
+    assert reference.sharpness.mean == pytest.approx(np.mean([each.sharpness for each in every]))
+    assert reference.good_score.mean < reference.defective_score.mean
     # The predictor of the new package sees the very rates the evidence states.
     measured = evaluate(Predictor(result, device="cpu"), calibration)
     assert measured["escape"]["count"] == zones.n_missed
@@ -216,6 +225,10 @@ def test_what_cannot_be_calibrated(package: ModelPackage, calibration: Dataset, 
     trained = replace(package, training={"data_digests": {"training": calibration.digest}})
     with pytest.raises(CalibrationError, match="own training data"):
         calibrate(trained, calibration, out)
+    # Labels that lie elsewhere name the same pictures otherwise, as the splits of `kensa train` do.
+    elsewhere = (replace(item, name=f"../{item.name}") for item in calibration.items)
+    with pytest.raises(CalibrationError, match="own training data"):
+        calibrate(trained, replace(calibration, items=tuple(elsewhere)), out)
     goods = replace(calibration, items=tuple(i for i in calibration.items if i.labels == ("good",)))
     with pytest.raises(CalibrationError, match="no defective picture"):
         calibrate(package, goods, out)

@@ -10,7 +10,7 @@ import torch
 
 from classifiers.data import DataError, Dataset, Item
 from classifiers.evaluation import evaluate, measure, predict_dataset, share
-from classifiers.metrics import auroc, balanced_accuracy, class_recalls, one_hot
+from classifiers.metrics import auroc, balanced_accuracy, class_recalls, one_hot, reliability
 from classifiers.objective import balance_weights, training_loss, validation_metrics
 from classifiers.package import ModelPackage
 from classifiers.pictures import read_pixels
@@ -119,6 +119,12 @@ def test_measure_by_hand(package: ModelPackage) -> None:
         "line": 0.5,
         "spot": 0,
     }
+    assert {name: entry["count"] for name, entry in result["precision"].items()} == {
+        "good": 2,
+        "line": 1,
+        "spot": 0,
+    }
+    assert [entry["total"] for entry in result["precision"].values()] == [4, 1, 0]
     assert result["auroc"] == pytest.approx(5 / 6)
     assert (result["escape"]["count"], result["escape"]["total"]) == (1, 3)
     assert result["escape"]["upper_bound"] == pytest.approx(0.86465, abs=1e-5)
@@ -139,6 +145,17 @@ def test_data_that_lacks_a_class_is_measured_in_the_models_order(package: ModelP
     assert result["balanced_accuracy"] == 1
     assert result["confusion"] == [[1, 0, 0], [0, 0, 0], [0, 0, 1]]
     assert result["recall"]["line"]["share"] is None
+
+
+def test_reliability_by_hand() -> None:
+    scores, positive = np.array([0.0, 0.2, 0.3, 0.9, 1.0]), np.array([False, False, True, True, True])
+    counts, positives, means, error = reliability(scores, positive, bins=4)
+    assert counts.tolist() == [2, 1, 0, 2]
+    assert positives.tolist() == [0, 1, 0, 2]
+    assert means[[0, 1, 3]].tolist() == pytest.approx([0.1, 0.3, 0.95])
+    assert np.isnan(means[2])
+    assert error == pytest.approx((2 * 0.1 + 0.7 + 2 * 0.05) / 5)
+    assert reliability(np.array([]), np.array([], dtype=bool))[3] is None
 
 
 def test_shares_of_nothing_are_none() -> None:

@@ -1,0 +1,105 @@
+"""What pictures and scores looked like when the model was calibrated: what a line is later compared with.
+
+It is kept in the package's training record (`training["calibration"]["reference"]`), so that packages from
+before it was are whole without it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from classifiers.errors import PackageError
+from sources.picture_statistics import PictureStatistics
+
+QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
+
+
+@dataclass(frozen=True)
+class Spread:
+    """How values are spread: `n` of them, mean, standard deviation (n - 1), and values at `QUANTILES`."""
+
+    n: int
+    mean: float
+    sd: float
+    quantiles: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The calibration set: its pictures' statistics, and defect scores of its good and its defective ones.
+
+    `passed_score`: of those below the review threshold, which a line's passed pictures are compared with.
+    """
+
+    brightness: Spread
+    contrast: Spread
+    sharpness: Spread
+    good_score: Spread
+    defective_score: Spread
+    passed_score: Spread | None = None
+
+
+def spread(values: NDArray[np.floating]) -> Spread:
+    """Describe one value or more (N,); quantiles are interpolated linearly (Hyndman and Fan 1996, type 7)."""
+    numbers = values.astype(np.float64)
+    sd = float(numbers.std(ddof=1)) if len(numbers) > 1 else 0.0
+    levels = np.quantile(numbers, QUANTILES)
+    return Spread(len(numbers), float(numbers.mean()), sd, tuple(float(level) for level in levels))
+
+
+def reference_of(
+    pictures: Sequence[PictureStatistics],
+    scores: NDArray[np.floating],
+    defective: NDArray[np.bool_],
+    review: float,
+) -> Reference:
+    """Describe a calibration set: statistics of N pictures, defect scores (N,), which are defective (N,).
+
+    `review`: the review threshold in [0, 1], chosen on that set.
+    """
+    passed = scores[scores < review]
+    return Reference(
+        brightness=spread(np.array([each.brightness for each in pictures])),
+        contrast=spread(np.array([each.contrast for each in pictures])),
+        sharpness=spread(np.array([each.sharpness for each in pictures])),
+        good_score=spread(scores[~defective]),
+        defective_score=spread(scores[defective]),
+        passed_score=spread(passed) if len(passed) else None,
+    )
+
+
+def as_json(reference: Reference) -> dict[str, Any]:
+    """Give a reference as it is kept in a package."""
+    spreads: dict[str, dict[str, Any] | None] = asdict(reference)
+    return {name: {**each, "quantiles": list(each["quantiles"])} for name, each in spreads.items() if each}
+
+
+def read_reference(training: Mapping[str, Any]) -> Reference | None:
+    """Read the reference from a package's training record; None where the package has none.
+
+    Raises:
+        PackageError: it is there and is not what `as_json` gives.
+    """
+    stored = training.get("calibration", {}).get("reference")
+    if stored is None:
+        return None
+    try:
+        spreads = {
+            name: Spread(
+                int(value["n"]),
+                float(value["mean"]),
+                float(value["sd"]),
+                tuple(float(level) for level in value["quantiles"]),
+            )
+            for name, value in stored.items()
+        }
+        if any(len(each.quantiles) != len(QUANTILES) or each.n < 1 for each in spreads.values()):
+            raise ValueError("a distribution of another form")
+        return Reference(**spreads)
+    except (TypeError, ValueError, KeyError, AttributeError) as error:
+        raise PackageError(f"the model's reference statistics cannot be read: {error!r}") from error

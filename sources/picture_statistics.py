@@ -1,0 +1,50 @@
+"""Three figures of a picture that tell when a line's lamp, aperture or focus drifts.
+
+They are computed from the decoded pixels, before anything a model does to them, and compare between pictures
+of any size: large ones are first averaged down to the same working size.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from sources.decoding import Pixels
+
+WORKING_SIZE = 512  # pixels of the longer side, at most; smaller pictures are taken as they are
+
+
+@dataclass(frozen=True)
+class PictureStatistics:
+    """Brightness: mean grey level, in [0, 1]. Contrast: its standard deviation, in [0, 0.5].
+
+    Sharpness: standard deviation of the Laplacian over that of the grey level: 0 for a picture of one grey,
+    about 4.5 for white noise, 8 for a chessboard of pixels. None of them has a unit.
+    """
+
+    brightness: float
+    contrast: float
+    sharpness: float
+
+
+def picture_statistics(pixels: Pixels) -> PictureStatistics:
+    """Measure upright 8-bit RGB pixels (height, width, 3).
+
+    Grey levels are ITU-R BT.601 luma over 255. A picture whose longer side is above `WORKING_SIZE` is
+    averaged by area to it. The Laplacian is that of the four neighbours, where a pixel has all of them. Its
+    variance is the focus measure of Pech-Pacheco et al. (2000, "Diatom autofocusing in brightfield
+    microscopy"); over the grey level's own it does not change with the lamp: brightness and contrast do.
+    """
+    grey = Image.fromarray(pixels).convert("L")
+    scale = WORKING_SIZE / max(grey.size)
+    if scale < 1:
+        size = (max(1, round(grey.width * scale)), max(1, round(grey.height * scale)))
+        grey = grey.resize(size, Image.Resampling.BOX)
+    levels = np.asarray(grey, dtype=np.float32) / np.float32(255)
+    contrast = float(levels.std(dtype=np.float64))
+    middle = levels[1:-1, 1:-1]
+    sharpness = 0.0
+    if contrast and middle.size:
+        laplacian = levels[:-2, 1:-1] + levels[2:, 1:-1] + levels[1:-1, :-2] + levels[1:-1, 2:] - 4 * middle
+        sharpness = float(laplacian.std(dtype=np.float64)) / contrast
+    return PictureStatistics(float(levels.mean(dtype=np.float64)), contrast, sharpness)
