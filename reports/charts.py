@@ -2,19 +2,17 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from unicodedata import east_asian_width
 
+from reports.charts_base import WIDTH, Tick, beside, broken, count_step
 from reports.record import Counts
 from reports.wording import clip, grouped, percent, plural
 
-WIDTH = 174.0
-_LETTER = 1.3  # mm, the width of an average character in the charts' labels
 _ZONE_NAME = 12.0  # mm that a zone's name takes up
 
 
 @dataclass(frozen=True)
 class Bar:
-    """One class of a Pareto chart; `running` is the cumulative share in [0, 1]."""
+    """One class of a Pareto chart; `running` is the cumulative share in [0, 1], `slot` its room in mm."""
 
     name: str
     count: int
@@ -27,14 +25,8 @@ class Bar:
     height: float
     point_x: float
     point_y: float
-
-
-@dataclass(frozen=True)
-class Tick:
-    """A tick of an axis."""
-
-    y: float
-    text: str
+    slot_x: float
+    slot: float
 
 
 @dataclass(frozen=True)
@@ -81,16 +73,18 @@ def pareto(classes: Sequence[tuple[str, int]], most: int = 10) -> Pareto | None:
                 count=count,
                 share=count / total,
                 running=running / total,
-                label=_label(name, slot - 1.5),
+                label=broken(name, slot - 1.5),
                 x=x + (slot - thick) / 2,
                 y=bottom - height,
                 width=thick,
                 height=height,
                 point_x=x + slot / 2,
                 point_y=bottom - (bottom - top) * running / total,
+                slot_x=x,
+                slot=slot,
             )
         )
-    step = _step(total)
+    step = count_step(total)
     ticks = tuple(
         Tick(bottom - (bottom - top) * value / total, grouped(value)) for value in range(0, total + 1, step)
     )
@@ -150,9 +144,7 @@ def score_bar(
         if edges[i + 1] - edges[i] >= _ZONE_NAME
     )
     labels = [f"review from {review_text}", f"reject from {reject_text}"]
-    widths = [len(label) * _LETTER for label in labels]
-    first = min(max(edges[1], widths[0] / 2), WIDTH - widths[1] - widths[0] / 2 - 3.0)
-    second = min(max(edges[2], first + (widths[0] + widths[1]) / 2 + 3.0), WIDTH - widths[1] / 2)
+    first, second = beside((edges[1], edges[2]), (labels[0], labels[1]), 0.0, WIDTH)
     return ScoreBar(
         review_x=edges[1],
         reject_x=edges[2],
@@ -206,47 +198,3 @@ def _zone_name(name: str, left: float, right: float, markers: Sequence[float]) -
     ):
         return ZoneName(name, right - 1.5, "end")
     return ZoneName(name, left + 1.5, "start")
-
-
-def _step(total: int) -> int:
-    """Find the 1-2-5 step that gives at most five intervals."""
-    power = 1
-    while True:
-        for factor in (1, 2, 5):
-            if total <= 5 * factor * power:
-                return factor * power
-        power *= 10
-
-
-def _label(name: str, room: float) -> tuple[str, ...]:
-    """Break a class name into at most two lines of `room` mm, preferably at a separator."""
-    name = clip(name, 200)
-    if _width(name) <= room:
-        return (name,)
-    fitting = len(_fitted(name, room))
-    breaks = [i + 1 for i in range(fitting) if name[i] in "_- /."]
-    cut = breaks[-1] if breaks else fitting
-    second = name[cut:]
-    if _width(second) > room:
-        second = _fitted(second, room - _LETTER) + "…"
-    return name[:cut].rstrip(), second
-
-
-def _fitted(text: str, room: float) -> str:
-    """Cut a text to what fits, but to one character at least."""
-    end = 1
-    while end < len(text) and _width(text[: end + 1]) <= room:
-        end += 1
-    return text[:end]
-
-
-def _width(text: str) -> float:
-    """Estimate the width of a label in mm, rather too wide than too narrow."""
-    return sum(
-        2 * _LETTER
-        if char in "mwMW@%" or east_asian_width(char) in "WF"
-        else 1.4 * _LETTER
-        if char.isupper()
-        else _LETTER
-        for char in text
-    )

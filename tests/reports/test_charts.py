@@ -3,6 +3,7 @@
 import pytest
 
 from reports import charts
+from reports.charts_base import text_width
 from reports.record import Counts
 
 
@@ -67,7 +68,7 @@ def test_ticks_are_round(total, step):
 def test_threshold_labels_never_collide_and_stay_on_the_page(review, reject):
     texts = ("0.9000", f"{review:.6g}", f"{reject:.6g}")
     bar = charts.score_bar(0.9, 0.9, review, reject, texts, "reject")
-    (first, second), half = bar.marks, [len(mark.text) * 1.3 / 2 for mark in bar.marks]
+    (first, second), half = bar.marks, [text_width(mark.text) / 2 for mark in bar.marks]
     assert first.label_x - half[0] >= -1e-9
     assert second.label_x + half[1] <= charts.WIDTH + 1e-9
     assert second.label_x - half[1] >= first.label_x + half[0]
