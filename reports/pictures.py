@@ -1,6 +1,7 @@
 """Pictures and maps of a finding, sized and compressed for print."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 from io import BytesIO
 from math import floor
 
@@ -9,7 +10,8 @@ import numpy.typing as npt
 from PIL import Image
 
 from explainers.drawing import colourise, overlay, resize_map
-from reports.record import FindingPage
+from reports.document import Paper
+from reports.finding import Evidence, FindingPage
 from reports.weasy import Asset
 from sources.decoding import decode
 from sources.errors import Unreadable
@@ -19,8 +21,11 @@ Pixels = npt.NDArray[np.uint8]
 DPI = 150
 _TEXT_WIDTH = 174.0  # mm, of the page's text area
 _GUTTER = 4.0
+DECISIONS = 2  # the last so many of a finding's dispositions are printed on its page
+_DECISION = 14.0  # mm that one takes up beyond the boxes to tick
+_SPARE: dict[Paper, float] = {"A4": 44.0, "Letter": 33.5}  # mm for these and for block maps
 _WIDE = 3.0  # pictures wider than this, in heights, are stacked instead of set side by side
-_BUDGETS = {"picture": 24_000, "overlay": 18_000, "map": 2_700}  # bytes
+_BUDGETS = {"picture": 19_500, "overlay": 13_500, "map": 1_900}  # bytes
 _QUALITIES = (90, 85, 80, 75, 70, 65, 60, 55, 50)
 
 
@@ -45,12 +50,14 @@ class BlockFigure:
 
 @dataclass(frozen=True)
 class FindingFigures:
-    """What a finding page shows; `gap` says why there is no picture."""
+    """What a finding page shows; `gap` says why there is no picture, `map_gap` why there is no map."""
 
     stacked: bool
+    columns: int
     picture: Figure | None = None
     overlay: Figure | None = None
     gap: str | None = None
+    map_gap: str | None = None
     width_px: int = 0
     height_px: int = 0
     reduced: bool = False
@@ -58,37 +65,50 @@ class FindingFigures:
     blocks: tuple[BlockFigure, ...] = ()
 
 
-def draw_finding(finding: FindingPage, index: int, assets: dict[str, Asset]) -> FindingFigures:
-    """Make a finding's pictures, adding their bytes to `assets`.
+def draw_finding(
+    finding: FindingPage, evidence: Evidence, index: int, assets: dict[str, Asset], paper: Paper = "A4"
+) -> FindingFigures:
+    """Make a finding's pictures, adding their bytes to `assets`; as large as leaves all of it on one page.
 
     A picture that is missing or cannot be decoded leaves a marked gap, never a lost report.
     """
     pixels: Pixels | None = None
-    gap = finding.picture_gap or "The picture is not in the record."
-    if finding.picture is not None:
+    gap = evidence.picture_gap or "The picture is not in the record."
+    if evidence.picture is not None:
         try:
-            pixels = decode(finding.picture, grey_range=finding.grey_range).pixels
+            pixels = decode(evidence.picture, grey_range=finding.grey_range).pixels
         except Unreadable as error:
             gap = f"The picture cannot be shown: {error}"
     explanation = finding.explanation
-    fused = explanation.drawn_map
+    fused = evidence.map if explanation.has_map else None
+    map_gap = None
+    if fused is None:
+        said = explanation.status if explanation.status != "ok" else "not in the record"
+        map_gap = evidence.map_gap or said
     shown = pixels if pixels is not None else fused
     height_px, width_px = shown.shape[:2] if shown is not None else (1, 1)
     stacked = width_px / height_px > _WIDE
-    panel = (_TEXT_WIDTH, 28.0) if stacked else ((_TEXT_WIDTH - _GUTTER) / 2, 54.0)
-    width_mm, height_mm = _fitted(width_px, height_px, *panel)
+    blocks = list(evidence.block_maps)
+    if fused is not None:
+        blocks.append(("fused", fused))
+    columns = _columns(len(blocks), stacked)
+    rows = -(-len(blocks) // columns)
+    tallest = 18.0 if stacked else 30.0 if rows == 1 else 14.0
+    widest = floor((_TEXT_WIDTH - (columns - 1) * _GUTTER) / columns * 10) / 10
+    thumb = _fitted(width_px, height_px, widest, tallest)
+    caption = 8.0 if columns < 8 else 11.0
+    taken = rows * (thumb[1] + caption) + _DECISION * len(finding.decisions[-DECISIONS:])
+    short = max(0.0, taken - _SPARE[paper] + (12.0 if stacked else 0.0))
+    width, height = (
+        (_TEXT_WIDTH, 28.0 - short / 2) if stacked else ((_TEXT_WIDTH - _GUTTER) / 2, 54.0 - short)
+    )
+    width_mm, height_mm = _fitted(width_px, height_px, width, max(height, 14.0))
 
     def store(name: str, image: Pixels, kind: str, width: float, height: float) -> Figure:
         url = f"kensa:findings/{index}/{name}"
         assets[url] = _encoded(image, _BUDGETS[kind])
         return Figure(url, width, height)
 
-    blocks = list(explanation.block_maps)
-    if fused is not None:
-        blocks.append(("fused", fused))
-    columns, tallest = (3, 18.0) if stacked else (6, 30.0)
-    widest = floor((_TEXT_WIDTH - (columns - 1) * _GUTTER) / columns * 10) / 10
-    thumb = _fitted(width_px, height_px, widest, tallest)
     thumb_rows, thumb_columns = _dots(thumb[1]), _dots(thumb[0])
     block_figures = tuple(
         BlockFigure(
@@ -100,7 +120,7 @@ def draw_finding(finding: FindingPage, index: int, assets: dict[str, Asset]) -> 
         for i, (layer, values) in enumerate(blocks)
     )
     if pixels is None:
-        return FindingFigures(stacked, gap=gap, blocks=block_figures)
+        return FindingFigures(stacked, columns, gap=gap, map_gap=map_gap, blocks=block_figures)
     dots_wide, dots_high = _dots(width_mm), _dots(height_mm)
     reduced = width_px > dots_wide or height_px > dots_high
     printed = _resized(pixels, dots_wide, dots_high) if reduced else pixels
@@ -113,8 +133,10 @@ def draw_finding(finding: FindingPage, index: int, assets: dict[str, Asset]) -> 
         laid = store("overlay", drawn, "overlay", width_mm, height_mm)
     return FindingFigures(
         stacked,
+        columns,
         picture,
         laid,
+        map_gap=map_gap,
         width_px=width_px,
         height_px=height_px,
         reduced=reduced,
@@ -123,10 +145,21 @@ def draw_finding(finding: FindingPage, index: int, assets: dict[str, Asset]) -> 
     )
 
 
-def scale_stops(count: int = 64) -> list[str]:
-    """Give the colour scale as `count` evenly spaced CSS colours from 0 to 1."""
-    colours = colourise(np.linspace(0.0, 1.0, count, dtype=np.float32)[None, :])[0]
-    return [f"rgb({red},{green},{blue})" for red, green, blue in colours.tolist()]
+def _columns(blocks: int, stacked: bool) -> int:
+    """Choose how many block maps stand side by side, so that there are two rows of them at most."""
+    if stacked:
+        return 3 if blocks <= 6 else 4 if blocks <= 8 else 7
+    return max(6, min(8, blocks))
+
+
+SCALE = "kensa:scale"
+
+
+@lru_cache
+def scale_asset() -> Asset:
+    """Draw the colour scale from 0 to 1, as wide as 256 colours: one picture, on however many pages."""
+    row = np.linspace(0.0, 1.0, 256, dtype=np.float32)[None, :]
+    return Asset(_saved(Image.fromarray(colourise(row)), "PNG", optimize=True), "image/png")
 
 
 def _fitted(width: float, height: float, most_wide: float, most_high: float) -> tuple[float, float]:

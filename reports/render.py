@@ -1,144 +1,74 @@
-"""From a record to the bytes of a PDF."""
+"""From a document to the bytes of a PDF: parts laid out, their pages counted, all joined."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from functools import cache, partial
-from importlib.resources import files
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from reports.document import Document, FindingPages
+from reports.errors import ReportError
+from reports.joining import join
+from reports.parts import Job, Rendered, number
+from reports.workers import Workshop, cores
 
-from reports import charts, pictures, wording
-from reports.carried import audit_file
-from reports.record import FindingPage, RunReport
-from reports.weasy import Asset, write_pdf
-
-_FONTS = ("Inter-Regular.otf", "Inter-SemiBold.otf")
-_MOST_ROWS = 500  # of pictures named one by one in a table; laying out a long table is slow
+_FINDINGS = 20  # pages of a part: enough to be worth its fonts, few enough to share the work out evenly
+_MUCH = 40  # finding pages from which on starting workers pays
+_ROUNDS = 4
 
 
-@dataclass(frozen=True)
-class _Page:
-    """A finding with what is drawn for it."""
+def render(document: Document, workers: int | None = None) -> bytes:
+    """Render a document as PDF/A-3u and PDF/UA-1. The same document gives the same bytes.
 
-    finding: FindingPage
-    figures: pictures.FindingFigures
-    bar: charts.ScoreBar
-    trust: wording.Trust
-    anchor: str
-
-
-def render_run_report(record: RunReport) -> bytes:
-    """Render a run's report as PDF (A4, tagged). The same record gives the same bytes.
-
-    "The same" holds for the same kensa, its locked libraries and, for characters that the embedded type
-    family lacks (CJK, emoji), the same system fonts.
+    "The same" holds for the same kensa, its locked libraries, the same files in the user's folder and, for
+    characters that the embedded type family lacks (CJK, emoji), the same system fonts; not for the number of
+    `workers`, processes that lay out parts side by side. Left out it is the number of processors where there
+    is much to do, else 1: this process.
 
     Raises:
-        ReportError: an unknown time zone, or a template that refers to what it was not handed.
+        ReportError: a template or style sheet with a mistake, one that wants to fetch, or one whose page
+            numbers do not settle; an id that occurs twice.
     """
-    html, assets = compose_run_report(record)
-    return write_pdf(html, _style_sheet(), assets, [audit_file(record)])
+    with TemporaryDirectory(prefix="kensa-report-") as name:
+        folder = Path(name)
+        jobs = list(cut(document, folder))
+        if not jobs:
+            raise ReportError("parts: a document needs at least one page")
+        if workers is None:
+            pages = sum(len(part.findings) for part in document.parts if isinstance(part, FindingPages))
+            workers = cores() if pages > _MUCH else 1
+        with Workshop(workers) as workshop:
+            parts = _settled(workshop, jobs)
+        target = folder / "joined.pdf"
+        join(document, parts, target)
+        return target.read_bytes()
 
 
-def compose_run_report(record: RunReport) -> tuple[str, dict[str, Asset]]:
-    """Compose a run report's HTML and the assets it refers to."""
-    assets: dict[str, Asset] = dict(_font_assets())
-    pages = [_page(finding, index, assets) for index, finding in enumerate(record.printed_findings, start=1)]
-    environment = _environment()
-    html = environment.get_template("run_report.html").render(
-        r=record,
-        conclusion=wording.conclude(record),
-        reasons=wording.incomplete_reasons(record),
-        shares=charts.share_bar(record.counts),
-        pareto=charts.pareto(record.findings_by_class),
-        pages=pages,
-        left_out=record.findings_total - len(pages),
-        first_of_class=_first_of_class(pages),
-        scale=pictures.scale_stops(),
-        most_rows=_MOST_ROWS,
-        when=partial(wording.when, zone=record.zone),
-        good_drop=wording.GOOD_DROP,
-        fair_drop=wording.FAIR_DROP,
-        dpi=pictures.DPI,
-    )
-    return html, assets
+def cut(document: Document, folder: Path) -> Iterator[Job]:
+    """Cut a document into parts that are laid out each on its own, in its order."""
+    bare = replace(document, parts=(), attached=())
+    index, first = 0, 1
+    for part in document.parts:
+        pieces = [part]
+        if isinstance(part, FindingPages):
+            starts = range(0, len(part.findings), _FINDINGS)
+            pieces = [FindingPages(part.findings[start : start + _FINDINGS]) for start in starts]
+        for piece in pieces:
+            yield Job(bare, piece, index, first, folder / f"{index:05}.pdf")
+            index += 1
+            first += len(piece.findings) if isinstance(piece, FindingPages) else 0
 
 
-def _page(finding: FindingPage, index: int, assets: dict[str, Asset]) -> _Page:
-    limits = (finding.review_threshold, finding.reject_threshold)
-    texts = (wording.score(finding.score, limits), *(wording.threshold(limit) for limit in limits))
-    return _Page(
-        finding=finding,
-        figures=pictures.draw_finding(finding, index, assets),
-        bar=charts.score_bar(
-            finding.score, finding.class_score, *limits, (texts[0], texts[1], texts[2]), finding.verdict
-        ),
-        trust=wording.judge_map(finding.explanation, finding.class_score, finding.score),
-        anchor=f"finding-{index}",
-    )
-
-
-def _first_of_class(pages: Iterable[_Page]) -> dict[str, str]:
-    first: dict[str, str] = {}
-    for page in pages:
-        first.setdefault(page.finding.class_name, page.anchor)
-    return first
-
-
-@cache
-def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("reports"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        finalize=_harmless,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(
-        clip=wording.clip,
-        grouped=wording.grouped,
-        plural=wording.plural,
-        score=wording.score,
-        threshold=wording.threshold,
-        percent=wording.percent,
-        lasting=wording.lasting,
-        digest=_digest_lines,
-        short=_short,
-        iso=_iso,
-    )
-    return environment
-
-
-def _harmless(value: object) -> object:
-    """Clean whatever a template prints, unless the template itself made it."""
-    if isinstance(value, str) and not isinstance(value, Markup):
-        return wording.clean(value)
-    return "–" if value is None else value
-
-
-def _digest_lines(digest: str) -> list[str]:
-    """Break a digest into lines of 32 characters."""
-    text = wording.clip(digest, 128)
-    return [text[start : start + 32] for start in range(0, len(text), 32)]
-
-
-def _short(digest: str) -> str:
-    return wording.clean(digest.removeprefix("sha256:"))[:12]
-
-
-def _iso(moment: datetime) -> str:
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-@cache
-def _style_sheet() -> str:
-    return files("reports").joinpath("templates/report.css").read_text(encoding="utf-8")
-
-
-@cache
-def _font_assets() -> dict[str, Asset]:
-    folder = files("reports").joinpath("fonts")
-    return {f"kensa:fonts/{name}": Asset(folder.joinpath(name).read_bytes(), "font/otf") for name in _FONTS}
+def _settled(workshop: Workshop, jobs: Sequence[Job]) -> list[Rendered]:
+    """Render parts, those that print page numbers again until these are right."""
+    parts = workshop.render(jobs)
+    known = None
+    for _ in range(_ROUNDS):
+        numbers = number(parts)
+        asking = [at for at, part in enumerate(parts) if part.prints_numbers]
+        if not asking or numbers == known:
+            return parts
+        again = workshop.render([replace(jobs[at], numbers=numbers) for at in asking])
+        for at, part in zip(asking, again, strict=True):
+            parts[at] = part
+        known = numbers
+    raise ReportError("the page numbers that templates print do not settle; give them a fixed width")

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, tzinfo
 
-from reports.record import Explanation, RunReport
+from reports.finding import Explanation
 
 _JOINERS = "\u200c\u200d"  # zero-width, but needed to write Persian, Indic scripts and emoji
 _THIN_SPACE = "\u202f"
@@ -22,8 +22,9 @@ UNDECIDED = 0.5
 def clean(text: str) -> str:
     """Replace what would not print, or would change how its neighbours print, by a visible code point.
 
-    Control characters, bidirectional and other invisible format characters, lone surrogates and line
-    separators become "‹U+202E›"; everything else stays as it is.
+    Control characters, bidirectional and other invisible format characters, lone surrogates, line separators,
+    private and unassigned code points (which PDF/A does not take for text) become "‹U+202E›"; everything else
+    stays as it is.
     """
     if text.isascii() and text.isprintable():
         return text
@@ -74,11 +75,16 @@ def percent(share: float, digits: int | None = None) -> str:
     return f"{value:.{digits}f} %"
 
 
-def when(moment: datetime, zone: tzinfo) -> str:
+def when(moment: datetime, zone: tzinfo, date_format: str = "%Y-%m-%d") -> str:
     """Write a moment as "2026-11-23 19:23:19 +09:00"."""
     local = moment.astimezone(zone)
     offset = local.strftime("%z")
-    return f"{local:%Y-%m-%d %H:%M:%S} {offset[:3]}:{offset[3:5]}"
+    return f"{local.strftime(date_format)} {local:%H:%M:%S} {offset[:3]}:{offset[3:5]}"
+
+
+def short_digest(digest: str) -> str:
+    """Write the first 12 characters of a digest, which tell it from its neighbours."""
+    return clean(digest.removeprefix("sha256:"))[:12]
 
 
 def lasting(duration: timedelta) -> str:
@@ -100,61 +106,6 @@ class Conclusion:
     sentence: str
 
 
-def conclude(record: RunReport) -> Conclusion:
-    """Sum a run up: incomplete before anything else, then the worst of what was found."""
-    counts = record.counts
-    gaps = []
-    if counts.unreadable:
-        gaps.append(f"{plural(counts.unreadable, 'picture')} could not be read")
-    if record.missing:
-        gaps.append(f"{plural(len(record.missing), 'manifest entry', 'manifest entries')} had no picture")
-    also = f" {' and '.join(gaps)}." if gaps else ""
-    if not record.complete:
-        found = f"So far {grouped(counts.reject)} rejected, {grouped(counts.review)} for review"
-        return Conclusion("incomplete", "No verdict", f"The run is incomplete. {found}.{also}")
-    if not counts.listed:
-        return Conclusion("nothing", "Nothing inspected", f"The source held no pictures.{also}")
-    if counts.reject:
-        review = f", {grouped(counts.review)} more {_need(counts.review)} a decision" if counts.review else ""
-        return Conclusion(
-            "reject",
-            "Reject",
-            f"{plural(counts.reject, 'picture')} {_was(counts.reject)} rejected{review}.{also}",
-        )
-    if counts.review:
-        sentence = (
-            f"No picture was rejected; {grouped(counts.review)} {_need(counts.review)} a person’s decision."
-        )
-        return Conclusion("review", "Review", sentence + also)
-    if gaps:
-        sentence = "Every picture that was read passed, but not everything was inspected."
-        return Conclusion("gaps", "Not inspected in full", (sentence if counts.passed else "") + also)
-    return Conclusion("pass", "Pass", "Every listed picture was read and passed.")
-
-
-def incomplete_reasons(record: RunReport) -> list[str]:
-    """Say why a run is incomplete; empty when it is complete."""
-    reasons = []
-    if record.status != "completed":
-        reasons.append(f"The run did not finish: its status is “{clip(record.status, 60)}”.")
-    elif record.finished_at is None:
-        reasons.append("The run has no time of completion.")
-    left = record.counts.unaccounted
-    if left > 0:
-        reasons.append(
-            f"{grouped(left)} of {plural(record.counts.listed, 'listed picture')} "
-            f"{'has' if left == 1 else 'have'} no outcome."
-        )
-    elif left < 0:
-        reasons.append(
-            f"The counts do not add up: {grouped(record.counts.decided)} outcomes for "
-            f"{plural(record.counts.listed, 'listed picture')}."
-        )
-    if record.status_note:
-        reasons.append(f"Note: {clip(' '.join(record.status_note.split()), 400)}")
-    return reasons
-
-
 @dataclass(frozen=True)
 class Trust:
     """How far a map may be trusted; `level` is good, fair, poor or none."""
@@ -164,10 +115,15 @@ class Trust:
     sentence: str
 
 
-def judge_map(explanation: Explanation, class_score: float, defect_score: float) -> Trust:
-    """Say in a sentence what the masked score means for the map; all scores are in [0, 1]."""
-    if explanation.drawn_map is None:
-        reason = explanation.status if explanation.status != "ok" else "the map is not in the record"
+def judge_map(
+    explanation: Explanation, class_score: float, defect_score: float, gap: str | None = None
+) -> Trust:
+    """Say in a sentence what the masked score means for the map; all scores are in [0, 1].
+
+    `gap` says why a map that there should be cannot be had.
+    """
+    if gap or not explanation.has_map:
+        reason = gap or (explanation.status if explanation.status != "ok" else "the map is not in the record")
         return Trust(
             "none",
             "No map",
@@ -222,12 +178,4 @@ def judge_map(explanation: Explanation, class_score: float, defect_score: float)
 
 
 def _harmless(char: str) -> bool:
-    return unicodedata.category(char) not in ("Cc", "Cf", "Cs", "Zl", "Zp") or char in _JOINERS
-
-
-def _need(number: int) -> str:
-    return "needs" if number == 1 else "need"
-
-
-def _was(number: int) -> str:
-    return "was" if number == 1 else "were"
+    return unicodedata.category(char) not in ("Cc", "Cf", "Cn", "Co", "Cs", "Zl", "Zp") or char in _JOINERS

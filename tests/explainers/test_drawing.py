@@ -27,6 +27,50 @@ def test_colours_run_from_violet_to_yellow_and_grow_lighter():
     assert colourise(np.array([[-1.0, 2.0]]))[0].tolist() == [[68, 1, 84], [253, 231, 37]]
 
 
+# Vision without cones of one kind: Machado, Oliveira and Fernandes (2009), severity 1, on linear RGB.
+VISIONS = {
+    "normal": ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)),
+    "protanopia": (
+        (0.152286, 1.052583, -0.204868),
+        (0.114503, 0.786281, 0.099216),
+        (-0.003882, -0.048116, 1.051998),
+    ),
+    "deuteranopia": (
+        (0.367322, 0.860646, -0.227968),
+        (0.280085, 0.672501, 0.047413),
+        (-0.011820, 0.042940, 0.968881),
+    ),
+    "tritanopia": (
+        (1.255528, -0.076749, -0.178779),
+        (-0.078411, 0.930809, 0.147602),
+        (0.004733, 0.691367, 0.303900),
+    ),
+}
+
+
+def lab(linear):
+    """CIELAB (D65) of linear sRGB, (n, 3)."""
+    to_xyz = [[0.4124564, 0.3575761, 0.1804375], [0.2126729, 0.7151522, 0.0721750]]
+    to_xyz += [[0.0193339, 0.1191920, 0.9503041]]
+    xyz = linear @ np.array(to_xyz).T / np.array([0.95047, 1.0, 1.08883])
+    f = np.where(xyz > 216 / 24389, np.cbrt(xyz), (24389 / 27 * xyz + 16) / 116)
+    return np.stack([116 * f[:, 1] - 16, 500 * (f[:, 0] - f[:, 1]), 200 * (f[:, 1] - f[:, 2])], axis=1)
+
+
+@pytest.mark.parametrize("vision", VISIONS)
+def test_colours_are_told_apart_by_everyone_and_in_grey_print(vision):
+    colours = colourise(np.linspace(0, 1, 65)[None])[0] / 255
+    linear = np.where(colours <= 0.04045, colours / 12.92, ((colours + 0.055) / 1.055) ** 2.4)
+    seen = lab(np.clip(linear @ np.array(VISIONS[vision]).T, 0, 1))
+    lightness = np.diff(seen[:, 0])
+    assert lightness.min() > 0, "grey print keeps the order"
+    assert seen[-1, 0] - seen[0, 0] > 70
+    if vision == "normal":  # equal steps of the map are about equal steps for the eye
+        assert lightness.max() < 2 * lightness.min()
+        steps = np.linalg.norm(np.diff(seen, axis=0), axis=1)
+        assert steps.max() < 3 * steps.min()
+
+
 def test_top_mask_counts_pixels_takes_ties_and_leaves_zeros():
     values = np.arange(100, dtype=np.float64).reshape(10, 10)
     assert np.array_equal(top_mask(values, 0.2), values >= 80)

@@ -41,6 +41,7 @@ def rank_correlations(first, second):
 
 
 @pytest.mark.parametrize("method", ["sise", "sise-fast"])
+@pytest.mark.slow
 def test_bfloat16_ranks_pixels_as_float32_does(predictor, flagged, method):
     """Single pictures can fall below 0.999, where Otsu's threshold moves to another of its 256 bins.
 

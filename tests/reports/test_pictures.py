@@ -7,8 +7,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from reports import pictures
+from reports import Evidence, FindingPage, pictures
 from reports.weasy import Asset
+
+
+def drawn(
+    finding: FindingPage, assets: dict[str, Asset] | None = None, **changes: object
+) -> pictures.FindingFigures:
+    evidence: Evidence = replace(finding.load(), **changes)
+    return pictures.draw_finding(finding, evidence, 1, {} if assets is None else assets)
 
 
 def opened(asset: Asset) -> Image.Image:
@@ -22,13 +29,13 @@ def opened(asset: Asset) -> Image.Image:
 )
 def test_size_resolution_and_bytes(make_finding, width, height):
     assets: dict[str, Asset] = {}
-    figures = pictures.draw_finding(make_finding(1, width=width, height=height), 1, assets)
+    figures = drawn(make_finding(1, width=width, height=height), assets)
     assert figures.picture is not None
     assert figures.overlay is not None
     assert figures.stacked == (width > 3 * height)
-    drawn = [figures.picture, figures.overlay, *(block.figure for block in figures.blocks)]
-    assert len({figure.url for figure in drawn}) == len(drawn) == len(assets) == 8
-    for figure in drawn:
+    shown = [figures.picture, figures.overlay, *(block.figure for block in figures.blocks)]
+    assert len({figure.url for figure in shown}) == len(shown) == len(assets) == 8
+    for figure in shown:
         image = opened(assets[figure.url])
         assert figure.width_mm <= 174
         assert image.width <= figure.width_mm / 25.4 * 150 + 1
@@ -41,10 +48,9 @@ def test_size_resolution_and_bytes(make_finding, width, height):
 def test_small_pictures_are_kept_as_they_are(make_finding):
     finding = make_finding(1, width=96, height=96)
     assets: dict[str, Asset] = {}
-    figures = pictures.draw_finding(finding, 1, assets)
+    figures = drawn(finding, assets)
     assert figures.picture is not None
-    assert finding.picture is not None
-    printed, original = opened(assets[figures.picture.url]), Image.open(BytesIO(finding.picture))
+    printed, original = opened(assets[figures.picture.url]), Image.open(BytesIO(finding.load().picture))
     assert printed.mode == "L"
     assert np.array_equal(np.asarray(printed), np.asarray(original))
 
@@ -53,9 +59,8 @@ def test_overlay_shows_where(make_finding):
     finding = make_finding(1)
     where = np.zeros((8, 8), dtype=np.float32)
     where[0, 0] = 1.0
-    finding = replace(finding, explanation=replace(finding.explanation, map=where))
     assets: dict[str, Asset] = {}
-    figures = pictures.draw_finding(finding, 1, assets)
+    figures = drawn(finding, assets, map=where)
     assert figures.overlay is not None
     rgb = np.asarray(opened(assets[figures.overlay.url]).convert("RGB")).astype(int)
     colourful = np.ptp(rgb, axis=2)
@@ -75,10 +80,8 @@ def test_overlay_shows_where(make_finding):
 )
 def test_a_picture_that_is_not_to_be_had_leaves_a_gap(make_finding, data, says):
     finding = make_finding(1)
-    assert finding.picture is not None
-    broken = finding.picture[:-3000] if data == "cut" else data
-    assets: dict[str, Asset] = {}
-    figures = pictures.draw_finding(replace(finding, picture=broken), 1, assets)
+    broken = finding.load().picture[:-3000] if data == "cut" else data
+    figures = drawn(finding, picture=broken)
     assert figures.picture is None
     assert figures.overlay is None
     assert says in str(figures.gap)
@@ -87,8 +90,8 @@ def test_a_picture_that_is_not_to_be_had_leaves_a_gap(make_finding, data, says):
 
 def test_no_map_no_overlay(make_finding):
     finding = make_finding(1)
-    bare = replace(finding.explanation, block_maps=(), status="undefined: no positive gradient")
-    figures = pictures.draw_finding(replace(finding, explanation=bare), 1, {})
+    bare = replace(finding.explanation, status="undefined: no positive gradient")
+    figures = drawn(replace(finding, explanation=bare), block_maps=())
     assert figures.picture is not None
     assert figures.overlay is None
     assert figures.blocks == ()
@@ -106,10 +109,10 @@ def test_no_map_no_overlay(make_finding):
 def test_box(make_finding, box, percent):
     finding = make_finding(1)
     boxed = replace(finding, explanation=replace(finding.explanation, box=box))
-    assert pictures.draw_finding(boxed, 1, {}).box == percent
+    assert drawn(boxed).box == percent
 
 
 def test_scale_runs_from_violet_to_yellow():
-    stops = pictures.scale_stops(10)
-    assert len(stops) == 10
-    assert (stops[0], stops[-1]) == ("rgb(68,1,84)", "rgb(253,231,37)")
+    image = opened(pictures.scale_asset())
+    assert image.size == (256, 1)
+    assert (image.getpixel((0, 0)), image.getpixel((255, 0))) == ((68, 1, 84), (253, 231, 37))

@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
-from reports.record import ReportError
-from reports.weasy import Asset, MemoryFetcher, write_pdf
+from reports import ReportError
+from reports.weasy import Asset, Layout, MemoryFetcher
 
 
 @pytest.mark.parametrize(
@@ -20,7 +20,7 @@ from reports.weasy import Asset, MemoryFetcher, write_pdf
     ],
 )
 def test_only_assets_are_answered(url):
-    fetcher = MemoryFetcher({"kensa:logo": Asset(b"bytes", "image/png")})
+    fetcher = MemoryFetcher({"kensa:logo": Asset(b"bytes", "image/png")}.get)
     with pytest.raises(ValueError, match="not among"):
         fetcher.fetch(url)
     assert fetcher.refused == [url]
@@ -40,7 +40,7 @@ def test_only_assets_are_answered(url):
 )
 def test_a_template_that_wants_to_fetch_is_an_error(html):
     with pytest.raises(ReportError, match="never fetches"):
-        write_pdf(f'<html lang="en"><body>{html}</body></html>', "", {})
+        Layout(f'<html lang="en"><body>{html}</body></html>', "", {}.get).write()
 
 
 def test_pillow_still_refuses_truncated_pictures():

@@ -4,13 +4,11 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reports import wording
-from reports.record import Counts, Explanation
+from reports import Counts, Explanation, concluding, wording
 
 
 @pytest.mark.parametrize(
@@ -100,9 +98,9 @@ def test_times():
 )
 def test_conclusion(make_report, counts, missing, status, tone):
     record = make_report(0, counts=Counts(*counts), missing=("x",) * missing, unreadable=(), status=status)
-    conclusion = wording.conclude(record)
+    conclusion = concluding.conclude(record)
     assert conclusion.tone == tone
-    assert bool(wording.incomplete_reasons(record)) == (tone == "incomplete")
+    assert bool(concluding.incomplete_reasons(record)) == (tone == "incomplete")
     if missing:
         assert "manifest" in conclusion.sentence
 
@@ -111,7 +109,7 @@ def test_reasons_name_what_is_wrong(make_report):
     record = make_report(
         0, counts=Counts(480, 200, 0, 0, 2), status="interrupted", status_note="killed\nby hand"
     )
-    assert wording.incomplete_reasons(record) == [
+    assert concluding.incomplete_reasons(record) == [
         "The run did not finish: its status is “interrupted”.",
         "278 of 480 listed pictures have no outcome.",
         "Note: killed by hand",
@@ -119,14 +117,14 @@ def test_reasons_name_what_is_wrong(make_report):
     too_many = replace(
         record, status="completed", counts=Counts(1, 2, 0, 0, 0), status_note=None, unreadable=()
     )
-    assert wording.incomplete_reasons(too_many) == [
+    assert concluding.incomplete_reasons(too_many) == [
         "The counts do not add up: 2 outcomes for 1 listed picture."
     ]
     unfinished = replace(too_many, counts=Counts(1, 1, 0, 0, 0), finished_at=None)
-    assert wording.incomplete_reasons(unfinished) == ["The run has no time of completion."]
+    assert concluding.incomplete_reasons(unfinished) == ["The run has no time of completion."]
 
 
-MAP = Explanation("sise", map=np.ones((2, 2), dtype=np.float32))
+MAP = Explanation("sise", map_digest="ab" * 32)
 
 
 def test_a_map_of_a_class_that_the_model_doubts_is_a_place_to_look_not_a_finding():
@@ -161,7 +159,7 @@ def test_a_map_of_a_class_that_the_model_doubts_is_a_place_to_look_not_a_finding
             "20.0 %. The map is partial: layer4 gave nothing. Most",
         ),
         ({"status": "undefined: no positive gradient"}, "none", "no positive gradient"),
-        ({"map": None}, "none", "not in the record"),
+        ({"map_digest": None}, "none", "not in the record"),
     ],
 )
 def test_trust(changes, level, words):
