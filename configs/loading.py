@@ -95,6 +95,19 @@ def check_paths(settings: Settings) -> list[str]:
         for key in settings.audit.trusted_keys
         if not key.is_file()
     ]
+    templates = settings.report.templates
+    if templates is not None and not templates.is_dir():
+        problems.append(f"report.templates: expected an existing folder, got '{templates}'")
+    signature = settings.report.signature
+    for field, kind, paths in (
+        ("pkcs12", "a PKCS#12 file", [signature.pkcs12] if signature.pkcs12 else []),
+        ("pkcs11.module", "the driver's library", [signature.pkcs11.module] if signature.pkcs11 else []),
+        ("trust_roots", "certificates", signature.trust_roots),
+        ("crls", "revocation lists", signature.crls),
+    ):
+        problems += [
+            f"report.signature.{field}: expected {kind}, got '{file}'" for file in paths if not file.is_file()
+        ]
     url = settings.database.url
     if url.startswith("sqlite:///") and not Path(url.removeprefix("sqlite:///")).absolute().parent.is_dir():
         problems.append(f"database.url: expected a file in an existing folder, got {url!r}")

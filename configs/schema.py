@@ -165,6 +165,59 @@ class DispositionSettings(Section):
     """Decisions that take effect only when a second person, a quality manager, approves them."""
 
 
+class TokenSettings(Section):
+    """A key on a PKCS#11 token: smart card, USB stick, HSM."""
+
+    module: Path
+    """The driver's library, such as /usr/lib/softhsm/libsofthsm2.so."""
+    token: str = Field(min_length=1)
+    """Label of the token."""
+    key: str = Field(min_length=1)
+    """Label of the private key on it."""
+    certificate: str = Field(min_length=1)
+    """Label of the key's certificate on it."""
+
+
+class SignatureSettings(Section):
+    """The organisation's seal on reports: a PAdES signature. None without a key."""
+
+    pkcs12: Path | None = None
+    """PKCS#12 file (.p12, .pfx) with the key, its certificate and those above it."""
+    pkcs11: TokenSettings | None = None
+    """Or a token that holds the key."""
+    passphrase: SecretStr | None = None
+    """Of the file, or PIN of the token; belongs in the environment (KENSA_REPORT__SIGNATURE__PASSPHRASE)."""
+    level: Literal["B-B", "B-T", "B-LTA"] = "B-B"
+    """B-B: the signature; B-T: with a time stamp; B-LTA: made to be checked decades later."""
+    timestamp_url: str | None = Field(default=None, pattern=r"^https?://[^\s]+$")
+    """Time-stamp authority (RFC 3161), for B-T and B-LTA: the one address that signing ever contacts."""
+    timeout: float = Field(default=20.0, gt=0, le=600)
+    """Seconds to wait for the authority to connect, and for each piece of its answer."""
+    trust_roots: tuple[Path, ...] = ()
+    """Root certificates (PEM) that our own and the authority's must lead to; needed for B-LTA."""
+    crls: tuple[Path, ...] = ()
+    """Certificate revocation lists to embed, for B-LTA; each kept up to date by whoever runs kensa."""
+    location: str | None = Field(default=None, max_length=200)
+    """Where reports are signed, as the signature says: a works, say."""
+
+    @property
+    def configured(self) -> bool:
+        """Whether reports are to be signed."""
+        return self.pkcs12 is not None or self.pkcs11 is not None
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if self.pkcs12 is not None and self.pkcs11 is not None:
+            raise ValueError("pkcs12 or pkcs11, not both: a report has one seal")
+        if self.level != "B-B" and self.timestamp_url is None:
+            raise ValueError(f"timestamp_url: level {self.level} takes a time-stamp authority")
+        if self.level == "B-LTA" and not self.trust_roots:
+            raise ValueError(
+                "trust_roots: level B-LTA takes the roots of our certificate and the authority's"
+            )
+        return self
+
+
 class ReportSettings(Section):
     """The PDF report of a run."""
 
@@ -178,8 +231,16 @@ class ReportSettings(Section):
     """Printed at the head of the report."""
     timezone: Timezone = "UTC"
     """Zone in which times are printed."""
+    date_format: str = Field(default="%Y-%m-%d", min_length=2, max_length=40)
+    """How dates are printed, as a strftime format."""
+    paper: Literal["A4", "Letter"] = "A4"
+    """Size of the page."""
+    templates: Path | None = None
+    """Folder with a logo, an address and templates of our own (docs/reports.md)."""
     max_findings: int = Field(default=200, ge=0, le=5000)
     """Findings that get a page of their own; the report says how many are left out."""
+    signature: SignatureSettings = SignatureSettings()
+    """The organisation's seal on reports."""
 
 
 class ScheduleSettings(Section):
@@ -260,7 +321,7 @@ class Settings(BaseSettings):
         }
 
     def public(self) -> dict[str, Any]:
-        """Return all settings as JSON-ready values, the database password and the passphrase masked."""
+        """Return all settings as JSON-ready values, the database password and passphrases masked."""
         values = self.model_dump(mode="json")
         values["database"]["url"] = re.sub(r"(://[^:/@]*):[^@]*@", r"\1:***@", self.database.url)
         return values

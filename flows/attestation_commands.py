@@ -111,10 +111,10 @@ def _head(text: str) -> Head:
 
 
 def _report(path: Path) -> ReportFile:
-    from reports import ReportError, read_carried
+    from reports import ReportError, read_attached
 
     try:
-        carried = read_carried(path.read_bytes())
+        carried = read_attached(path.read_bytes())
     except OSError as error:
         raise ConfigError(f"--report {path}: cannot be read: {error.strerror}") from None
     except ReportError as error:

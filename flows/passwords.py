@@ -14,7 +14,8 @@ PasswordStdin = Annotated[
     bool,
     typer.Option(
         "--password-stdin",
-        help="Read passwords from standard input, a line each: first of who signs in, then the new one.",
+        help="Read passwords from standard input, a line each: first of who signs in, then the new one, "
+        "or that of a key.",
     ),
 ]
 SignInAs = Annotated[str, typer.Option("--as", help="Login of who does this; the password is asked for.")]
@@ -31,15 +32,31 @@ def new_password(login: str, from_stdin: bool) -> str:
     return _line(login) if from_stdin else _typed(f"New password of {login}", twice=True)
 
 
-def _typed(prompt: str, *, twice: bool = False) -> str:
+def passphrase_of(what: str, from_stdin: bool) -> str | None:
+    """Ask for the passphrase or PIN of a key; None where nothing is typed."""
+    given = _line(what) if from_stdin else _typed(f"Passphrase or PIN of {what}", needed=False)
+    return given or None
+
+
+def _typed(prompt: str, *, twice: bool = False, needed: bool = True) -> str:
     if not sys.stdin.isatty():
         # Without a terminal getpass would show what is typed.
         raise ConfigError("no terminal to type a password at: give --password-stdin")
-    return str(typer.prompt(safe(prompt), hide_input=True, confirmation_prompt=twice, err=True))
+    empty = None if needed else ""
+    return str(
+        typer.prompt(
+            safe(prompt),
+            hide_input=True,
+            confirmation_prompt=twice,
+            default=empty,
+            show_default=False,
+            err=True,
+        )
+    )
 
 
-def _line(login: str) -> str:
+def _line(whose: str) -> str:
     line = sys.stdin.readline()
     if not line:
-        raise ConfigError(f"--password-stdin: expected a line with the password of {login}")
+        raise ConfigError(f"--password-stdin: expected a line with the password of {whose}")
     return line.rstrip("\r\n")

@@ -86,14 +86,22 @@ def witness_of(audit: AuditSettings, checkpoints: str | None, keys: list[Path] |
     folder = checkpoints or audit.checkpoints
     if folder is None:
         return None
-    if keys:
-        trusted = _keys(keys)
-    else:
-        own = [audit.signing_key.with_suffix(".pub")] if audit.signing_key else []
-        trusted = _keys([*own, *audit.trusted_keys])
+    trusted = audit_keys(audit, keys)
     if not trusted:
         raise RecordError("checkpoints can be checked against a public key only: give --key FILE.pub")
     return Witness(CheckpointFolder(folder), trusted)
+
+
+def audit_keys(audit: AuditSettings | None, given: list[Path] | None) -> list[VerifierKey]:
+    """Read the public keys that checkpoints may bear: the given ones, else those of the settings.
+
+    Raises:
+        RecordError: a key cannot be read.
+    """
+    if given or audit is None:
+        return _keys(given or [])
+    own = [audit.signing_key.with_suffix(".pub")] if audit.signing_key else []
+    return _keys([*own, *audit.trusted_keys])
 
 
 def _keys(paths: list[Path] | tuple[Path, ...]) -> list[VerifierKey]:

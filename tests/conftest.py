@@ -1,4 +1,4 @@
-"""What several rooms' tests share: a real PostgreSQL server."""
+"""What several rooms' tests share: a real PostgreSQL server, certificates and a time-stamp authority."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from benchmarks import postgres
+from tests.pki import Pki, StampServer
 
 
 @pytest.fixture(scope="session")
@@ -20,3 +21,16 @@ def postgres_server() -> Iterator[str]:
     # A time zone unlike UTC: what is recorded must not depend on it.
     with postgres.server([*postgres.UNSAFE, "timezone=Asia/Kolkata"]) as address:
         yield address
+
+
+@pytest.fixture(scope="session")
+def pki(tmp_path_factory: pytest.TempPathFactory) -> Pki:
+    """Certificates and keys under one root."""
+    return Pki(tmp_path_factory.mktemp("pki"))
+
+
+@pytest.fixture(scope="session")
+def stamp_server(pki: Pki) -> Iterator[StampServer]:
+    """A time-stamp authority under that root."""
+    with pki.stamping() as server:
+        yield server

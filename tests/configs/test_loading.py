@@ -106,6 +106,8 @@ def test_paths_are_checked_before_anything_starts(profile, tmp_path):
     settings = load_settings(profile(MINIMAL), [f"source.uri={tmp_path / 'none'}", "source.manifest=no.csv"])
     problems = check_paths(settings)
     assert [p.split(":")[0] for p in problems] == ["source.uri", "source.manifest", "model.package"]
+    looks = load_settings(profile(MINIMAL), [f"report.templates={tmp_path / 'none'}"])
+    assert any(p.startswith("report.templates: expected an existing folder") for p in check_paths(looks))
 
 
 def test_only_what_decides_an_outcome_is_in_the_decision(profile):

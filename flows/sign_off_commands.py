@@ -1,0 +1,197 @@
+"""The command by which people sign an issued report off."""
+
+from enum import StrEnum
+from hashlib import sha256
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from configs import ConfigError
+from db import (
+    TASKS,
+    ArtifactStore,
+    Authenticated,
+    Database,
+    RecordError,
+    ReportRecord,
+    report_by_artifact,
+    report_by_number,
+    reports_of,
+    sign_report,
+)
+from flows.console import out, safe
+from flows.options import Config, Overrides, settings_of
+from flows.passwords import PasswordStdin, passphrase_of, sign_in
+from flows.record_commands import open_record
+
+
+class Role(StrEnum):
+    """As what a person signs."""
+
+    reviewed = "reviewed"
+    approved = "approved"
+
+
+class Verdict(StrEnum):
+    """What a person says of a report; the values are those of the record."""
+
+    accept = "accept"
+    concession = "concession"
+    reject = "reject"
+
+
+_DECISIONS = {
+    Verdict.accept: "accept",
+    Verdict.concession: "accept with concession",
+    Verdict.reject: "do not accept",
+}
+
+
+def report_sign(
+    report: Annotated[str, typer.Argument(help="The PDF that was read, or its number, such as R000012.")],
+    role: Annotated[Role, typer.Option(help="As what: reviewed, or approved as the second person.")],
+    decision: Annotated[Verdict, typer.Option(help="accept, concession (accept all the same) or reject.")],
+    as_login: Annotated[str, typer.Option("--as", help="Login of who signs; the password is asked for.")],
+    reason: Annotated[str, typer.Option(help="Why; needed for all but accept.")] = "",
+    revision: Annotated[int | None, typer.Option(help="Revision; the latest when absent.")] = None,
+    pkcs12: Annotated[
+        Path | None, typer.Option(help="The person's own key (.p12); the organisation's when absent.")
+    ] = None,
+    module: Annotated[
+        Path | None, typer.Option(help="Or on the person's own token: the driver's library …")
+    ] = None,
+    token: Annotated[str | None, typer.Option(help="… label of the token …")] = None,
+    token_key: Annotated[str | None, typer.Option(help="… label of the key on it …")] = None,
+    token_certificate: Annotated[
+        str | None, typer.Option(help="… and of its certificate; that of the key when absent.")
+    ] = None,
+    password_stdin: PasswordStdin = False,
+    config: Config = None,
+    overrides: Overrides = None,
+) -> None:
+    """Sign an issued report off: adds a signature to its PDF, and records it."""
+    from flows.issuing import write_report
+    from flows.sealing import profile_of, seal_key
+    from reports.keys import Key, Pkcs12Key, TokenKey
+    from reports.signing import Act, sign_off
+
+    settings = settings_of(config, overrides)
+    if pkcs12 is not None and module is not None:
+        raise ConfigError("give --pkcs12 or --module, not both: one signature takes one key")
+    if (module is None) != (token is None or token_key is None):
+        raise ConfigError("a key on a token takes --module, --token and --token-key together")
+    if decision is not Verdict.accept and not reason.strip():
+        raise ConfigError(f"--decision {decision}: give --reason TEXT, a sentence that says why")
+    own = pkcs12 is not None or module is not None
+    if not own:
+        seal_key(settings.report.signature)  # the settings name one, or it ends here
+    store = ArtifactStore(settings.artifacts.uri)
+    with open_record(config, overrides) as database:
+        record = _to_sign(database, report, revision)
+        pdf = _unharmed(store, record)
+        _show(record, role, decision, reason)
+        signer = sign_in(database, as_login, password_stdin)
+        _check_may(record, signer, role)
+        key: Key
+        if pkcs12 is not None:
+            key = Pkcs12Key(pkcs12, passphrase_of(str(pkcs12), password_stdin))
+        elif module is not None:
+            secret = passphrase_of(f"token {token}", password_stdin)
+            label = token_key or ""
+            key = TokenKey(module, token or "", label, token_certificate or label, secret)
+        else:
+            key = seal_key(settings.report.signature)
+        act = Act(
+            _reason(role, decision, reason, signer, own), settings.report.signature.location, signer.name
+        )
+        signed = sign_off(pdf, key, profile_of(settings.report.signature), act)
+        artifact = store.put(signed, "report", "application/pdf")
+        made = sign_report(
+            database,
+            record,
+            capacity=role.value,
+            decision=_DECISIONS[decision],
+            signer=signer,
+            artifact=artifact,
+            reason=reason,
+        )
+        with database.session() as session:
+            path = write_report(
+                settings.report, store, report_by_number(session, record.number, record.revision)
+            )
+    whose = "their own key" if own else "the organisation's key"
+    out.print(
+        f"signed by {safe(made.name)} with {whose}: {safe(made.capacity)}, {safe(made.decision)}\n"
+        f"{safe(str(path))}",
+        soft_wrap=True,
+    )
+
+
+def _to_sign(database: Database, report: str, revision: int | None) -> ReportRecord:
+    """Find the report to sign: by number, or by the file that was read, which must be its latest."""
+    path = Path(report)
+    with database.session() as session:
+        if not path.is_file():
+            record = report_by_number(session, report, revision)
+        else:
+            digest = sha256(path.read_bytes()).hexdigest()
+            found = report_by_artifact(session, digest)
+            if found is None:
+                raise RecordError(f"{path}: is no report on record: changed, or from elsewhere")
+            if digest != found.latest_digest:
+                raise RecordError(f"{path}: is not the latest file of {_name(found)}: others signed since")
+            record = found
+        latest = reports_of(session, record.subject)[-1]
+    if latest.revision != record.revision:
+        raise RecordError(f"{_name(record)}: superseded by revision {latest.revision}: sign that one")
+    return record
+
+
+def _unharmed(store: ArtifactStore, record: ReportRecord) -> bytes:
+    """Read the report's latest file, and see that it is sound."""
+    from reports.verifying import verify_file
+
+    pdf = store.get(record.latest_digest)
+    broken = [c.line() for c in verify_file(_name(record), pdf).checks if c.outcome == "broken"]
+    if broken:
+        raise RecordError(f"{_name(record)}: is not signed, for it is not sound: {broken[0]}")
+    return pdf
+
+
+def _check_may(record: ReportRecord, signer: Authenticated, role: Role) -> None:
+    """Refuse what the record would refuse, before a file with a signature is made."""
+    task = "approve" if role is Role.approved else "decide"
+    if task not in TASKS[signer.role]:
+        raise RecordError(f"{signer.login} is {signer.role}, who may not sign a report as {role}")
+    if any(each.person == signer.login for each in record.sign_offs):
+        raise RecordError(f"{_name(record)}: {signer.login} signed it already: it takes another person")
+
+
+def _reason(role: Role, decision: Verdict, reason: str, signer: Authenticated, own: bool) -> str:
+    said = f"{role}: {_DECISIONS[decision]}" + (f": {reason.strip()}" if reason.strip() else "")
+    if own:
+        return said
+    return (
+        f"{said} (with the organisation's key for {signer.name}, {signer.role}, who signed in as "
+        f"{signer.login} with a password)"
+    )
+
+
+def _show(record: ReportRecord, role: Role, decision: Verdict, reason: str) -> None:
+    """Print what is about to be signed."""
+    before = ", ".join(f"{each.name} ({each.capacity}: {each.decision})" for each in record.sign_offs)
+    lines = {
+        "report": f"{_name(record)}, SHA-256 {record.latest_digest[:12]}…",
+        "signed by": before or "nobody yet",
+        "as": role.value,
+        "decision": _DECISIONS[decision],
+        "reason": reason or "none",
+    }
+    out.print("[bold]to be signed[/bold]")
+    for name, text in lines.items():
+        out.print(f"  {name:<9}  {safe(text)}", soft_wrap=True)
+
+
+def _name(record: ReportRecord) -> str:
+    return f"report {record.number} revision {record.revision}"

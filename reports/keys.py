@@ -1,0 +1,181 @@
+"""Private keys that sign reports: in a PKCS#12 file, or on a PKCS#11 token that never lets them out."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pkcs11
+from asn1crypto.x509 import Certificate
+from pkcs11 import Attribute, ObjectClass
+from pyhanko.config.pkcs11 import TokenCriteria
+from pyhanko.sign.pkcs11 import PKCS11Signer, open_pkcs11_session
+from pyhanko.sign.signers import Signer, SimpleSigner
+
+from reports.errors import ReportError
+
+# What an X.509 key usage must allow, if it says anything: to sign content, or to commit to it.
+KEY_USAGES = frozenset({"digital_signature", "non_repudiation"})
+
+
+@dataclass(frozen=True)
+class Pkcs12Key:
+    """A PKCS#12 file (.p12, .pfx) with a key, its certificate and, best, the certificates above it."""
+
+    path: Path
+    passphrase: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True)
+class TokenKey:
+    """A key on a PKCS#11 token (smart card, HSM): the driver's library, and the labels on the token."""
+
+    module: Path
+    token: str
+    key: str
+    certificate: str
+    pin: str | None = field(default=None, repr=False)
+
+
+Key = Pkcs12Key | TokenKey
+
+
+@dataclass(frozen=True)
+class CertificateInfo:
+    """What a certificate says: whose it is, who vouches for that, how long, and its SHA-256 (hex)."""
+
+    subject: str
+    issuer: str
+    not_before: datetime
+    not_after: datetime
+    self_signed: bool
+    digest: str
+
+    @classmethod
+    def of(cls, certificate: Certificate) -> "CertificateInfo":
+        """Read a certificate."""
+        return cls(
+            subject=name_of(certificate),
+            issuer=certificate.issuer.human_friendly,
+            not_before=certificate.not_valid_before,
+            not_after=certificate.not_valid_after,
+            self_signed=certificate.self_issued,
+            digest=certificate.sha256.hex(),
+        )
+
+
+def name_of(certificate: Certificate) -> str:
+    """Give the name that a person would call a certificate's subject by: its common name, else all of it."""
+    common = certificate.subject.native.get("common_name")
+    return common if isinstance(common, str) else certificate.subject.human_friendly
+
+
+@contextmanager
+def open_key(key: Key) -> Iterator[Signer]:
+    """Give what signs with a key, once its certificate has been found fit for that.
+
+    Raises:
+        ReportError: the file or token cannot be opened, holds no such key, its passphrase or PIN is wrong,
+            or the certificate has expired or is for something else.
+    """
+    if isinstance(key, Pkcs12Key):
+        signer = _from_file(key)
+        _check_fit(signer.signing_cert, str(key.path))
+        yield signer
+        return
+    with _token_session(key) as session:
+        signer = _from_token(session, key)
+        _check_fit(signer.signing_cert, f"token {key.token}")
+        yield signer
+
+
+def describe_key(key: Key) -> CertificateInfo:
+    """Open a key and say what its certificate is; ReportError as `open_key` has it."""
+    with open_key(key) as signer:
+        return CertificateInfo.of(signer.signing_cert)
+
+
+def _from_file(key: Pkcs12Key) -> Signer:
+    try:
+        data = key.path.read_bytes()
+    except OSError as error:
+        raise ReportError(f"{key.path}: the signing key cannot be read: {error.strerror}") from None
+    try:
+        signer: Signer = SimpleSigner.load_pkcs12_data(
+            data, (), key.passphrase.encode() if key.passphrase else None
+        )
+    except (ValueError, AttributeError, NotImplementedError):  # AttributeError: it holds no key
+        hint = "the passphrase is wrong" if key.passphrase else "it may need a passphrase"
+        raise ReportError(
+            f"{key.path}: cannot be opened as PKCS#12 with a key and its certificate ({hint})"
+        ) from None
+    return signer
+
+
+@contextmanager
+def _token_session(key: TokenKey) -> Iterator[pkcs11.Session]:
+    try:
+        session = open_pkcs11_session(
+            str(key.module), token_criteria=TokenCriteria(label=key.token), user_pin=key.pin
+        )
+    except pkcs11.PinIncorrect:
+        raise ReportError(f"token {key.token}: the PIN is wrong; too many wrong ones lock a token") from None
+    except pkcs11.PKCS11Error as error:
+        raise ReportError(
+            f"token {key.token}: cannot be opened with {key.module} ({_told(error)}): is it there, "
+            "and are library, label and PIN right?"
+        ) from None
+    try:
+        yield session
+    finally:
+        session.close()
+
+
+def _from_token(session: pkcs11.Session, key: TokenKey) -> Signer:
+    stored = {
+        (found[Attribute.LABEL], bytes(found[Attribute.VALUE]))
+        for found in session.get_objects({Attribute.CLASS: ObjectClass.CERTIFICATE})
+    }
+    certificates = [Certificate.load(value) for label, value in stored if label == key.certificate]
+    keys = list(session.get_objects({Attribute.CLASS: ObjectClass.PRIVATE_KEY, Attribute.LABEL: key.key}))
+    for what, label, number in (
+        ("certificate", key.certificate, len(certificates)),
+        ("private key", key.key, len(keys)),
+    ):
+        if number != 1:
+            raise ReportError(f"token {key.token}: holds {number} objects {what} {label!r}, expected one")
+    return PKCS11Signer(
+        session,
+        signing_cert=certificates[0],
+        key_label=key.key,
+        ca_chain=_above(certificates[0], [Certificate.load(value) for _, value in stored]),
+    )
+
+
+def _above(certificate: Certificate, others: list[Certificate]) -> list[Certificate]:
+    """Give the chain above a certificate: a token may hold those of other people as well."""
+    chain: list[Certificate] = []
+    while not certificate.self_issued:
+        issuers = [other for other in others if other.subject == certificate.issuer and other not in chain]
+        if not issuers:
+            break
+        certificate = issuers[0]
+        chain.append(certificate)
+    return chain
+
+
+def _check_fit(certificate: Certificate, where: str) -> None:
+    now, info = datetime.now(UTC), CertificateInfo.of(certificate)
+    if not info.not_before <= now <= info.not_after:
+        raise ReportError(
+            f"{where}: the certificate of {info.subject} is valid from {info.not_before:%Y-%m-%d} to "
+            f"{info.not_after:%Y-%m-%d} only: renew it, or correct the clock"
+        )
+    usage = certificate.key_usage_value
+    if usage is not None and not KEY_USAGES & usage.native:
+        raise ReportError(f"{where}: the certificate of {info.subject} is not one to sign documents with")
+
+
+def _told(error: Exception) -> str:
+    return f"{type(error).__name__} {error}".strip()

@@ -1,0 +1,199 @@
+"""What was done to a PDF after it was signed: what signing itself does, or something else?
+
+An update to a PDF follows the bytes that were signed and may replace any object in them. Here each update is
+held against the few things that another signature, a time stamp or data for checking them need; everything
+else counts as a change of the document. That is stricter than the standard's second level (ISO 32000-2,
+DocMDP: filling in forms and signing): nothing may be added that can be seen, and no description may change.
+It looks at the objects that an update writes and at no others, so it takes no longer for a long report.
+"""
+
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from typing import Any
+
+from pyhanko.pdf_utils.generic import (
+    ArrayObject,
+    IndirectObject,
+    Reference,
+    StreamObject,
+)
+from pyhanko.pdf_utils.metadata.xmp_xml import MetadataStream
+from pyhanko.pdf_utils.reader import HistoricalResolver, PdfFileReader
+
+_CATALOG = frozenset({"/AcroForm", "/DSS", "/Extensions", "/Metadata", "/Version"})
+_FORM = frozenset({"/Fields", "/SigFlags", "/DR", "/DA", "/NeedAppearances"})
+_FIELD = frozenset({"/V", "/Type", "/F", "/Ff", "/AP", "/DA", "/MK"})
+_STORE = {
+    "": frozenset({"/Type", "/VRI", "/Certs", "/CRLs", "/OCSPs"}),
+    "/VRI": frozenset({"/Type", "/Cert", "/CRL", "/OCSP", "/TU", "/TS"}),
+}
+_INFO = frozenset({"/ModDate", "/Producer"})
+_XMP = frozenset({"ModifyDate", "MetadataDate", "Producer"})
+
+
+class Update:
+    """One update of a file, by the number of the revision that it made."""
+
+    def __init__(self, reader: PdfFileReader, revision: int) -> None:
+        self._reader: Any = reader
+        self._revision = revision
+        self._old: HistoricalResolver = reader.get_historical_resolver(revision - 1)
+        self._new: HistoricalResolver = reader.get_historical_resolver(revision)
+        self._lawful: set[tuple[int, int]] = set()
+        self.fields: list[str] = []
+        """Names of the signature fields that it added or filled in."""
+
+    @cached_property
+    def problem(self) -> str | None:
+        """What it does that signing does not; None where that is nothing."""
+        return next(self._problems(), None)
+
+    def _problems(self) -> Iterator[str]:
+        if self._reader.xrefs.refs_freed_in_revision(self._revision):
+            yield "an object was deleted"
+        old, new = self._old.trailer_view, self._new.trailer_view
+        if old.raw_get("/Root") != new.raw_get("/Root") or "/Encrypt" in new:
+            yield "the document was replaced"
+        yield from self._catalog()
+        yield from self._form()
+        yield from self._store()
+        yield from self._descriptions()
+        written = self._reader.xrefs.explicit_refs_in_revision(self._revision)
+        for reference in sorted(written, key=lambda each: each.idnum):
+            if self._old.is_ref_unassignable(reference):
+                continue  # a new object; what is old and unchanged does not know of it
+            if (reference.idnum, reference.generation) not in self._lawful:
+                yield f"object {reference.idnum} was replaced, which belongs to what was signed"
+
+    def _catalog(self) -> Iterator[str]:
+        self._allow(self._new.root_ref)
+        yield from _differing("the catalogue", self._old.root, self._new.root, _CATALOG)
+
+    def _form(self) -> Iterator[str]:
+        """Look at the form: more signature fields, or empty ones filled in, none of them to be seen."""
+        before = self._entry(self._old.root, self._new.root, "/AcroForm", {})
+        after = _value(self._new.root, "/AcroForm", {})
+        yield from _differing("the form", before, after, _FORM)
+        old = self._entry(before, after, "/Fields", [])
+        new = _value(after, "/Fields", [])
+        if list(new)[: len(old)] != list(old):
+            yield "a field of the form was removed"
+        for position, entry in enumerate(list(new)):
+            yield from self._field(entry, known=position < len(old))
+
+    def _field(self, entry: Any, *, known: bool) -> Iterator[str]:
+        if not isinstance(entry, IndirectObject):
+            yield "a field of the form is written where it does not belong"
+            return
+        after = self._new(entry.reference)
+        name = str(_value(after, "/T", ""))
+        if known:
+            before = self._old(entry.reference)
+            if before == after:
+                return
+            if "/V" in before:
+                yield f"the signature in field {name} was replaced"
+            yield from _differing(f"field {name}", before, after, _FIELD)
+            self._allow(entry.reference)
+        if _value(after, "/FT") != "/Sig" or "/Kids" in after:
+            yield f"field {name} is none for a signature"
+        left, low, right, high = _value(after, "/Rect", (0, 0, 1, 1))
+        if left != right and low != high:
+            yield f"field {name} can be seen, and covers what was signed"
+        self.fields.append(name)
+        if not known:
+            yield from self._page(after, entry)
+
+    def _page(self, field: Any, entry: IndirectObject) -> Iterator[str]:
+        """Look at the page of a new field: it has this annotation more."""
+        reference = field.raw_get("/P") if "/P" in field else None
+        if not isinstance(reference, IndirectObject):
+            yield "a new field is on no page"
+            return
+        before, after = self._old(reference.reference), self._new(reference.reference)
+        if not isinstance(before, dict) or _value(before, "/Type") != "/Page":
+            yield "a new field is on no page"
+            return
+        self._allow(reference.reference)
+        yield from _differing("a page", before, after, frozenset({"/Annots"}))
+        old = self._entry(before, after, "/Annots", [])
+        new = _value(after, "/Annots", [])
+        added = list(new)[len(old) :]
+        fields = self._new.root["/AcroForm"]["/Fields"]
+        if list(new)[: len(old)] != list(old) or entry not in added or any(a not in fields for a in added):
+            yield "something was put on a page"
+
+    def _store(self) -> Iterator[str]:
+        """Look at the store of certificates and revocation lists: it holds such things and nothing else."""
+        before = self._entry(self._old.root, self._new.root, "/DSS", {})
+        after = _value(self._new.root, "/DSS", {})
+        yield from self._stored(before, after, "")
+
+    def _stored(self, before: Any, after: Any, kind: str) -> Iterator[str]:
+        if not isinstance(before, dict) or not isinstance(after, dict):
+            yield "the store of certificates is none"
+            return
+        for key in after:
+            if kind == "" and key == "/VRI":
+                old = self._entry(before, after, key, {})
+                for name in after[key]:
+                    inner = self._entry(old, after[key], name, {})
+                    yield from self._stored(inner, after[key][name], "/VRI")
+            elif key not in _STORE[kind]:
+                yield f"the store of certificates holds {key}"
+            elif isinstance(after[key], ArrayObject):
+                self._entry(before, after, key, [])
+                if not all(self._is_stream(item) for item in list(after[key])):
+                    yield "the store of certificates holds something else"
+
+    def _is_stream(self, item: Any) -> bool:
+        return isinstance(item, IndirectObject) and isinstance(self._new(item.reference), StreamObject)
+
+    def _descriptions(self) -> Iterator[str]:
+        """Look at title, author and the like: only when the file was changed, and with what, may change."""
+        old, new = self._old.trailer_view, self._new.trailer_view
+        if "/Info" in new:
+            before = self._entry(old, new, "/Info", {})
+            yield from _differing("the document's information", before, new["/Info"], _INFO)
+        if "/Metadata" in self._new.root:
+            self._entry(self._old.root, self._new.root, "/Metadata", {})
+            versions = [self._metadata(each) for each in (self._old, self._new)]
+            if versions[0] != versions[1]:
+                yield "the document's metadata were changed"
+
+    def _metadata(self, version: HistoricalResolver) -> list[dict[object, object]] | None:
+        if "/Metadata" not in version.root:
+            return None
+        stream = self._reader.get_object(
+            version.root.get_value_as_reference("/Metadata"), version.revision, as_metadata_stream=True
+        )
+        if not isinstance(stream, MetadataStream):
+            return None
+        return [{name: value for name, value in each if name.local_name not in _XMP} for each in stream.xmp]
+
+    def _entry(self, old: Any, new: Any, key: str, absent: Any) -> Any:
+        """Give what a dictionary held under a key before; that may be written again in its place."""
+        before, after = dict(old).get(key), dict(new).get(key)
+        if isinstance(before, IndirectObject) and before == after:
+            self._allow(before.reference)
+        if before is None:
+            return absent
+        return self._old(before.reference) if isinstance(before, IndirectObject) else before
+
+    def _allow(self, reference: Reference) -> None:
+        self._lawful.add((reference.idnum, reference.generation))
+
+
+def _differing(what: str, old: Any, new: Any, but: frozenset[str]) -> Iterator[str]:
+    if not isinstance(old, dict) or not isinstance(new, dict):
+        yield f"{what} is none any more"
+        return
+    before, after = dict(old), dict(new)  # what they hold themselves: references are not followed
+    for key in sorted((before.keys() | after.keys()) - but):
+        if before.get(key) != after.get(key):
+            yield f"{what} has another {key}"
+
+
+def _value(dictionary: Mapping[str, Any], key: str, absent: Any = None) -> Any:
+    """Give what a dictionary holds itself or refers to, which its `get` would not."""
+    return dictionary[key] if key in dictionary else absent  # noqa: SIM401

@@ -1,0 +1,303 @@
+"""Reports through the command line: sealed when issued, signed off by people, verified by anybody."""
+
+import io
+import json
+import shutil
+import sqlite3
+import sys
+from contextlib import closing
+from hashlib import sha256
+
+import pytest
+from argon2 import PasswordHasher
+
+import db as record
+from configs import ConfigError
+from configs.schema import SignatureSettings
+from db import Actor, EventFilter, find_events, open_database, report_by_number
+from flows import pipeline
+from flows.reporting import issue_report
+from flows.sealing import seal_key
+from reports.keys import TokenKey
+from tests.pki import PASSPHRASE
+
+CHEAP = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
+PASSWORDS = {"boss": "boss-password", "eve": "engineer-password", "max": "manager-password"}
+ROLES = {"boss": "administrator", "eve": "quality-engineer", "max": "quality-manager"}
+
+
+@pytest.fixture(scope="module")
+def inspected(tmp_path_factory):
+    """Where the first test leaves a record with a signed head and a sealed report for the others."""
+    return tmp_path_factory.mktemp("sealed") / "line"
+
+
+@pytest.fixture(scope="module")
+def audit_key(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("keys")
+    return record.write_key(record.generate_key("plant-1/line-4"), folder, None)[0]
+
+
+@pytest.fixture
+def line(make_line, inspect_all, inspected, audit_key, pki, tmp_path):
+    """A run whose head is signed and whose report is sealed, and three people."""
+    line = make_line(
+        audit={"checkpoints": str(tmp_path / "a" / "notes"), "signing_key": str(audit_key)},
+        report={
+            "signature": {
+                "pkcs12": str(pki.seal),
+                "passphrase": PASSPHRASE,
+                "trust_roots": [str(pki.root_pem)],
+                "location": "Plant 1",
+            }
+        },
+    )
+    if inspected.exists():
+        for name in ("kensa.db", "artifacts", "reports", "notes"):
+            copy = shutil.copytree if (inspected / name).is_dir() else shutil.copy
+            copy(inspected / name, line.folder / name)
+        return line
+    inspection, _ = inspect_all(line.config)
+    with open_database(line.database_url) as database:
+        inspection.database = database
+        assert pipeline.sign(inspection).problem is None
+        issued = issue_report(
+            database, inspection.store, inspection.run.id, inspection.settings.report, actor=pipeline.SYSTEM
+        )
+        assert issued.unsealed is None
+        who = Actor("setup", "human")
+        for login, role in ROLES.items():
+            given = {"name": f"{login.title()} Person", "role": role, "password": PASSWORDS[login]}
+            record.add_person(database, login, by=who, hasher=CHEAP, **given)
+            if login == "boss":
+                who = record.authenticate(database, "boss", PASSWORDS["boss"], account=who, hasher=CHEAP)
+    shutil.copytree(line.folder, inspected)
+    return line
+
+
+@pytest.fixture
+def report(line):
+    return line.folder / "reports" / "R000001-1.pdf"
+
+
+@pytest.fixture
+def sign(line, monkeypatch):
+    """Sign the report off as somebody; `typed`: what they type after their password."""
+
+    def run(login, role, decision, *more, what="R000001", typed=(), check=0):
+        lines = (PASSWORDS[login], *typed)
+        monkeypatch.setattr(sys, "stdin", io.StringIO("".join(f"{each}\n" for each in lines)))
+        return line.kensa(
+            *("report", "sign", str(what), "--role", role, "--decision", decision),
+            *(*more, "--as", login, "--password-stdin"),
+            check=check,
+        )
+
+    return run
+
+
+def checks(line, path, *options, check=0):
+    """What `kensa report verify` says: its sentence, and outcome and message by what was checked."""
+    answer = json.loads(line.kensa("report", "verify", str(path), "--json", *options, check=check).stdout)
+    return answer["summary"], {c["what"]: (c["outcome"], c["message"]) for c in answer["checks"]}
+
+
+def test_a_sealed_report_is_verified_with_its_record(line, report):
+    said, found = checks(line, report)
+    assert said.startswith(
+        "R000001-1.pdf is report R000001 revision 1, unchanged since 'Plant 1 seal' signed it"
+    )
+    assert found["certificate of seal kensa-seal"][0] == "ok"
+    assert found["checkpoint of the audit log"][1].startswith("plant-1/line-4 signed 27 events on 20")
+    assert found["record"][0] == "ok"
+    assert found["revision"] == ("ok", "it is the latest")
+    assert found["content"] == ("ok", "the bytes before the signatures are those on record")
+    assert found["audit head"][0] == found["checkpoint and the log"][0] == "ok"
+    assert {outcome for outcome, _ in found.values()} == {"ok", "not checked"}
+    lines = line.kensa("report", "verify", str(report)).stdout.splitlines()
+    assert lines[0] == said
+    assert lines[1].startswith("ok: seal kensa-seal: by 'Plant 1 seal'")
+
+
+def test_a_stranger_verifies_without_settings_and_says_what_that_leaves_open(
+    line, report, pki, audit_key, kensa, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("KENSA_CONFIG", raising=False)
+    told = kensa("report", "verify", report).stdout
+    assert "Whether that name is true is not proved" in told
+    assert "not checked: record, because no settings were given (-c)" in told
+    assert "not checked: checkpoint of the audit log, because no public key" in told
+    trusting = ("--trust", pki.root_pem, "--key", audit_key.with_suffix(".pub"))
+    told = kensa("report", "verify", report, *trusting).stdout
+    assert "ok: certificate of seal kensa-seal: 'Test root' vouches for 'Plant 1 seal'" in told
+    assert "ok: checkpoint of the audit log: plant-1/line-4 signed 27 events" in told
+    assert "cannot be read" in kensa("report", "verify", tmp_path / "none.pdf", check=2).stderr
+
+
+def test_a_report_is_issued_again_with_the_signatures_that_it_bears(line, report, sign):
+    before = report.read_bytes()
+    report.unlink()
+    assert "unchanged" in line.kensa("report", "run").stdout
+    assert report.read_bytes() == before, "signing again would give other bytes"
+    sign("eve", "reviewed", "accept")
+    signed = report.read_bytes()
+    assert signed.startswith(before)
+    report.unlink()
+    assert "unchanged" in line.kensa("report", "run", "R000001").stdout
+    assert report.read_bytes() == signed
+
+
+def test_people_sign_off_with_the_organisations_key_and_with_their_own(line, report, sign, pki):
+    shown = sign("eve", "reviewed", "accept", "--reason", "as seen on the parts", what=report).stdout
+    assert "signed by    nobody yet" in shown or "signed by  nobody yet" in shown
+    assert "signed by Eve Person with the organisation's key: reviewed, accept" in shown
+    own = ("--pkcs12", str(pki.person), "--reason", "for this customer alone")
+    shown = sign("max", "approved", "concession", *own, typed=[PASSPHRASE]).stdout
+    assert "signed by Max Person with their own key: approved, accept with concession" in shown
+    _, found = checks(line, report)
+    assert found["sign-off 1"][1].startswith("Eve Person, quality-engineer, reviewed: accept, on 20")
+    assert found["sign-off 2"][1].endswith(": for this customer alone")
+    assert {outcome for outcome, _ in found.values()} == {"ok", "not checked"}
+    answer = json.loads(line.kensa("report", "verify", str(report), "--json").stdout)
+    seal, eve, max_ = answer["signatures"]
+    assert [each["certificate"]["subject"] for each in (seal, eve, max_)] == [
+        "Plant 1 seal",
+        "Plant 1 seal",
+        "Jane Doe",
+    ]
+    assert eve["name"] == "Eve Person"
+    assert "with the organisation's key for Eve Person" in eve["reason"]
+    assert max_["reason"] == "approved: accept with concession: for this customer alone"
+    with open_database(line.database_url) as database, database.session() as session:
+        kept = report_by_number(session, "R000001")
+    assert [each.capacity for each in kept.sign_offs] == ["reviewed", "approved"]
+    assert kept.latest_digest == sha256(report.read_bytes()).hexdigest()
+    assert "intact" in line.kensa("audit", "verify").stdout
+
+
+def test_who_may_not_sign_and_what_is_not_signed(line, report, sign, pki, tmp_path):
+    before = report.read_bytes()
+    stale, changed = tmp_path / "stale.pdf", tmp_path / "changed.pdf"
+    stale.write_bytes(before)
+    changed.write_bytes(before.replace(b"Plant 1", b"Plant 2"))
+    for told, expected in {
+        sign("eve", "approved", "accept", check=2).stderr: "may not sign a report as approved",
+        sign("boss", "reviewed", "accept", check=2).stderr: "may not sign a report as reviewed",
+        sign("eve", "reviewed", "reject", check=2).stderr: "give --reason TEXT",
+        sign("eve", "reviewed", "accept", what=changed, check=2).stderr: "is no report on record",
+        sign("eve", "reviewed", "accept", what="R000009", check=2).stderr: "no run R000009",
+        sign(
+            "eve", "reviewed", "accept", "--pkcs12", str(pki.person), typed=["wrong"], check=2
+        ).stderr: "passphrase is wrong",
+        sign("eve", "reviewed", "accept", "--module", "x.so", check=2).stderr: "takes --module, --token",
+    }.items():
+        assert expected in told
+    assert report.read_bytes() == before
+    sign("eve", "reviewed", "accept")
+    assert "signed it already" in sign("eve", "reviewed", "accept", check=2).stderr
+    assert "is not the latest file" in sign("max", "approved", "accept", what=stale, check=2).stderr
+    with open_database(line.database_url) as database, database.session() as session:
+        assert len(report_by_number(session, "R000001").sign_offs) == 1
+
+
+def test_the_record_tells_files_that_are_not_the_latest_or_not_its_own(line, report, sign, tmp_path):
+    sealed = report.read_bytes()
+    sign("eve", "reviewed", "accept")
+    with open_database(line.database_url) as database, database.session() as session:
+        kept = report_by_number(session, "R000001")
+    end = next(
+        end for end in range(len(sealed), 0, -1) if sha256(sealed[:end]).hexdigest() == kept.content_digest
+    )
+    copy = tmp_path / "copy.pdf"
+    copy.write_bytes(sealed)
+    assert checks(line, copy)[1]["record"][1].endswith(
+        "not the latest file, signed since by Eve Person (reviewed: accept)"
+    )
+    for harmed, where, expected in (
+        (sealed[:end], "record", "with its seal cut off"),
+        (report.read_bytes() + b"\n", "record", "these signatures are not on record"),
+        (sealed.replace(b"Plant 1", b"Plant 2"), "seal kensa-seal", "are not those that were signed"),
+    ):
+        copy.write_bytes(harmed)
+        said, found = checks(line, copy, check=1)
+        assert said.startswith("Do not rely on copy.pdf")
+        assert found[where][0] == "broken"
+        assert expected in found[where][1]
+
+
+def test_a_record_that_was_changed_contradicts_its_report(line, report):
+    with closing(sqlite3.connect(line.folder / "kensa.db")) as raw, raw:
+        names = raw.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall()
+        for (name,) in names:
+            raw.execute(f'DROP TRIGGER "{name}"')
+        raw.execute("UPDATE audit_event SET hash = ? WHERE sequence = 27", ["0" * 64])
+        raw.execute("UPDATE audit_event SET hash = ? WHERE sequence = 28", ["1" * 64])
+    _, found = checks(line, report, check=1)
+    assert found["audit head"][0] == "broken"
+    assert found["checkpoint and the log"][0] == "broken"
+    assert found["seal kensa-seal"][0] == "ok", "the file itself is what it was"
+
+
+@pytest.mark.slow
+def test_a_report_that_cannot_be_sealed_is_kept_and_that_is_told(make_line, inspect_all, inspected, line):
+    wrong = ("--set", "report.signature.passphrase=other", "--set", "report.title=Another")
+    told = line.kensa("report", "run", *wrong, check=1).stdout
+    assert "report without seal: " in told
+    assert "the passphrase is wrong" in told
+    assert "other" not in told.replace("another", "")
+    plain = line.folder / "reports" / "R000001-2.pdf"
+    said, found = checks(line, plain)
+    assert "it bears no signature" in said
+    assert found["record"][0] == "ok"
+    with open_database(line.database_url) as database, database.session() as session:
+        (event,) = find_events(session, EventFilter(action="report.unsealed"))
+    assert "passphrase is wrong" in (event.reason or "")
+    # Again without success: no revision more. With the key: one that bears the seal.
+    assert "revision 2, unchanged)" in line.kensa("report", "run", *wrong, check=1).stdout
+    assert "revision 3, new revision)" in line.kensa("report", "run", *wrong[2:]).stdout
+    assert checks(line, plain)[1]["revision"][1].startswith("superseded by revision 3, issued on 20")
+
+
+def test_settings_about_the_seal_are_checked(line, pki):
+    told = line.kensa("config", "check").stdout
+    assert "reports are sealed by Plant 1 seal, for whom Common Name: Test root" in told
+    shown = line.kensa("config", "show").stdout
+    assert PASSPHRASE not in shown
+    for override, expected in {
+        "passphrase=wrong": "the passphrase is wrong",
+        "pkcs12=none.p12": "report.signature.pkcs12: expected a PKCS#12 file",
+        "level=B-T": "level B-T takes a time-stamp authority",
+        "level=B-X": "report.signature.level",
+        "timestamp_url=ftp://x": "report.signature.timestamp_url",
+        "trust_roots=[none.pem]": "report.signature.trust_roots: expected certificates",
+        "crls=[none.crl]": "report.signature.crls: expected revocation lists",
+        "pkcs11={module: x.so, token: a, key: b, certificate: c}": "pkcs12 or pkcs11, not both",
+    }.items():
+        told = line.kensa("config", "check", "--set", f"report.signature.{override}", check=2).stderr
+        assert expected in told, override
+
+
+@pytest.mark.slow
+def test_a_run_seals_its_report_or_says_why_not(make_line, pki, stamp_server):
+    """In Prefect's flow, with an authority that answers and with one that does not."""
+    signature = {"pkcs12": str(pki.seal), "level": "B-T", "timestamp_url": stamp_server.url}
+    line = make_line(report={"signature": signature})
+    secret = {"KENSA_REPORT__SIGNATURE__PASSPHRASE": PASSPHRASE}
+    assert "without seal" not in line.kensa("run", check=None, **secret).stdout
+    report = line.folder / "reports" / "R000001-1.pdf"
+    assert checks(line, report)[1]["time of seal kensa-seal"][1].endswith("stamped by 'Test time stamps'")
+    refused = ("--set", f"report.signature.timestamp_url={stamp_server.url}refuse")
+    told = line.kensa("run", *refused, check=1, **secret).stdout
+    assert "report without seal: the time-stamp authority" in told
+    assert "it bears no signature" in checks(line, line.folder / "reports" / "R000002-1.pdf")[0]
+
+
+def test_a_seal_on_a_token_as_the_settings_name_it(tmp_path):
+    token = {"module": tmp_path / "driver.so", "token": "plant", "key": "seal", "certificate": "seal-2026"}
+    pin = "1234"
+    settings = SignatureSettings(pkcs11=token, passphrase=pin)
+    assert seal_key(settings) == TokenKey(tmp_path / "driver.so", "plant", "seal", "seal-2026", pin)
+    with pytest.raises(ConfigError, match="names no key"):
+        seal_key(SignatureSettings())
+    assert pin not in str(settings)
