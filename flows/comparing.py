@@ -19,7 +19,7 @@ from db import (
     storable,
 )
 from explainers.metrics import rank_correlation
-from flows.evidence import FloatMap, decode_map
+from flows.stored_evidence import FloatMap, decode_map
 
 
 @dataclass(frozen=True)

@@ -3,10 +3,10 @@
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from PIL import Image
 from scipy import ndimage
@@ -18,8 +18,7 @@ from explainers import Explainer, ExplainerError, Explanation, create_explainer,
 from explainers.drawing import top_mask
 from explainers.trust import drop_increase
 from flows.deciding import Picture
-
-FloatMap = npt.NDArray[np.float32]
+from flows.stored_evidence import FloatMap
 
 
 class Keeper(Protocol):
@@ -28,6 +27,19 @@ class Keeper(Protocol):
     def put(self, data: bytes, kind: str, media_type: str) -> ArtifactRef:
         """Keep bytes; gives what the record says of them."""
         ...
+
+
+class Memory:
+    """Stands in for the artefact store where what is made is not to be kept: in a replay, say."""
+
+    def __init__(self) -> None:
+        self.maps: dict[str, bytes] = {}
+
+    def put(self, data: bytes, kind: str, media_type: str) -> ArtifactRef:
+        """Give what the store would say of the bytes."""
+        digest = sha256(data).hexdigest()
+        self.maps[digest] = data
+        return ArtifactRef(digest, kind, media_type, len(data))
 
 
 def explainer_for(predictor: Predictor, chosen: ExplainerSettings) -> Explainer:
@@ -70,7 +82,7 @@ def explain_findings(
     ]
     images = torch.stack([tensor for _, _, tensor in flagged])
     targets = [[index for _, index, _ in classes] for _, classes, _ in flagged]
-    explained = _explain_each(explainer, predictor, images.to(predictor.device), targets)
+    explained = explain_each(explainer, predictor, images.to(predictor.device), targets)
     found: dict[str, list[FindingOutcome]] = {picture.outcome.uri: [] for picture in pictures}
     work = [(picture, name, score) for picture, classes, _ in flagged for name, _, score in classes]
     for (picture, name, class_score), one in zip(work, explained, strict=True):
@@ -88,7 +100,7 @@ def explain_findings(
 
 
 @dataclass(frozen=True)
-class _Explained:
+class Explained:
     """One finding's row of an `Explanation` with its trust measures, or the reason why there is none."""
 
     status: str
@@ -99,10 +111,13 @@ class _Explained:
     increase: bool | None = None
 
 
-def _explain_each(
+def explain_each(
     explainer: Explainer, predictor: Predictor, images: torch.Tensor, targets: list[list[int]]
-) -> list[_Explained]:
-    """Explain per picture a list of classes: one result for each, in order."""
+) -> list[Explained]:
+    """Explain per picture (B, C, H, W) a list of classes: one result for each, in order.
+
+    What one picture's explanation fails on takes no other's with it.
+    """
     try:
         explanation = explainer(images, targets)
         masked, drop, increase = drop_increase(
@@ -115,23 +130,23 @@ def _explain_each(
         )
     except ExplainerError as error:
         if len(images) == 1:
-            return [_Explained(status=f"failed: {error}")] * len(targets[0])
+            return [Explained(status=f"failed: {error}")] * len(targets[0])
         # One picture must not take the others' explanations with it: each on its own.
         return [
             one
             for i in range(len(images))
-            for one in _explain_each(explainer, predictor, images[i : i + 1], targets[i : i + 1])
+            for one in explain_each(explainer, predictor, images[i : i + 1], targets[i : i + 1])
         ]
     return [
-        _Explained(status, explanation, row, float(masked[row]), float(drop[row]), bool(increase[row]))
+        Explained(status, explanation, row, float(masked[row]), float(drop[row]), bool(increase[row]))
         if explanation.defined[row]
-        else _Explained(status, explanation, row)
+        else Explained(status, explanation, row)
         for row, status in enumerate(explanation.status)
     ]
 
 
 def _stored(
-    one: _Explained, explainer: Explainer, predictor: Predictor, store: Keeper, outcome: ImageOutcome
+    one: Explained, explainer: Explainer, predictor: Predictor, store: Keeper, outcome: ImageOutcome
 ) -> ExplanationOutcome:
     explanation = one.explanation
     if explanation is None:
@@ -176,12 +191,6 @@ def encode_map(values: FloatMap) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(grey).save(buffer, format="PNG", optimize=False)
     return buffer.getvalue()
-
-
-def decode_map(data: bytes) -> FloatMap:
-    """Read a map that `encode_map` wrote: (h, w) float32 in [0, 1], exact to 1/65535."""
-    with Image.open(io.BytesIO(data)) as picture:
-        return (np.asarray(picture, dtype=np.float32) / np.float32(65535)).astype(np.float32)
 
 
 def attribution_box(values: FloatMap, height: int, width: int) -> tuple[int, int, int, int] | None:

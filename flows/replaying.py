@@ -5,7 +5,6 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,6 @@ from configs import ExplainerSettings
 from db import (
     Actor,
     ArtifactError,
-    ArtifactRef,
     ArtifactStore,
     Database,
     ImageOutcome,
@@ -33,7 +31,7 @@ from db import (
 from explainers import Explainer, ExplainerError
 from flows.comparing import TOLERANCES, Comparison, compare
 from flows.deciding import Picture, decide_pictures, read_picture, with_decision
-from flows.evidence import explain_findings, explainer_for
+from flows.evidence import Memory, explain_findings, explainer_for
 from flows.packages import find_package
 
 
@@ -46,19 +44,6 @@ class _Machine:
     max_pixels: int
     grey_range: tuple[int, int] | None
     origin: str
-
-
-class _Memory:
-    """Stands in for the artefact store: a replay keeps what it makes to itself."""
-
-    def __init__(self) -> None:
-        self.maps: dict[str, bytes] = {}
-
-    def put(self, data: bytes, kind: str, media_type: str) -> ArtifactRef:
-        """Give what the store would say of the bytes."""
-        digest = sha256(data).hexdigest()
-        self.maps[digest] = data
-        return ArtifactRef(digest, kind, media_type, len(data))
 
 
 class _ImpossibleError(Exception):
@@ -92,7 +77,7 @@ class Replayer:
         machine = self._made(together[0])
         if isinstance(machine, str):
             return [_impossible(one, machine) for one in together]
-        memory = _Memory()
+        memory = Memory()
         pictures: dict[str, Picture] = {}
         reasons: dict[str, str] = {}
         for one in together:
@@ -114,9 +99,7 @@ class Replayer:
             for one in together
         ]
 
-    def _decided(
-        self, machine: _Machine, pictures: dict[str, Picture], memory: _Memory
-    ) -> dict[str, Picture]:
+    def _decided(self, machine: _Machine, pictures: dict[str, Picture], memory: Memory) -> dict[str, Picture]:
         """Take the steps of a run: decide all, then explain what is flagged."""
         package = machine.predictor.package
         tensors = {name: p.tensor for name, p in pictures.items() if p.tensor is not None}
@@ -131,7 +114,7 @@ class Replayer:
         return pictures
 
     def _compared(
-        self, one: RecordedPrediction, machine: _Machine, picture: Picture, memory: _Memory
+        self, one: RecordedPrediction, machine: _Machine, picture: Picture, memory: Memory
     ) -> ReplayOutcome:
         def stored(digest: str) -> bytes:
             try:

@@ -11,20 +11,22 @@
 from explainers.evaluation.coco import coco_samples
 from explainers.evaluation.folder import Columns, folder_samples
 from explainers.evaluation.grid import GridRow, maps_grid, save_grid
-from explainers.evaluation.measures import MEASURES, MeasureSettings
+from explainers.evaluation.measures import MEASURES, MeasureSettings, measure
 from explainers.evaluation.models import EvaluatedModel, package_model, read_mapping, weights_model
-from explainers.evaluation.outcomes import Outcome
+from explainers.evaluation.outcomes import FAILED, Outcome
 from explainers.evaluation.plan import Method, Plan
 from explainers.evaluation.running import Evaluation, fit_mask
-from explainers.evaluation.samples import Sample, SampleSet, choose, draw, known_only
+from explainers.evaluation.samples import Choice, Sample, SampleSet, choose, draw, known_only
 from explainers.evaluation.severstal import Cut, severstal_samples, write_patches
 from explainers.evaluation.summary import Cell, Summary, summarise
 from explainers.evaluation.tables import as_markdown, heading, row_texts, write_tables
 from explainers.evaluation.voc import voc_samples
 
 __all__ = [
+    "FAILED",
     "MEASURES",
     "Cell",
+    "Choice",
     "Columns",
     "Cut",
     "EvaluatedModel",
@@ -46,6 +48,7 @@ __all__ = [
     "heading",
     "known_only",
     "maps_grid",
+    "measure",
     "package_model",
     "read_mapping",
     "row_texts",

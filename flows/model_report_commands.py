@@ -1,0 +1,150 @@
+"""`kensa report model`: what a model version was made from, how well it does, where it fails."""
+
+import tempfile
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from configs import ConfigError, Settings
+from flows.console import out, print_unsealed, progress_bar, safe
+from flows.model_commands import ImageColumn, LabelColumn
+from flows.options import Config, Overrides, settings_of
+from flows.record_commands import open_record, person
+
+if TYPE_CHECKING:
+    from classifiers import ModelPackage
+    from db import ArtifactStore, Database
+    from flows.model_reporting import Asked
+    from reports.model_report import ModelReport
+
+
+def report_model(
+    model: Annotated[
+        str, typer.Argument(help="Model package; or, from the record, a model's name or digest.")
+    ],
+    on: Annotated[
+        Path | None,
+        typer.Option(help="Labelled pictures that the model never saw, to examine it on: CSV or folder."),
+    ] = None,
+    seen: Annotated[
+        list[Path] | None,
+        typer.Option(help="Data that the model was made from: no examined picture should be among it."),
+    ] = None,
+    masks: Annotated[
+        Path | None,
+        typer.Option(help="True pixels of the defects: CSV with columns image, label, mask, or a folder."),
+    ] = None,
+    config: Config = None,
+    overrides: Overrides = None,
+    out_file: Annotated[
+        Path | None, typer.Option("--out", help="PDF to write, beside the one in the report folder.")
+    ] = None,
+    use: Annotated[
+        str | None, typer.Option(help="What the model is to be released for, in a sentence.")
+    ] = None,
+    maps: Annotated[int, typer.Option(min=0, help="Most findings to explain, to judge the maps by.")] = 100,
+    pages: Annotated[int, typer.Option(min=0, help="Most mistakes with a page of their own.")] = 12,
+    label_column: LabelColumn = "label",
+    image_column: ImageColumn = "image",
+    group_column: Annotated[str | None, typer.Option(help="CSV column with the lot or part.")] = "group",
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, ...")] = None,
+    precision: Annotated[str | None, typer.Option(help="The precision that inspects.")] = None,
+) -> None:
+    """Report on a model version: its data, its thresholds, how it does on labelled pictures, where it fails.
+
+    A package's folder is enough. With --config the report is numbered and recorded, and says what the record
+    knows of the model in inspection.
+    """
+    alone = config is None and Path(model).is_dir()
+    try:
+        settings = None if alone else settings_of(config, overrides)
+    except ConfigError as error:
+        if config is not None:
+            raise
+        raise ConfigError(f"{model}: no model package here; and of a model in the record: {error}") from None
+    if settings is None and out_file is None:
+        raise ConfigError("give --out FILE for the report, or --config for a record to keep it in")
+    from configs import ExplainerSettings
+    from flows.model_reporting import Asked, Labelled
+
+    asked = Asked(
+        on=on,
+        seen=tuple(seen or ()),
+        masks=masks,
+        maps=maps,
+        pages=pages,
+        labelled=Labelled(label_column, image_column, group_column),
+        explainer=ExplainerSettings() if settings is None else settings.explainer,
+        device=device or ("auto" if settings is None else settings.model.device),
+        precision=precision or ("auto" if settings is None else settings.model.precision),
+        intended_use=use,
+    )
+    if settings is None:
+        _alone(Path(model), asked, out_file)
+    else:
+        _with_record(model, asked, settings, config, overrides, out_file)
+
+
+def _alone(folder: Path, asked: "Asked", out_file: Path | None) -> None:
+    from classifiers import load_package
+    from flows.model_reporting import model_report, render_alone, write
+
+    report = model_report(load_package(folder), asked, issued_at=datetime.now(UTC), progress=progress_bar)
+    if out_file is not None:
+        with out.status("rendering the report …"):
+            write(out_file, render_alone(report))
+        _say(report, out_file, "not recorded")
+
+
+def _with_record(
+    model: str,
+    asked: "Asked",
+    settings: Settings,
+    config: str | None,
+    overrides: list[str] | None,
+    out_file: Path | None,
+) -> None:
+    from db import ArtifactStore
+    from flows.model_reporting import issue_model_report, model_report, write
+
+    store = ArtifactStore(settings.artifacts.uri)
+    with open_record(config, overrides) as database, tempfile.TemporaryDirectory() as folder:
+        package = _package(database, store, model, settings, Path(folder) / "package")
+        report = model_report(package, asked, issued_at=datetime.now(UTC), progress=progress_bar)
+        with out.status("rendering the report …"):
+            issued = issue_model_report(database, store, package, report, settings.report, actor=person())
+    if out_file is not None:
+        write(out_file, issued.path.read_bytes())
+    state = "new revision" if issued.new else "unchanged"
+    _say(report, issued.path, f"{issued.record.number} revision {issued.record.revision}, {state}")
+    print_unsealed(issued)
+    if issued.unsealed is not None:
+        raise typer.Exit(1)
+
+
+def _package(
+    database: "Database", store: "ArtifactStore", model: str, settings: Settings, folder: Path
+) -> "ModelPackage":
+    from classifiers import load_package
+    from db import find_model_digests
+    from flows.packages import find_package
+
+    if Path(model).is_dir():
+        return load_package(model)
+    with database.session() as session:
+        digests = find_model_digests(session, model)
+    if len(digests) > 1:
+        raise ConfigError(
+            f"{len(digests)} versions are named {model!r}: give the digest of one, such as {digests[0][:12]}"
+        )
+    return find_package(database, store, digests[0], settings.model.package, folder)[0]
+
+
+def _say(report: "ModelReport", path: Path, state: str) -> None:
+    from reports.model_wording import conclude_model
+
+    conclusion = conclude_model(report)
+    out.print(f"{safe(str(path))} ({state})", soft_wrap=True)
+    out.print(f"{conclusion.word}: {safe(conclusion.sentence)}", soft_wrap=True)

@@ -1,0 +1,161 @@
+"""The sentences that judge a model version, and those that say what was not examined."""
+
+from reports.model_report import Examination, ModelReport, Overlap, Share
+from reports.wording import Conclusion, clip, grouped, percent, plural
+
+_TONES = {"met": "pass", "not met": "reject", "not shown": "review"}
+_WORDS = {"met": "Targets met", "not met": "Targets not met", "not shown": "Targets not shown"}
+# Pictures of a class below which the report warns: a class never missed in so few may still be missed in
+# one of ten of its pictures (the upper 95 % bound of 0 of 29 is 10 %).
+FEW = 29
+
+
+def conclude_model(record: ModelReport) -> Conclusion:
+    """Sum a model report up: whether the targets are met on pictures that the model has not seen."""
+    standing = record.standing
+    return Conclusion(_TONES[standing], _WORDS[standing], _why(record))
+
+
+def claim(name: str, share: Share) -> str:
+    """Say how a share stands to its target."""
+    if share.measured is None or share.bound is None:
+        return f"No picture shows the {name}."
+    found = (
+        f"The {name} was {percent(share.measured)} ({grouped(share.count)} of {grouped(share.total)}), "
+        f"with 95 % confidence at most {percent(share.bound)}"
+    )
+    if share.target is None:
+        return f"{found}."
+    target = f"the target is {percent(share.target)}"
+    more = {
+        "met": f"; {target}",
+        "not met": f"; {target}",
+        "not shown": f"; {target}, and {plural(share.total, 'picture')} are too few to show it",
+    }
+    return f"{found}{more[share.standing or 'not shown']}."
+
+
+def not_examined(record: ModelReport) -> list[str]:
+    """List what this report says nothing about, the weightiest first."""
+    gaps: list[str] = []
+    examination = record.examination
+    if record.calibration is None:
+        gaps.append("How the model decides: it has no thresholds, and a picture gets no verdict from it.")
+    if examination is None:
+        gaps.append(
+            "The model on pictures that it has not seen: no labelled pictures were named. The rates of the "
+            "calibration are no substitute: the thresholds were chosen on those pictures."
+        )
+    else:
+        gaps += _about_data(record, examination)
+    if record.quality is None:
+        gaps.append(f"Whether the maps can be trusted: {record.maps_gap or 'no map was made'}.")
+    else:
+        quality = record.quality
+        if quality.judged < quality.flagged:
+            gaps.append(
+                f"The maps of {grouped(quality.flagged - quality.judged)} of "
+                f"{plural(quality.flagged, 'finding')} on defective pictures: {grouped(quality.judged)} were "
+                "drawn at random."
+            )
+        if not quality.with_mask:
+            gaps.append("Whether the maps lie on the defects: no true pixels of defects were given.")
+    if record.field is None:
+        gaps.append("The model in inspection: no record of runs was read.")
+    elif not record.field.runs:
+        gaps.append("The model in inspection: it has not inspected anything yet.")
+    gaps.append(
+        "Kinds of defect that it has no class for, and pictures taken otherwise than those named here: other "
+        "light, lens, distance, surface or product."
+    )
+    return gaps
+
+
+def overlap_sentence(overlap: Overlap) -> str:
+    """Say what was compared with one side of the data, and what was found."""
+    name = {"other": "other data named"}.get(overlap.role, f"{overlap.role} data")
+    if overlap.source is None:
+        return f"{name}: not checked, for the data was not at hand"
+    source = clip(overlap.source, 80)
+    proof = (
+        ", the data that the package records"
+        if overlap.proven
+        else ", which is none of the data that the package records"
+    )
+    if not overlap.found:
+        return f"{name}: no picture and no group in common (compared with {source}{proof})"
+    return (
+        f"{name}: {plural(overlap.pictures, 'picture')} and {plural(overlap.groups, 'group')} in common "
+        f"(compared with {source}{proof})"
+    )
+
+
+def leak_banner(examination: Examination) -> str | None:
+    """Say on the first page that examined pictures were seen before; None where none were found."""
+    leaks = examination.leaks
+    if not leaks:
+        return None
+    pictures, groups = max(one.pictures for one in leaks), max(one.groups for one in leaks)
+    roles = ", ".join("other named" if one.role == "other" else one.role for one in leaks)
+    return (
+        f"Examined pictures are not new to the model: up to {plural(pictures, 'picture')} and "
+        f"{plural(groups, 'group')} (parts or lots) are also in the {roles} data. Rates measured on them "
+        "look better than the model is."
+    )
+
+
+def _why(record: ModelReport) -> str:
+    if record.calibration is None:
+        return "The model has no thresholds, so it decides nothing and has no targets to meet."
+    if record.examination is None:
+        zones = record.calibration.zones
+        return (
+            "No pictures that the model has not seen were examined. On its calibration pictures "
+            f"{grouped(zones.escape.count)} of {plural(zones.escape.total, 'defective one')} passed, and "
+            f"{grouped(zones.rejected_good.count)} of {plural(zones.rejected_good.total, 'good one')} were "
+            "rejected."
+        )
+    sentences = [claim(name, share) for name, share in record.claims]
+    if record.examination.leaks and record.standing != "not met":
+        sentences.insert(0, "Examined pictures are among those that the model was made from.")
+    return " ".join(sentences)
+
+
+def _about_data(record: ModelReport, examination: Examination) -> list[str]:
+    gaps = []
+    unchecked = [one.role for one in examination.overlaps if one.source is None]
+    if unchecked:
+        gaps.append(
+            f"Whether examined pictures are among the model’s {' and '.join(unchecked)} data: not checked, "
+            "for that data was not at hand."
+        )
+    if not examination.overlaps:
+        gaps.append(
+            "Whether examined pictures were used to make the model: not checked, for the package does not "
+            "say what it was made from."
+        )
+    absent = [one.name for one in examination.classes if not one.pictures and _counts(record, one.name)]
+    if absent:
+        gaps.append(f"Classes without an examined picture: {_named(absent)}.")
+    few = [one for one in examination.classes if 0 < one.pictures < FEW and _counts(record, one.name)]
+    if few:
+        said = [f"{clip(one.name, 60)} ({plural(one.pictures, 'picture')})" for one in few]
+        gaps.append(
+            "Classes with so few pictures that missing one defect in ten would not be noticed: "
+            f"{_named(said)}."
+        )
+    if not examination.good:
+        gaps.append("Good parts: no examined picture shows one, so overkill is unknown.")
+    if not examination.defective:
+        gaps.append("Defects: no examined picture shows one, so escape is unknown.")
+    return gaps
+
+
+def _counts(record: ModelReport, name: str) -> bool:
+    """Whether a class is one that may be missed."""
+    return name != record.model.good_class
+
+
+def _named(names: list[str], most: int = 8) -> str:
+    shown = ", ".join(clip(name, 80) for name in names[:most])
+    return shown if len(names) <= most else f"{shown} and {grouped(len(names) - most)} more"
