@@ -11,13 +11,17 @@ from flows import (
     attestation_commands,
     dataset_commands,
     disposition_commands,
+    issue_commands,
     model_commands,
+    model_report_commands,
     people_commands,
     prune_commands,
     query_commands,
     record_commands,
     replay_commands,
+    report_commands,
     schema_commands,
+    sign_off_commands,
 )
 from flows.console import ConsoleObserver, err, out, safe
 from flows.options import Config, Overrides, config_name, settings_of
@@ -43,13 +47,19 @@ record_commands.audit_app.command("checkpoint")(attestation_commands.audit_check
 record_commands.audit_app.command("keygen")(attestation_commands.audit_keygen)
 record_commands.audit_app.command("prove")(attestation_commands.audit_prove)
 record_commands.audit_app.command("check")(attestation_commands.audit_check)
+app.add_typer(report_commands.report_app, name="report")
+report_commands.report_app.command("run")(issue_commands.report_run)
+report_commands.report_app.command("period")(issue_commands.report_period)
+report_commands.report_app.command("finding")(issue_commands.report_finding)
+report_commands.report_app.command("part")(issue_commands.report_part)
+report_commands.report_app.command("model")(model_report_commands.report_model)
+report_commands.report_app.command("sign")(sign_off_commands.report_sign)
 app.add_typer(people_commands.people_app, name="people")
 app.add_typer(dataset_commands.dataset_app, name="dataset")
 record_commands.audit_app.command("part")(query_commands.audit_part)
 record_commands.audit_app.command("trace")(query_commands.audit_trace)
 app.command()(record_commands.findings)
 app.command()(disposition_commands.disposition)
-app.command()(record_commands.report)
 app.command()(replay_commands.replay)
 app.command()(model_commands.train)
 app.command()(model_commands.calibrate)
@@ -88,7 +98,7 @@ def run(config: Config = None, overrides: Overrides = None) -> None:
 
     with ConsoleObserver() as observer, observed_by(observer):
         summary = inspect(config_name(config), overrides, trigger="manual")
-    if any(summary[what] for what in ("unreadable", "missing", "unexplained", "unsigned")):
+    if any(summary[what] for what in ("unreadable", "missing", "unexplained", "unsigned", "unsealed")):
         raise typer.Exit(1)
 
 
@@ -137,6 +147,7 @@ def config_check(config: Config = None, overrides: Overrides = None) -> None:
     from configs import ConfigError, check_paths
     from flows.evidence import explainer_for
     from flows.pipeline import checked_package
+    from flows.sealing import check_seal
     from flows.signing import open_signer
 
     settings = settings_of(config, overrides)
@@ -145,7 +156,15 @@ def config_check(config: Config = None, overrides: Overrides = None) -> None:
     package = checked_package(settings)
     explainer_for(Predictor(package, device=settings.model.device), settings.explainer)
     open_signer(settings)
+    seal = check_seal(settings.report.signature)
     out.print(f"settings are in order; model {safe(str(package.path))} {package.digest[:12]}")
+    if seal is not None:
+        vouching = "itself alone" if seal.self_signed else safe(seal.issuer)
+        out.print(
+            f"reports are sealed by {safe(seal.subject)}, for whom {vouching} vouches until "
+            f"{seal.not_after:%Y-%m-%d}",
+            soft_wrap=True,
+        )
 
 
 def _expected_errors() -> tuple[type[Exception], ...]:

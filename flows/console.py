@@ -19,8 +19,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 if TYPE_CHECKING:
+    from flows.issuing import IssuedReport
     from flows.pipeline import BatchSummary, Inspection, RunResult
-    from flows.reporting import IssuedReport
     from flows.signing import SignedHead
 
 # Piped output is not cut to the 80 columns that rich takes where there is no terminal.
@@ -91,6 +91,13 @@ class ConsoleObserver:
             out.print(f"  [{style}]{safe(signed.sentence())}[/]", soft_wrap=True)
         if report is not None:
             out.print(f"  report: {safe(str(report.path))}", soft_wrap=True)
+            print_unsealed(report)
+
+
+def print_unsealed(report: "IssuedReport") -> None:
+    """Say why a report does not bear the seal that it was to bear."""
+    if report.unsealed is not None:
+        out.print(f"  [red]report without seal: {safe(report.unsealed)}[/red]", soft_wrap=True)
 
 
 def verdicts(counts: Mapping[str, int]) -> str:

@@ -23,13 +23,12 @@ def run_demo(folder: Path) -> None:
     line = folder / "line"
     if not line.is_dir():
         _make_line(line)
-    record = [f"database.url=sqlite:///{folder / 'kensa.db'}", f"artifacts.uri={folder / 'artifacts'}"]
-    overrides = [
-        *record,
-        f"source.uri={line}",
-        f"model.package={PACKAGE}",
+    record = [
+        f"database.url=sqlite:///{folder / 'kensa.db'}",
+        f"artifacts.uri={folder / 'artifacts'}",
         f"report.folder={folder / 'reports'}",
     ]
+    overrides = [*record, f"source.uri={line}", f"model.package={PACKAGE}"]
     with ConsoleObserver() as observer, observed_by(observer):
         summary = inspect("demo", overrides, trigger="manual")
     with open_database(f"sqlite:///{folder / 'kensa.db'}") as database, database.session() as session:
@@ -45,6 +44,7 @@ def run_demo(folder: Path) -> None:
     example = line / findings[0].uri if findings else line
     for command in (
         f"{kensa} findings -c demo --lot L002{settings}",
+        f"{kensa} report period -c demo --lot L002{settings}",
         f"{kensa} audit verify -c demo{settings}",
         f"{kensa} audit part {findings[0].part if findings else 'P000001'} -c demo{settings}",
         f"{kensa} explain {example} --model {_relative(PACKAGE)} --out {folder / 'explained.png'}",

@@ -13,10 +13,11 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from configs import load_settings
 from flows import pipeline
+from flows.issuing import IssuedReport
 from flows.observer import current_observer
 from flows.pipeline import Batch, Inspection, RunResult
 from flows.quiet import guard_ephemeral_server
-from flows.reporting import IssuedReport, issue_report
+from flows.reporting import issue_report
 from flows.signing import SignedHead
 from sources import ListedImage
 
@@ -60,7 +61,7 @@ def sign_head(inspection: Inspection) -> SignedHead | None:
 
 @task(name="report", cache_policy=NO_CACHE, persist_result=False)
 def render_report(inspection: Inspection) -> IssuedReport:
-    """Render the run's report and record it."""
+    """Render the run's report, seal it, and record it."""
     return issue_report(
         inspection.database,
         inspection.store,
@@ -113,6 +114,7 @@ def inspect(config: str, overrides: list[str] | None = None, trigger: str = "sch
             "checkpoint": signed.sentence() if signed else None,
             "unsigned": signed is not None and signed.problem is not None,
             "report": str(report.path) if report else None,
+            "unsealed": report is not None and report.unsealed is not None,
         }
 
 

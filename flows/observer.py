@@ -7,8 +7,8 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from flows.issuing import IssuedReport
     from flows.pipeline import BatchSummary, Inspection, RunResult
-    from flows.reporting import IssuedReport
     from flows.signing import SignedHead
 
 _log = logging.getLogger("kensa")

@@ -1,4 +1,4 @@
-"""Commands that read the record: findings, audit log and show, report."""
+"""Commands that read the record: findings, audit log and show."""
 
 import getpass
 import json
@@ -11,18 +11,15 @@ import typer
 from configs import ConfigError
 from db import (
     Actor,
-    ArtifactStore,
     Database,
     EventFilter,
     FindingFilter,
     find_events,
     find_findings,
-    find_run,
     get_event,
-    latest_run,
     open_database,
 )
-from flows.console import Format, out, plain, print_page, safe, when
+from flows.console import Format, plain, print_page, when
 from flows.options import Config, Overrides, settings_of
 
 audit_app = typer.Typer(no_args_is_help=True, help="The audit trail: verify it, list it, show one event.")
@@ -121,31 +118,6 @@ FINDING_COLUMNS = {
         "" if f.explanation is None or f.explanation.drop is None else f"{f.explanation.drop:.0f} %"
     ),
 }
-
-
-def report(
-    run: Annotated[
-        str | None, typer.Argument(help="Run number, such as R000012; the latest when absent.")
-    ] = None,
-    config: Config = None,
-    overrides: Overrides = None,
-) -> None:
-    """Render a run's report again; a new revision only when the record has changed since."""
-    from flows.reporting import issue_report
-
-    settings = settings_of(config, overrides)
-    with open_record(config, overrides) as database:
-        with database.session() as session:
-            summary = find_run(session, run) if run else latest_run(session)
-        if summary is None:
-            out.print("no run in the record yet")
-            raise typer.Exit(1)
-        with out.status(f"rendering the report of {summary.reference} …"):
-            issued = issue_report(
-                database, ArtifactStore(settings.artifacts.uri), summary.id, settings.report, actor=person()
-            )
-    state = "new revision" if issued.new else "unchanged"
-    out.print(f"{safe(str(issued.path))} (revision {issued.record.revision}, {state})", soft_wrap=True)
 
 
 @audit_app.command("log")

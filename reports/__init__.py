@@ -1,43 +1,58 @@
 """PDF audit reports: records in, bytes out. Same record, same bytes; nothing is ever fetched."""
 
-from reports.carried import Carried, read_carried
+from reports.attached import Attached, Superseded, Supplement, read_attached
+from reports.document import AttachedFile, Document, FindingPages, Part, Style
+from reports.errors import ReportError
+from reports.finding import Decided, Evidence, Explanation, FindingPage, Held, Labelled, LayerMasks
+from reports.listing import ListedPicture
 from reports.record import (
     AuditHead,
     Counts,
     Criteria,
     Criterion,
-    Explanation,
-    FindingPage,
-    LayerMasks,
     Model,
     Rate,
-    ReportError,
     RunReport,
     SignedCheckpoint,
 )
 
 
-def render_run_report(record: RunReport) -> bytes:
+def render_run_report(
+    record: RunReport, workers: int | None = None, supplement: Supplement | None = None
+) -> bytes:
     """Render a run's report as PDF, see `reports.render`; loads WeasyPrint and Pango on the first call."""
-    from reports.render import render_run_report as render
+    from reports.inspection_composing import compose_run
+    from reports.render import render
 
-    return render(record)
+    return render(compose_run(record, supplement), workers)
 
 
 __all__ = [
+    "Attached",
+    "AttachedFile",
     "AuditHead",
-    "Carried",
     "Counts",
     "Criteria",
     "Criterion",
+    "Decided",
+    "Document",
+    "Evidence",
     "Explanation",
     "FindingPage",
+    "FindingPages",
+    "Held",
+    "Labelled",
     "LayerMasks",
+    "ListedPicture",
     "Model",
+    "Part",
     "Rate",
     "ReportError",
     "RunReport",
     "SignedCheckpoint",
-    "read_carried",
+    "Style",
+    "Superseded",
+    "Supplement",
+    "read_attached",
     "render_run_report",
 ]

@@ -1,21 +1,14 @@
-"""What a run report is made of: frozen records, without a database and without a renderer."""
+"""What reports about inspected pictures are made of: frozen records, without a database or a renderer."""
 
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass
-from datetime import UTC, datetime, tzinfo
-from typing import Literal
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import ClassVar
 
-import numpy as np
-import numpy.typing as npt
-
-FlaggedVerdict = Literal["review", "reject"]
-Map = npt.NDArray[np.floating]
-
-
-class ReportError(ValueError):
-    """A report cannot be made from this record; the message names the field and the remedy."""
+from reports.document import Style
+from reports.errors import ReportError
+from reports.finding import FindingPage, aware
+from reports.process import Process, Review, Revision, SignOff
 
 
 @dataclass(frozen=True)
@@ -95,93 +88,6 @@ class Model:
 
 
 @dataclass(frozen=True)
-class LayerMasks:
-    """How many of a layer's feature maps became masks."""
-
-    layer: str
-    kept: int
-    total: int
-
-
-@dataclass(frozen=True, eq=False)
-class Explanation:
-    """An attribution map with everything needed to make it again.
-
-    `map` and the maps of `block_maps` (shallow to deep) are (h, w) floats in [0, 1] at any resolution; each
-    covers the whole upright picture. `status` is the explainer's: "ok",
-    "partial: ..." or "undefined: ..." with the reason. `masked_score` in
-    [0, 1] is the class's score with only the top `kept_share` of the map's pixels left, `drop` the percentage
-    lost by that in [0, 100], `increase` whether the score rose instead. `box` is (left, top, right, bottom)
-    in pixels of the upright picture.
-    """
-
-    method: str
-    status: str = "ok"
-    map: Map | None = None
-    block_maps: tuple[tuple[str, Map], ...] = ()
-    masks: tuple[LayerMasks, ...] = ()
-    parameters: tuple[tuple[str, str], ...] = ()
-    masked_score: float | None = None
-    drop: float | None = None
-    increase: bool | None = None
-    map_digest: str | None = None
-    box: tuple[int, int, int, int] | None = None
-    kept_share: float = 0.15
-    outline_share: float = 0.2
-
-    @property
-    def drawn_map(self) -> Map | None:
-        """The map to print: none where the attribution is undefined (the explainer's map is all 0 then)."""
-        return None if self.status.startswith("undefined") else self.map
-
-    def __post_init__(self) -> None:
-        maps = [("fused map", self.map)] if self.map is not None else []
-        for name, values in (*maps, *self.block_maps):
-            if values.ndim != 2 or values.size == 0:
-                raise ReportError(f"{name}: expected an (h, w) array, got shape {values.shape}")
-            if not (np.isfinite(values).all() and values.min() >= 0.0 and values.max() <= 1.0):
-                raise ReportError(
-                    f"{name}: values must lie in [0, 1]; store the map as the explainer returned it"
-                )
-
-
-@dataclass(frozen=True, eq=False)
-class FindingPage:
-    """One flagged class on one picture.
-
-    `picture` holds the bytes of any picture that `sources.decoding` reads, or None when it is not to be had,
-    for the reason that `picture_gap` gives (a sentence);
-    `score` in [0, 1] is the picture's defect score, on which the verdict rests; `class_score` in [0, 1] the
-    flagged class's own.
-    """
-
-    reference: str
-    uri: str
-    class_name: str
-    class_score: float
-    score: float
-    review_threshold: float
-    reject_threshold: float
-    verdict: FlaggedVerdict
-    image_digest: str
-    explanation: Explanation
-    picture: bytes | None = None
-    part: str | None = None
-    lot: str | None = None
-    station: str | None = None
-    captured_at: datetime | None = None
-    carried_over: bool = False
-    grey_range: tuple[int, int] | None = None
-    picture_gap: str | None = None
-
-    def __post_init__(self) -> None:
-        _aware(self, ("captured_at",))
-        for name in ("score", "class_score", "review_threshold", "reject_threshold"):
-            if not 0.0 <= getattr(self, name) <= 1.0:
-                raise ReportError(f"finding {self.reference}: {name} {getattr(self, name)} is outside [0, 1]")
-
-
-@dataclass(frozen=True)
 class AuditHead:
     """The last event of the audit log when the report was made."""
 
@@ -201,68 +107,64 @@ class SignedCheckpoint:
     note: str
 
     def __post_init__(self) -> None:
-        _aware(self, ("signed_at",))
+        aware(self, ("signed_at",))
 
 
-@dataclass(frozen=True)
-class AttachedFile:
-    """A file to attach to a document; `at` dates it."""
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Report:
+    """What every report has: its number and revision, how it looks, and its place in the audit log.
 
-    name: str
-    description: str
-    text: str
-    at: datetime
-
-
-@dataclass(frozen=True, eq=False)
-class RunReport:
-    """Everything a run report says. The same record gives the same bytes.
-
-    `number` is the run's ("R000012"); `run_id` its database id. `status` is "completed" or says what happened
-    instead; anything but "completed", or counts that do not add up, is announced on every page.
-    `class_counts` holds the findings per class of the whole run, also of those not in `findings`; left empty
-    it is counted from `findings`. At most `max_finding_pages` findings get a page, those with the highest
-    scores.
-    `unreadable` holds (uri, reason); `missing` the manifest entries without a picture. `timezone` is the IANA
-    name of the zone in which times are printed; `issued_at` dates the document.
+    `issued_at` dates the document. `revisions`: all up to this one, oldest first; `signed`: sign-offs of
+    earlier ones.
     """
 
     number: str
-    source: str
-    started_at: datetime
-    finished_at: datetime | None
     issued_at: datetime
-    status: str
-    model: Model
-    settings_digest: str
     software_version: str
-    counts: Counts
     revision: int = 1
-    run_id: str | None = None
-    title: str = "Inspection report"
+    title: str
     organisation: str | None = None
-    trigger: str | None = None
-    host: str | None = None
+    style: Style = field(default_factory=Style)
+    revisions: tuple[Revision, ...] = ()
+    signed: tuple[SignOff, ...] = ()
+    audit_head: AuditHead | None = None
+    checkpoint: SignedCheckpoint | None = None
+
+    def __post_init__(self) -> None:
+        aware(self, ("issued_at",))
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class InspectionReport(Report):
+    """What reports about inspected pictures have in common: those of a run and those of a period.
+
+    `class_counts` holds the findings per class of all pictures, also of findings not in `findings`; left
+    empty it is counted from `findings`. At most `max_finding_pages` findings get a page, those with the
+    highest scores. `unreadable` holds (uri, reason); `missing` the manifest entries without a picture.
+    """
+
+    RECORDED: ClassVar = ("complete", "findings_by_class", "findings_total")
+
+    counts: Counts
+    title: str = "Inspection report"
     lots: tuple[str, ...] = ()
     stations: tuple[str, ...] = ()
-    timezone: str = "UTC"
-    status_note: str | None = None
     class_counts: tuple[tuple[str, int], ...] = ()
     findings: tuple[FindingPage, ...] = ()
     max_finding_pages: int = 200
     unreadable: tuple[tuple[str, str], ...] = ()
     missing: tuple[str, ...] = ()
-    audit_head: AuditHead | None = None
-    checkpoint: SignedCheckpoint | None = None
+    process: Process | None = None
+    review: Review | None = None
 
     def __post_init__(self) -> None:
-        _aware(self, ("started_at", "finished_at", "issued_at"))
+        super().__post_init__()
         if self.max_finding_pages < 0:
             raise ReportError(f"max_finding_pages: {self.max_finding_pages} is below zero")
         if self.class_counts and self.findings_total < len(self.findings):
             raise ReportError(
                 f"class_counts add up to {self.findings_total}, but there are {len(self.findings)} findings; "
-                "count the findings of the whole run per class, or leave class_counts empty"
+                "count all findings per class, or leave class_counts empty"
             )
         references = Counter(finding.reference for finding in self.findings)
         if repeated := [name for name, count in references.items() if count > 1]:
@@ -276,24 +178,6 @@ class RunReport:
             )
 
     @property
-    def complete(self) -> bool:
-        """Whether every listed picture has an outcome and the run says it finished."""
-        return self.status == "completed" and self.finished_at is not None and self.counts.unaccounted == 0
-
-    @property
-    def zone(self) -> tzinfo:
-        """The zone in which times are printed; "UTC" needs no zone database. Raises `ReportError`."""
-        if self.timezone == "UTC":
-            return UTC
-        try:
-            return ZoneInfo(self.timezone)
-        except (ZoneInfoNotFoundError, ValueError, OSError) as error:
-            raise ReportError(
-                f"timezone: no zone {self.timezone!r}; give an IANA name such as 'Europe/Berlin', and where "
-                "the system has no zone database install the tzdata package"
-            ) from error
-
-    @property
     def findings_by_class(self) -> tuple[tuple[str, int], ...]:
         """Findings per class, most frequent first, ties by name."""
         counts = self.class_counts or tuple(Counter(finding.class_name for finding in self.findings).items())
@@ -301,7 +185,7 @@ class RunReport:
 
     @property
     def findings_total(self) -> int:
-        """Findings of the whole run."""
+        """All findings, also those without a page."""
         return sum(n for _, n in self.findings_by_class)
 
     @property
@@ -313,8 +197,30 @@ class RunReport:
         return tuple(self.findings[i] for i in sorted(order[: self.max_finding_pages]))
 
 
-def _aware(record: object, names: Iterable[str]) -> None:
-    for name in names:
-        value: datetime | None = getattr(record, name)
-        if value is not None and value.utcoffset() is None:
-            raise ReportError(f"{name}: {value} has no time zone; give an aware datetime")
+@dataclass(frozen=True, eq=False, kw_only=True)
+class RunReport(InspectionReport):
+    """Everything a run report says. The same record gives the same bytes.
+
+    `number` is the run's ("R000012"); `run_id` its database id. `status` is "completed" or says what happened
+    instead; anything but "completed", or counts that do not add up, is announced on every page.
+    """
+
+    source: str
+    started_at: datetime
+    finished_at: datetime | None
+    status: str
+    model: Model
+    settings_digest: str
+    run_id: str | None = None
+    trigger: str | None = None
+    host: str | None = None
+    status_note: str | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        aware(self, ("started_at", "finished_at"))
+
+    @property
+    def complete(self) -> bool:
+        """Whether every listed picture has an outcome and the run says it finished."""
+        return self.status == "completed" and self.finished_at is not None and self.counts.unaccounted == 0

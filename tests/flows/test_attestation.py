@@ -1,15 +1,21 @@
 """Keys, checkpoints, reports and proofs through the command line."""
 
+import csv
+import io
 import json
 import sqlite3
+from collections import Counter
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
+from jsonschema import Draft202012Validator
 
 from configs import load_settings
-from db import open_database
+from db import ArtifactStore, latest_run, open_database
 from flows import pipeline
 from flows.reporting import issue_report
+from reports import read_attached
 
 
 @pytest.fixture
@@ -56,6 +62,47 @@ def test_a_signed_run_is_proved_and_its_report_is_recognised(signed, make_line, 
     assert "--key FILE.pub" in elsewhere.kensa("audit", "verify", *given, check=2).stderr
     told = signed.kensa("audit", "verify", "--incremental").stdout
     assert "incremental: events 1 to 27 and their rows were not looked at again" in told
+
+
+def test_a_report_carries_its_listing_proofs_and_what_it_supersedes(signed, kensa, key, tmp_path):
+    pdf = (signed.folder / "reports" / "R000001-1.pdf").read_bytes()
+    carried = read_attached(pdf)
+    assert carried.problems == ()
+    assert carried.manifest["supersedes"] is None
+    assert (carried.number, carried.revision, carried.kind) == ("R000001", 1, "run")
+    rows = list(csv.DictReader(io.StringIO(carried.files["kensa-listing.csv"].decode(), newline="")))
+    content = json.loads(carried.files["kensa-record.json"])
+    Draft202012Validator(json.loads(carried.files["kensa-record.schema.json"])).validate(content)
+    record = content["record"]
+    verdicts = Counter(row["verdict"] for row in rows)
+    assert len(rows) == record["counts"]["listed"]
+    assert [verdicts[name] for name in ("pass", "review", "reject", "unreadable")] == [
+        record["counts"][name] for name in ("passed", "review", "reject", "unreadable")
+    ]
+    assert {row["uri"]: row["reason"] for row in rows if row["verdict"] == "unreadable"} == dict(
+        record["unreadable"]
+    )
+    for name in ("kensa-proofs.json", "kensa-checkpoint.txt"):
+        (tmp_path / name).write_bytes(carried.files[name])
+    given = (tmp_path / "kensa-proofs.json", "--checkpoint", tmp_path / "kensa-checkpoint.txt")
+    told = kensa("audit", "check", *given, "--key", key.with_suffix(".pub")).stdout
+    assert told.startswith("holds: events ")
+    for finding in record["findings"]:
+        assert f"finding: reference {finding['reference']}, class_name {finding['class_name']}" in told
+
+    # A revision names the one that it supersedes.
+    settings = load_settings(signed.config, ["report.title=Second look"])
+    with open_database(signed.database_url) as database:
+        with database.session() as session:
+            run = latest_run(session)
+        store = ArtifactStore(settings.artifacts.uri)
+        issued = issue_report(database, store, run.id, settings.report, actor=pipeline.SYSTEM)
+        again = issue_report(database, store, run.id, settings.report, actor=pipeline.SYSTEM)
+    assert (issued.record.revision, issued.new, again.record.revision, again.new) == (2, True, 2, False)
+    assert read_attached(issued.path.read_bytes()).manifest["supersedes"] == {
+        "revision": 1,
+        "sha256": sha256(pdf).hexdigest(),
+    }
 
 
 def test_an_edited_report_and_a_cut_tail_are_broken(signed, tmp_path):

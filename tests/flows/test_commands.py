@@ -133,7 +133,7 @@ def test_a_swapped_artefact_is_found(recorded):
     message = line.kensa("audit", "verify", check=1).stderr
     assert findings[0].explanation.map_digest[:12] in message
     # The report shows the gap instead of a wrong map.
-    line.kensa("report")
+    line.kensa("report", "run")
 
 
 def path_of(digest: str) -> Path:
@@ -144,15 +144,15 @@ def test_a_report_of_an_unchanged_record_is_the_same_document(recorded):
     line, _ = recorded
     before = (line.folder / "reports" / "R000001-1.pdf").read_bytes()
     (line.folder / "reports" / "R000001-1.pdf").unlink()
-    assert "unchanged" in line.kensa("report", "R000001").stdout
+    assert "unchanged" in line.kensa("report", "run", "R000001").stdout
     assert (line.folder / "reports" / "R000001-1.pdf").read_bytes() == before
-    assert "no run" in line.kensa("report", "R000009", check=2).stderr.lower()
+    assert "no run" in line.kensa("report", "run", "R000009", check=2).stderr.lower()
 
 
 def test_the_report_of_an_unfinished_run_says_so(make_line, inspect_all):
     line = make_line()
     inspect_all(line.config, stop_after=2)
-    line.kensa("report")
+    line.kensa("report", "run")
     first = PdfReader(line.folder / "reports" / "R000001-1.pdf").pages[0].extract_text()
     assert "ncomplete" in first
 

@@ -62,6 +62,7 @@ def outcomes(url: str) -> tuple[dict, list]:
         return {i.uri: (i.verdict, i.score) for i in images}, runs
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_where_it_was(make_line, prefect_home):
     killed, whole = make_line("killed", run={"batch_size": 2}), make_line("whole", run={"batch_size": 2})
     process = subprocess.Popen(
@@ -236,6 +237,7 @@ def test_the_deployments_of_prefect_yaml_can_be_deployed(prefect_server, tmp_pat
     assert [s["schedule"]["cron"] for s in deployment["schedules"]] == ["*/15 * * * *"]
 
 
+@pytest.mark.slow
 def test_a_prefect_server_that_does_not_answer_is_named(make_line, prefect_home):
     line = make_line(schedule={"cron": "0 6 * * *"})
     nowhere = "http://127.0.0.1:1/api"
@@ -246,6 +248,7 @@ def test_a_prefect_server_that_does_not_answer_is_named(make_line, prefect_home)
         assert "Traceback" not in message
 
 
+@pytest.mark.slow
 def test_serving_needs_a_server_and_a_schedule(make_line, prefect_home):
     scheduled = make_line("scheduled", schedule={"cron": "0 6 * * *"})
     assert "prefect server start" in scheduled.kensa("serve", check=2).stderr

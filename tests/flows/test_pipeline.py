@@ -15,9 +15,10 @@ from configs import ConfigError, load_settings
 from db import open_database, run_findings, run_images, run_summary, run_unreadable, verify
 from explainers.sise import Sise
 from flows import pipeline
-from flows.evidence import attribution_box, decode_map, encode_map
+from flows.evidence import attribution_box, encode_map
 from flows.reporting import issue_report
-from sources import decode
+from flows.stored_evidence import decode_map
+from sources import decode, picture_statistics
 
 
 def verdicts_of(url: str, run_id) -> dict[str, tuple]:
@@ -55,6 +56,23 @@ def test_listed_is_pass_plus_review_plus_reject_plus_unreadable(make_line, damag
         assert verify(database, artifacts=inspection.store).problems == ()
     assert len(reasons) == 3
     assert any("empty" in reason for reason in reasons.values())
+
+
+def test_picture_statistics_are_kept_with_the_outcome(make_line, damaged, inspect_all):
+    line = make_line(source={"uri": str(damaged)})
+    first, _ = inspect_all(line.config)
+    second, _ = inspect_all(line.config)
+    with open_database(line.database_url) as database, database.session() as session:
+        images, again = (list(run_images(session, run.run.id)) for run in (first, second))
+    figures = {i.uri: (i.brightness, i.contrast, i.sharpness) for i in images}
+    for image in images:
+        if image.verdict == "unreadable":
+            assert figures[image.uri] == (None, None, None)
+        else:
+            expected = picture_statistics(decode((damaged / image.uri).read_bytes()).pixels)
+            assert figures[image.uri] == (expected.brightness, expected.contrast, expected.sharpness)
+    # An outcome that is carried over keeps its own.
+    assert {i.uri: (i.brightness, i.contrast, i.sharpness) for i in again} == figures
 
 
 def result_missing(source: Path) -> tuple[str, ...]:

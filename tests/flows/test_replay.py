@@ -277,7 +277,7 @@ def test_reports_name_pruned_evidence(recorded):
     line, store, _ = recorded
     make_old(line, store)
     line.kensa("db", "prune", "--older-than", "2y", "--undecided-too")
-    line.kensa("report")
+    line.kensa("report", "run")
     pages = PdfReader(line.folder / "reports" / "R000001-1.pdf").pages
     said = " ".join(" ".join(page.extract_text() for page in pages).split())
     assert "The picture was pruned by policy on" in said

@@ -11,18 +11,27 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from reports.record import (
+from reports import (
     AuditHead,
     Counts,
     Criteria,
     Criterion,
+    Evidence,
     Explanation,
     FindingPage,
+    Held,
     LayerMasks,
     Model,
     Rate,
     RunReport,
+    Style,
+    render_run_report,
 )
+from reports.dossier import DecidedBy, Dossier, Entry, Occurrence, PictureLine, ReplayLine
+from reports.drift import Reference, Sample, trend
+from reports.period import ModelInForce, PeriodReport, RunLine, Scope
+from reports.process import Process, Review, Revision
+from reports.spc import Subgroup
 
 CLASSES = ("good", "scratch", "pit", "inclusion", "patch")
 CRITERIA = Criteria(
@@ -62,25 +71,29 @@ def picture(seed: int, width: int = 224, height: int = 224) -> tuple[bytes, np.n
     return buffer.getvalue(), where.astype(np.float32)
 
 
-def explanation(where: np.ndarray, seed: int, **changes: Any) -> Explanation:
+LAYERS = ("act1", "layer1.1", "layer2.1", "layer3.1", "layer4.1")
+
+
+def block_maps(where: np.ndarray, seed: int) -> tuple[tuple[str, np.ndarray], ...]:
     rng = np.random.default_rng(seed + 1000)
     height, width = where.shape
     blocks = []
-    for i, cells in enumerate((56, 56, 28, 14, 7)):
+    for i, (name, cells) in enumerate(zip(LAYERS, (56, 56, 28, 14, 7), strict=True)):
         coarse = Image.fromarray(where).resize((cells, cells), Image.Resampling.BOX)
         noisy = np.asarray(coarse) + rng.random((cells, cells)) * (0.55 - 0.1 * i)
         full = Image.fromarray(noisy.astype(np.float32)).resize((width, height), Image.Resampling.BILINEAR)
         values = np.asarray(full)
-        name = "act1" if i == 0 else f"layer{i}.1"
         blocks.append((name, ((values - values.min()) / np.ptp(values)).astype(np.float32)))
+    return tuple(blocks)
+
+
+def explanation(where: np.ndarray, **changes: Any) -> Explanation:
     totals = (64, 64, 128, 256, 512)
     plain = Explanation(
         method="sise",
-        map=where,
-        block_maps=tuple(blocks),
         masks=tuple(
             LayerMasks(name, total // 2 - i, total)
-            for i, ((name, _), total) in enumerate(zip(blocks, totals, strict=True))
+            for i, (name, total) in enumerate(zip(LAYERS, totals, strict=True))
         ),
         parameters=(("mu", "0.0"), ("baseline", "mean"), ("fusion", "otsu")),
         masked_score=0.3544,
@@ -111,8 +124,8 @@ def finding(index: int, *, width: int = 224, height: int = 224, **changes: Any) 
         reject_threshold=CRITERIA.reject.threshold,
         verdict="reject" if score >= CRITERIA.reject.threshold else "review",
         image_digest=sha256(data).hexdigest(),
-        explanation=explanation(where, index, **measured),
-        picture=data,
+        explanation=explanation(where, **measured),
+        load=Held(Evidence(picture=data, map=where, block_maps=block_maps(where, index))),
         part=f"P-{100000 + index}",
         lot="LOT-2291",
         station="CAM-3",
@@ -149,7 +162,7 @@ def report(count: int = 4, **changes: Any) -> RunReport:
         host="insp-04",
         lots=("LOT-2291",),
         stations=("CAM-3",),
-        timezone="Europe/Copenhagen",
+        style=Style(zone="Europe/Copenhagen"),
         findings=pages,
         unreadable=unreadable,
         missing=("LOT-2291/P-100402.png",),
@@ -166,3 +179,131 @@ def make_report() -> Callable[..., RunReport]:
 @pytest.fixture(scope="session")
 def make_finding() -> Callable[..., FindingPage]:
     return finding
+
+
+def process(*, drifts: bool = True) -> Process:
+    """Twelve runs of about 6 % flagged pictures, the last of which is worse and, if it drifts, brighter."""
+    flagged = (25, 30, 22, 28, 31, 27, 24, 29, 33, 26, 28, 62)
+    names = [f"R{n:06d}" for n in range(1, 13)]
+    reference = Reference(
+        900, 0.5, 0.05, ((0.01, 0.38), (0.05, 0.42), (0.25, 0.466), (0.75, 0.534), (0.95, 0.58), (0.99, 0.62))
+    )
+    trends = []
+    for name in ("score", "brightness", "contrast", "sharpness"):
+        last = 0.06 if drifts and name == "brightness" else 0.0
+        samples = [
+            Sample(
+                each,
+                480,
+                0.5 + (last if each == names[-1] else 0.004 * (-1) ** i),
+                0.05,
+                4,
+                5,
+                each == names[-1],
+            )
+            for i, each in enumerate(names)
+        ]
+        samples[-1] = replace(samples[-1], current=True)
+        trends.append(trend(name, reference, samples))
+    return Process(
+        "run",
+        tuple(
+            Subgroup(name, 480, x, reference=name != names[-1], current=name == names[-1])
+            for name, x in zip(names, flagged, strict=True)
+        ),
+        tuple(trends),
+        tuple(each.present for each in trends if each.present is not None),
+        (400, 20, 5, 3, 1, 0, 0, 2, 1, 0, 4, 0, 0, 6, 0, 0, 2, 2, 9, 25),
+    )
+
+
+REVIEW = Review(4, ("confirm", "overrule"), 1, (("confirm", "confirm"), ("overrule", "confirm")))
+
+
+def period(count: int = 3, **changes: Any) -> PeriodReport:
+    pages = tuple(finding(i) for i in range(1, count + 1))
+    runs = tuple(
+        RunLine(
+            f"R{n:06d}",
+            START + timedelta(hours=n),
+            START + timedelta(hours=n, minutes=20),
+            "completed",
+            MODEL.digest,
+            480,
+            470,
+        )
+        for n in range(1, 4)
+    )
+    plain = PeriodReport(
+        number="P000003",
+        scope=Scope(lot="LOT-2291"),
+        issued_at=START + timedelta(days=1),
+        software_version="0.1.0",
+        counts=Counts(1410, 1405 - count, count, 0, 5),
+        runs=runs,
+        in_force=(ModelInForce(MODEL, sha256(b"settings").hexdigest(), 1405),),
+        repeated=30,
+        parts=1398,
+        organisation="Nordhavn Rolling Mills, Quality Assurance",
+        lots=("LOT-2291",),
+        stations=("CAM-3", "CAM-4"),
+        style=Style(zone="Europe/Copenhagen"),
+        findings=pages,
+        unreadable=(("LOT-2291/P-100311.png", "the file is empty (0 bytes)"),),
+        process=process(),
+        review=replace(REVIEW, findings=max(count, 2)),
+        revisions=(Revision(1, START + timedelta(days=1)),),
+        audit_head=AuditHead(4512, sha256(b"head").hexdigest()),
+    )
+    return replace(plain, **changes)
+
+
+def dossier(**changes: Any) -> Dossier:
+    page = finding(1)
+    life = [
+        (START, "the picture LOT-2291/P-100001.png was taken at station CAM-3."),
+        (START + timedelta(minutes=7), "run R000012 inspected it: review, score 0.9637."),
+    ]
+    plain = Dossier(
+        number="D000001",
+        issued_at=START + timedelta(days=1),
+        software_version="0.1.0",
+        findings=(page,),
+        decided_by=(DecidedBy("R000012", "completed", MODEL, sha256(b"settings").hexdigest(), "0.1.0"),),
+        pictures=(
+            PictureLine(page.uri, "R000012", START, "reject", page.score, page.image_digest, "CAM-3"),
+            PictureLine("b.png", "R000012", START, "unreadable", reason="the file is empty (0 bytes)"),
+        ),
+        subject=page.reference,
+        part=page.part,
+        lot=page.lot,
+        organisation="Nordhavn Rolling Mills, Quality Assurance",
+        style=Style(zone="Europe/Copenhagen"),
+        entries=tuple(Entry(at, said, 400 + i) for i, (at, said) in enumerate(life)),
+        occurrences=(Occurrence("scratch", "in lot LOT-2291", 31, 2849),),
+        replays=(ReplayLine(page.uri, START + timedelta(hours=2), "identical"),),
+        revisions=(Revision(1, START + timedelta(days=1)),),
+        audit_head=AuditHead(4512, sha256(b"head").hexdigest()),
+    )
+    return replace(plain, **changes)
+
+
+@pytest.fixture(scope="session")
+def make_process() -> Callable[..., Process]:
+    return process
+
+
+@pytest.fixture(scope="session")
+def make_period() -> Callable[..., PeriodReport]:
+    return period
+
+
+@pytest.fixture(scope="session")
+def make_dossier() -> Callable[..., Dossier]:
+    return dossier
+
+
+@pytest.fixture(scope="session")
+def report_pdf() -> bytes:
+    """A small report, rendered once, to be signed and tampered with."""
+    return render_run_report(report(2))

@@ -1,0 +1,188 @@
+"""Finding pages, read from the record: what is printed, who decided what, and where the evidence lies."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from classifiers import Thresholds
+from db import (
+    ArtifactStore,
+    DispositionRecord,
+    FindingRecord,
+    ModelRecord,
+    Retention,
+    histories,
+    retention_of,
+)
+from flows.stored_evidence import StoredEvidence
+from reports import (
+    Criteria,
+    Criterion,
+    Decided,
+    Explanation,
+    FindingPage,
+    LayerMasks,
+    Model,
+    Rate,
+    ReportError,
+)
+from reports.finding import DecisionState
+
+_STATES: Mapping[str, DecisionState] = {
+    "in effect": "in force",
+    "pending": "awaiting approval",
+    "refused": "refused",
+    "superseded": "superseded",
+}
+
+
+def finding_pages(
+    session: Session,
+    store: ArtifactStore,
+    findings: Sequence[FindingRecord],
+    settings: Mapping[str, Mapping[str, Any]],
+    upto: int,
+) -> tuple[FindingPage, ...]:
+    """Give the pages of findings, decisions as of event `upto`; `settings`: those of their runs, by digest.
+
+    Raises:
+        ReportError: a finding without thresholds.
+    """
+    said = retention_of(session, {digest for each in findings for digest in _digests(each)})
+    decided = histories(session, [each.id for each in findings], upto)
+    return tuple(
+        _page(each, store, settings[each.settings_digest], said, decided.get(each.id, ()))
+        for each in findings
+    )
+
+
+def model_of(record: ModelRecord) -> Model:
+    """Give a model version as reports print it, with its criteria."""
+    card = record.card
+    t = Thresholds(**card["thresholds"])
+    return Model(
+        name=record.name,
+        architecture=record.architecture,
+        digest=record.digest,
+        classes=tuple(record.classes),
+        task=record.task,
+        good_class=card["good_class"],
+        criteria=Criteria(
+            review=Criterion(
+                t.review,
+                escape=Rate(t.escape_rate, t.escape_bound, t.n_defective, t.target_escape_rate),
+                overkill=Rate(t.overkill_rate, t.overkill_bound, t.n_good),
+            ),
+            reject=Criterion(
+                t.reject,
+                overkill=Rate(t.reject_overkill_rate, t.reject_overkill_bound, t.n_good, t.target_overkill),
+            ),
+            confidence=t.confidence,
+            dataset_digest=t.dataset_digest,
+        ),
+    )
+
+
+def _digests(finding: FindingRecord) -> list[str]:
+    """Digests of a finding's evidence."""
+    digests = [finding.image_digest]
+    if finding.explanation is not None:
+        digests += [digest for _, digest in finding.explanation.block_maps]
+        digests += [finding.explanation.map_digest] if finding.explanation.map_digest else []
+    return digests
+
+
+def _page(
+    finding: FindingRecord,
+    store: ArtifactStore,
+    settings: Mapping[str, Any],
+    said: Mapping[str, Retention],
+    history: Sequence[DispositionRecord],
+) -> FindingPage:
+    grey_range = settings["source"]["grey_range"]
+    if finding.review_threshold is None or finding.reject_threshold is None:
+        raise ReportError(
+            f"finding {finding.reference}: no thresholds in the record; run `kensa audit verify`"
+        )
+    return FindingPage(
+        reference=finding.reference,
+        uri=finding.uri,
+        part=finding.part,
+        lot=finding.lot,
+        station=finding.station,
+        captured_at=finding.captured_at,
+        class_name=finding.class_name,
+        class_score=finding.class_score,
+        score=finding.score,
+        review_threshold=finding.review_threshold,
+        reject_threshold=finding.reject_threshold,
+        verdict="reject" if finding.verdict == "reject" else "review",
+        carried_over=finding.carried_over,
+        image_digest=finding.image_digest,
+        grey_range=(grey_range[0], grey_range[1]) if grey_range else None,
+        explanation=_explanation(finding, said),
+        load=_stored(finding, store, said),
+        decisions=tuple(_decided(each) for each in history),
+    )
+
+
+def _decided(row: DispositionRecord) -> Decided:
+    signed, answer = row.signature or {}, row.approval
+    second = {} if answer is None else answer.signature
+    return Decided(
+        decision=row.decision,
+        person=str(signed.get("name") or row.person),
+        role=str(signed.get("role") or "role not recorded"),
+        at=row.created_at,
+        state=_STATES[row.state],
+        reason=row.reason,
+        class_name=row.class_name,
+        approved_by=None if answer is None else str(second.get("name") or answer.person),
+        approved_at=None if answer is None else answer.created_at,
+    )
+
+
+def _stored(finding: FindingRecord, store: ArtifactStore, said: Mapping[str, Retention]) -> StoredEvidence:
+    def kept(digest: str | None) -> str | None:
+        return None if digest is None or (digest in said and said[digest].pruned) else digest
+
+    record = finding.explanation
+    blocks = () if record is None else record.block_maps
+    picture = kept(finding.image_digest)
+    return StoredEvidence(
+        store,
+        picture,
+        kept(record.map_digest) if record is not None else None,
+        tuple((name, digest) for name, digest in blocks if kept(digest)),
+        picture_gap=f"The picture was {said[finding.image_digest]}." if picture is None else None,
+    )
+
+
+def _explanation(finding: FindingRecord, said: Mapping[str, Retention]) -> Explanation:
+    record = finding.explanation
+    if record is None:
+        return Explanation(method="none", status="no explanation was recorded")
+    gone = said.get(record.map_digest) if record.map_digest else None
+    return Explanation(
+        method=record.method,
+        status=f"the stored map was {gone}" if gone is not None and gone.pruned else record.status,
+        masks=tuple(LayerMasks(layer.name, layer.kept, layer.total) for layer in record.layers),
+        parameters=tuple(
+            # What is None is the method's own default, the layers found by rule among it.
+            (name, _printed(value))
+            for name, value in sorted(record.parameters.items())
+            if value is not None
+        ),
+        masked_score=record.masked_score,
+        drop=record.drop,
+        increase=record.increase,
+        map_digest=record.map_digest,
+        box=record.box,
+    )
+
+
+def _printed(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return " ".join(_printed(v) for v in value)
+    return f"{value:g}" if isinstance(value, float) else str(value)

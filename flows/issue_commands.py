@@ -1,0 +1,110 @@
+"""`kensa report run`, `period`, `finding`, `part`: issue a report, or render one again."""
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Annotated
+from zoneinfo import ZoneInfo
+
+import typer
+
+from configs import Settings
+from db import Actor, ArtifactStore, Database, ReportSubject, find_run, latest_run
+from flows.console import out, print_unsealed, safe
+from flows.issuing import IssuedReport
+from flows.options import Config, Overrides, settings_of
+from flows.record_commands import Lot, Station, open_record, person
+
+Issuer = Callable[[Database, ArtifactStore, Settings, Actor], IssuedReport]
+
+
+def report_run(
+    run: Annotated[
+        str | None, typer.Argument(help="Run number, such as R000012; the latest when absent.")
+    ] = None,
+    config: Config = None,
+    overrides: Overrides = None,
+) -> None:
+    """Issue a run's report; a new revision only when the record says more of the run than before."""
+    from flows.reporting import issue_report
+
+    def made(database: Database, store: ArtifactStore, settings: Settings, actor: Actor) -> IssuedReport:
+        with database.session() as session:
+            summary = find_run(session, run) if run else latest_run(session)
+        if summary is None:
+            out.print("no run in the record yet")
+            raise typer.Exit(1)
+        return issue_report(database, store, summary.id, settings.report, actor=actor)
+
+    _issue(made, config, overrides)
+
+
+def report_period(
+    lot: Lot = None,
+    since: Annotated[
+        datetime | None, typer.Option("--from", help="Inspected from this time on, in report.timezone.")
+    ] = None,
+    until: Annotated[
+        datetime | None, typer.Option("--to", help="Inspected before this time, in report.timezone.")
+    ] = None,
+    station: Station = None,
+    config: Config = None,
+    overrides: Overrides = None,
+) -> None:
+    """Issue the report of a lot, or of a shift, day or week, across runs."""
+    from flows.period_reporting import issue_period_report
+
+    def made(database: Database, store: ArtifactStore, settings: Settings, actor: Actor) -> IssuedReport:
+        zone = ZoneInfo(settings.report.timezone)
+        first, last = (at if at is None else at.replace(tzinfo=zone) for at in (since, until))
+        return issue_period_report(
+            database, store, settings.report, actor=actor, lot=lot, since=first, until=last, station=station
+        )
+
+    _issue(made, config, overrides)
+
+
+def report_finding(
+    finding: Annotated[str, typer.Argument(help="Reference of the finding, such as R000012-0003.")],
+    config: Config = None,
+    overrides: Overrides = None,
+) -> None:
+    """Issue the dossier of a finding: everything about it, for a complaint or a concession."""
+    from flows.dossier_reporting import issue_dossier
+
+    def made(database: Database, store: ArtifactStore, settings: Settings, actor: Actor) -> IssuedReport:
+        subject = ReportSubject.finding(finding.strip().upper())
+        return issue_dossier(database, store, subject, settings.report, actor=actor)
+
+    _issue(made, config, overrides)
+
+
+def report_part(
+    part: Annotated[str, typer.Argument(help="Serial of the part.")],
+    lot: Lot = None,
+    config: Config = None,
+    overrides: Overrides = None,
+) -> None:
+    """Issue the dossier of a part: its pictures, all findings on it, everything that happened."""
+    from flows.dossier_reporting import issue_dossier, part_subject
+
+    def made(database: Database, store: ArtifactStore, settings: Settings, actor: Actor) -> IssuedReport:
+        with database.session() as session:
+            subject = part_subject(session, part, lot)
+        return issue_dossier(database, store, subject, settings.report, actor=actor)
+
+    _issue(made, config, overrides)
+
+
+def _issue(made: Issuer, config: Config, overrides: Overrides) -> None:
+    settings = settings_of(config, overrides)
+    store = ArtifactStore(settings.artifacts.uri)
+    with open_record(config, overrides) as database, out.status("rendering the report …"):
+        issued = made(database, store, settings, person())
+    state = "new revision" if issued.new else "unchanged"
+    record = issued.record
+    out.print(
+        f"{safe(str(issued.path))} ({record.number} revision {record.revision}, {state})", soft_wrap=True
+    )
+    print_unsealed(issued)
+    if issued.unsealed is not None:
+        raise typer.Exit(1)

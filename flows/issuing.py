@@ -1,0 +1,161 @@
+"""Issuing a report of any kind: rendered, sealed, kept as an artefact and in the report folder, recorded."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from hashlib import sha256
+from pathlib import Path
+
+from sqlalchemy.orm import Session
+
+from configs.schema import ReportSettings
+from db import (
+    Actor,
+    ArtifactStore,
+    Database,
+    Head,
+    ReportRecord,
+    ReportSubject,
+    changes_of,
+    get_event,
+    head,
+    latest_checkpoint,
+    next_report,
+    parse_checkpoint,
+    record_report,
+    record_unsealed,
+    reports_of,
+)
+from flows.sealing import Sealed, seal_report
+from reports import AuditHead, Document, SignedCheckpoint, Style
+from reports.attached import RECORD
+
+
+@dataclass(frozen=True)
+class Issue:
+    """What is to be printed on a report that is being made: its number and revision, as of which audit head.
+
+    `earlier`: the reports about the same subject so far, this revision among them when it is made again.
+    """
+
+    subject: ReportSubject
+    number: str
+    revision: int
+    head: Head
+    earlier: Sequence[ReportRecord]
+
+
+Compose = Callable[[Issue], Document]
+"""Gives a report's document. The same issue gives the same document."""
+
+
+@dataclass(frozen=True)
+class IssuedReport:
+    """A report on disk and in the record.
+
+    `new` is False when the record already had just this report. `unsealed`: why it does not bear the
+    organisation's seal, where it was to.
+    """
+
+    path: Path
+    record: ReportRecord
+    new: bool
+    unsealed: str | None = None
+
+
+def issue(
+    database: Database,
+    store: ArtifactStore,
+    settings: ReportSettings,
+    subject: ReportSubject,
+    compose: Compose,
+    *,
+    actor: Actor,
+) -> IssuedReport:
+    """Issue the report about a subject: a new revision, or the latest where nothing has changed since.
+
+    Nothing has changed where the record has nothing newer about the subject and rendering the latest
+    revision again gives its bytes; then the stored file is given back, with all signatures in it. A report
+    that cannot be sealed is kept without, and that is recorded.
+
+    Raises:
+        RecordError: no such subject. ReportError: the record does not make a report.
+    """
+    from reports.render import render
+
+    with database.session() as session:
+        planned = next_report(session, subject)
+        earlier = reports_of(session, subject)
+        now = head(session)
+        latest = planned.supersedes
+        changed = latest is not None and changes_of(session, subject, latest.head.sequence, now.sequence)
+    wanted = settings.signature.configured
+    same = False
+    if latest is not None and not changed:
+        again = render(compose(Issue(subject, latest.number, latest.revision, latest.head, earlier)))
+        same = sha256(again).hexdigest() == latest.rendered_digest
+    if latest is not None and same and (latest.content_digest is not None or latest.sign_offs or not wanted):
+        return IssuedReport(write_report(settings, store, latest), latest, new=False)
+    document = compose(Issue(subject, planned.number, planned.revision, now, earlier))
+    pdf = render(document)
+    name = f"Report {planned.number}, revision {planned.revision}"
+    sealed = seal_report(pdf, settings.signature, name) if wanted else Sealed(pdf)
+    if latest is not None and same and sealed.problem is not None:
+        # Nothing new to say, and still no seal.
+        return IssuedReport(write_report(settings, store, latest), latest, False, sealed.problem)
+    record = record_report(
+        database,
+        planned,
+        store.put(sealed.pdf, "report", "application/pdf"),
+        now,
+        actor=actor,
+        record_digest={file.name: sha256(file.data).hexdigest() for file in document.attached}.get(RECORD),
+        content_digest=None if sealed.pdf is pdf else sha256(pdf).hexdigest(),
+    )
+    if sealed.problem is not None:
+        record_unsealed(database, record, sealed.problem, actor=actor)
+    return IssuedReport(write_report(settings, store, record), record, True, sealed.problem)
+
+
+def write_report(settings: ReportSettings, store: ArtifactStore, record: ReportRecord) -> Path:
+    """Write a report, with all signatures that it bears, into the report folder."""
+    settings.folder.mkdir(parents=True, exist_ok=True)
+    path = settings.folder / f"{record.number}-{record.revision}.pdf"
+    temporary = path.with_suffix(".pdf.part")
+    temporary.write_bytes(store.get(record.latest_digest))
+    temporary.replace(path)
+    return path
+
+
+def style_of(settings: ReportSettings) -> Style:
+    """Give the style that the settings ask for."""
+    return Style(
+        paper=settings.paper,
+        templates=settings.templates,
+        date_format=settings.date_format,
+        zone=settings.timezone,
+    )
+
+
+def audit_head(at: Head) -> AuditHead:
+    """Give the audit head as reports print it."""
+    return AuditHead(at.sequence, at.hash)
+
+
+def checkpoint_at(session: Session, at: Head) -> SignedCheckpoint | None:
+    """Give the last signed checkpoint that was on record at an audit head."""
+    signed = latest_checkpoint(session, upto=at.sequence)
+    if signed is None:
+        return None
+    note = parse_checkpoint(signed.note)
+    return SignedCheckpoint(signed.tree_size, signed.root, note.origin, note.at, signed.note)
+
+
+def issued_at(session: Session, at: Head) -> datetime:
+    """Give the time that dates a report: that of the event at its audit head."""
+    return get_event(session, at.sequence).at
+
+
+def made_by(session: Session, at: Head) -> str:
+    """Give the version of kensa that wrote the event at an audit head."""
+    return get_event(session, at.sequence).software_version

@@ -1,0 +1,117 @@
+"""A period's report: a lot, or a stretch of time, across runs, read from the record."""
+
+from datetime import datetime
+
+from sqlalchemy.orm import Session
+
+from configs.schema import ReportSettings
+from db import (
+    Actor,
+    ArtifactStore,
+    Database,
+    PeriodSummary,
+    ReportSubject,
+    period_summary,
+    scope_findings,
+    scope_of,
+    scope_unreadable,
+)
+from flows.finding_reading import finding_pages, model_of
+from flows.issuing import Issue, IssuedReport, audit_head, checkpoint_at, issue, issued_at, made_by, style_of
+from flows.process_reading import period_process, review_of, revisions_of, sign_offs_of
+from flows.reporting import STATUS, counts_of
+from flows.supplements import supplement_of
+from reports import Document
+from reports.inspection_composing import compose_period
+from reports.period import ModelInForce, PeriodReport, RunLine, Scope
+
+
+def issue_period_report(
+    database: Database,
+    store: ArtifactStore,
+    settings: ReportSettings,
+    *,
+    actor: Actor,
+    lot: str | None = None,
+    since: datetime | None = None,
+    until: datetime | None = None,
+    station: str | None = None,
+) -> IssuedReport:
+    """Issue the report of a lot, or of what was inspected from `since` to before `until`.
+
+    RecordError for neither. See `flows.issuing.issue`.
+    """
+    subject = ReportSubject.period(lot=lot, since=since, until=until, station=station)
+
+    def compose(what: Issue) -> Document:
+        with database.session() as session:
+            record = read_period_report(session, store, settings, what)
+        return compose_period(
+            record, supplement_of(database, scope_of(subject), record.findings, record.checkpoint, what)
+        )
+
+    return issue(database, store, settings, subject, compose, actor=actor)
+
+
+def read_period_report(
+    session: Session, store: ArtifactStore, settings: ReportSettings, what: Issue
+) -> PeriodReport:
+    """Read a period back as its report's record, all of it as of the audit head that is printed."""
+    upto = what.head.sequence
+    scope = scope_of(what.subject)
+    period = period_summary(session, scope, upto)
+    findings = scope_findings(session, scope, upto=upto)
+    cards = [each.card for each in period.models]
+    return PeriodReport(
+        number=what.number,
+        revision=what.revision,
+        scope=Scope(scope.lot, scope.station, scope.since, scope.until),
+        issued_at=issued_at(session, what.head),
+        software_version=made_by(session, what.head),
+        organisation=settings.organisation or None,
+        style=style_of(settings),
+        lots=period.lots,
+        stations=period.stations,
+        counts=counts_of(period.counts),
+        repeated=period.repeated,
+        parts=period.parts,
+        runs=tuple(
+            RunLine(
+                number=run.reference,
+                started_at=run.started_at,
+                finished_at=run.finished_at,
+                status=STATUS[run.status],
+                model=run.model_digest,
+                listed=run.listed,
+                pictures=run.counted,
+            )
+            for run in period.runs
+        ),
+        in_force=_in_force(period),
+        class_counts=period.class_counts,
+        findings=finding_pages(
+            session, store, findings[: settings.max_findings], dict(period.settings), upto
+        ),
+        max_finding_pages=settings.max_findings,
+        unreadable=tuple((each.uri, each.reason) for each in scope_unreadable(session, scope, upto)),
+        missing=tuple(f"{uri} ({run})" for run, uri in period.missing),
+        process=period_process(
+            session, scope, cards[0] if len(cards) == 1 else None, settings.timezone, upto
+        ),
+        review=review_of(session, scope, findings, upto),
+        revisions=revisions_of(session, what, upto),
+        signed=sign_offs_of(what, upto),
+        audit_head=audit_head(what.head),
+        checkpoint=checkpoint_at(session, what.head),
+    )
+
+
+def _in_force(period: PeriodSummary) -> tuple[ModelInForce, ...]:
+    """Pair models with the settings under which they decided, most pictures first."""
+    pictures: dict[tuple[str, str], int] = {}
+    for run in period.runs:
+        key = (run.model_digest, run.settings_digest)
+        pictures[key] = pictures.get(key, 0) + run.counted
+    models = {each.digest: model_of(each) for each in period.models}
+    ordered = sorted(pictures.items(), key=lambda pair: (-pair[1], pair[0]))
+    return tuple(ModelInForce(models[model], settings, count) for (model, settings), count in ordered)

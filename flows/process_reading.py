@@ -1,0 +1,191 @@
+"""What reports say of the process, of people's decisions and of earlier revisions, read from the record."""
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from sqlalchemy.orm import Session
+
+from classifiers.reference import QUANTILES, Spread, read_reference
+from db import (
+    FindingRecord,
+    ReportSubject,
+    RunSummary,
+    SampleFigures,
+    Scope,
+    SubgroupFigures,
+    changes_of,
+    double_decisions,
+    drift,
+    get_event,
+    run_history,
+    subgroups,
+)
+from flows.issuing import Issue
+from reports.drift import Drift, Reference, Sample, Trend, compare, trend
+from reports.process import Process, Review, Revision, SignOff
+from reports.spc import Subgroup
+from reports.wording import plural
+
+_RUNS = 25  # on a control chart
+_ENOUGH = 5  # runs before this one, from which on they say more than the stretches of this one
+_STRETCHES = 20
+_SMALLEST = 25  # pictures of a stretch
+
+References = Mapping[str, Reference]
+
+
+def references_of(card: Mapping[str, Any]) -> References:
+    """Give what a model's calibration set was like, by statistic; empty where its package does not say."""
+    found = read_reference(card.get("training") or {})
+    if found is None:
+        return {}
+    spreads = {
+        "score": found.passed_score,
+        "brightness": found.brightness,
+        "contrast": found.contrast,
+        "sharpness": found.sharpness,
+    }
+    return {name: _reference(each) for name, each in spreads.items() if each is not None}
+
+
+def run_process(session: Session, run: RunSummary, zone: str, upto: int) -> Process:
+    """Chart a run among the runs before it; the first runs of a model by stretches of pictures instead."""
+    references = references_of(run.model.card)
+    limits = _limits(references)
+    history = run_history(session, run.id, last=_RUNS, limits=limits, upto=upto)
+    scope = Scope(run=run.id)
+    if len(history) > _ENOUGH:
+        points = [(each.reference, each.inspected, each.flagged, each.statistics) for each in history]
+        return _process(session, scope, "run", points, references, run.reference, upto)
+    inspected = run.counts.listed - run.counts.unreadable
+    size = max(_SMALLEST, -(-inspected // _STRETCHES))
+    figures = subgroups(session, scope, size, zone=zone, limits=limits, upto=upto)
+    return _process(session, scope, "stretch", _points(figures), references, None, upto)
+
+
+def period_process(
+    session: Session, scope: Scope, card: Mapping[str, Any] | None, zone: str, upto: int
+) -> Process:
+    """Chart a period day by day, or run by run where it holds few days.
+
+    `card`: of the one model that decided; None where several did, for each has a calibration set of its own.
+    """
+    references = {} if card is None else references_of(card)
+    limits = _limits(references)
+    unit: Literal["day", "run"] = "day"
+    figures = subgroups(session, scope, unit, zone=zone, limits=limits, upto=upto)
+    if len(figures) <= _ENOUGH:
+        unit = "run"
+        figures = subgroups(session, scope, unit, zone=zone, limits=limits, upto=upto)
+    return _process(session, scope, unit, _points(figures), references, None, upto)
+
+
+def review_of(session: Session, scope: Scope, findings: list[FindingRecord], upto: int) -> Review:
+    """Sum up what people decided about findings, and where two of them judged the same one."""
+    return Review(
+        findings=len(findings),
+        decisions=tuple(each.disposition for each in findings if each.disposition is not None),
+        awaiting=sum(each.awaiting_approval is not None for each in findings),
+        pairs=tuple((each.first, each.second) for each in double_decisions(session, scope, upto)),
+    )
+
+
+def revisions_of(session: Session, what: Issue, upto: int) -> tuple[Revision, ...]:
+    """List the revisions of a report up to the one that is made as of event `upto`, with what changed."""
+    subject = what.subject
+    heads = [(each.revision, each.head.sequence, each.artifact_digest) for each in what.earlier]
+    heads = [*(each for each in heads if each[0] < what.revision), (what.revision, upto, "")]
+    listed = []
+    for position, (number, sequence, digest) in enumerate(heads):
+        changes = _told(session, subject, heads[position - 1][1], sequence) if position else ()
+        listed.append(Revision(number, get_event(session, sequence).at, digest or None, changes))
+    return tuple(listed)
+
+
+def sign_offs_of(what: Issue, upto: int) -> tuple[SignOff, ...]:
+    """List who signed earlier revisions, up to event `upto`."""
+    return tuple(
+        SignOff(report.revision, each.capacity, each.name, each.decision, each.reason, each.created_at)
+        for report in what.earlier
+        for each in report.sign_offs
+        if report.revision < what.revision and each.event_sequence <= upto
+    )
+
+
+def _told(session: Session, subject: ReportSubject, after: int, upto: int) -> tuple[str, ...]:
+    changes = changes_of(session, subject, after, upto)
+    told = [f"{plural(count, 'further picture')}: {verdict}." for verdict, count in changes.listed.items()]
+    told += [f"Run {run} ended: {status}." for run, status in changes.ended]
+    for each in changes.decisions[:_MOST]:
+        what = each.decision.replace("-", " ")
+        named = f" as {each.class_name}" if each.class_name else ""
+        verb = {"decided": what, "approved": f"{what} approved", "refused": f"{what} refused"}[each.kind]
+        told.append(f"{each.finding}: {verb}{named} by {each.name or each.person}.")
+    if (left := len(changes.decisions) - _MOST) > 0:
+        told.append(f"{plural(left, 'further decision')}.")
+    if changes.evidence:
+        told.append(f"{plural(changes.evidence, 'picture or map', 'pictures or maps')} removed or restored.")
+    return tuple(told)
+
+
+_MOST = 20  # decisions named one by one in the revision history
+
+_Point = tuple[str, int, int, Mapping[str, SampleFigures]]
+
+
+def _points(figures: list[SubgroupFigures]) -> list[_Point]:
+    return [(each.label, each.inspected, each.flagged, each.statistics) for each in figures]
+
+
+def _process(
+    session: Session,
+    scope: Scope,
+    unit: Literal["run", "day", "stretch"],
+    points: list[_Point],
+    references: References,
+    present: str | None,
+    upto: int,
+) -> Process:
+    own = drift(session, scope, _limits(references), upto=upto)
+    compared: list[Drift] = []
+    for name, reference in references.items():
+        sample = _sample("this report", own.samples[name], current=True)
+        if sample is not None:
+            compared.append(compare(name, reference, sample))
+    trends: list[Trend] = []
+    for name, reference in references.items():
+        samples = [_sample(label, of[name], current=label == present) for label, _, _, of in points]
+        if known := [each for each in samples if each is not None]:
+            trends.append(trend(name, reference, known))
+    return Process(
+        unit=unit,
+        subgroups=tuple(
+            Subgroup(
+                label,
+                inspected,
+                flagged,
+                reference=label != present or present is None,
+                current=label == present,
+            )
+            for label, inspected, flagged, _ in points
+        ),
+        trends=tuple(trends),
+        own=tuple(compared),
+        scores=own.histogram,
+    )
+
+
+def _sample(label: str, figures: SampleFigures, *, current: bool) -> Sample | None:
+    if figures.mean is None:
+        return None
+    return Sample(
+        label, figures.n, figures.mean, figures.sd or 0.0, figures.below, figures.above, current=current
+    )
+
+
+def _limits(references: References) -> dict[str, tuple[float, float]]:
+    return {name: (each.quantile(0.01), each.quantile(0.99)) for name, each in references.items()}
+
+
+def _reference(spread: Spread) -> Reference:
+    return Reference(spread.n, spread.mean, spread.sd, tuple(zip(QUANTILES, spread.quantiles, strict=True)))

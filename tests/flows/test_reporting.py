@@ -1,0 +1,53 @@
+"""When a report is issued anew, and what an old one says when it is made again."""
+
+from argon2 import PasswordHasher
+
+import db as record
+from db import Actor, open_database
+from flows import pipeline
+from flows.issuing import Issue
+from flows.reporting import issue_report, read_run_report
+
+CHEAP = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
+PASSWORD = "blowhole fray crack 1"  # noqa: S105
+
+
+def test_a_decision_makes_a_new_revision_and_leaves_the_old_one_as_it_was(
+    make_line, inspect_all, monkeypatch
+):
+    # What is rendered does not matter here; that it is the same does.
+    monkeypatch.setattr("reports.render.render", lambda document: repr(document).encode())
+    inspection, _ = inspect_all(make_line().config)
+    run, store, settings = inspection.run, inspection.store, inspection.settings.report
+    with open_database(inspection.settings.database.url) as database:
+
+        def issue():
+            return issue_report(database, store, run.id, settings, actor=pipeline.SYSTEM)
+
+        def as_printed(report):
+            with database.session() as session:
+                earlier = record.reports_of(session, report.subject)
+                what = Issue(report.subject, report.number, report.revision, report.head, earlier)
+                return repr(read_run_report(session, store, run.id, settings, what))
+
+        first, again = issue(), issue()
+        assert (first.new, again.new, again.record) == (True, False, first.record)
+        assert (first.record.number, first.record.revision) == (run.reference, 1)
+        before = as_printed(first.record)
+        given = {"password": PASSWORD, "hasher": CHEAP}
+        setup = Actor("setup", "human")
+        record.add_person(database, "boss", name="B. Oss", role="administrator", by=setup, **given)
+        boss = record.authenticate(database, "boss", PASSWORD, account=setup, hasher=CHEAP)
+        record.add_person(database, "eve", name="E. Ve", role="quality-engineer", by=boss, **given)
+        assert not issue().new  # people are no part of a run
+        eve = record.authenticate(database, "eve", PASSWORD, account=setup, hasher=CHEAP)
+        finding = f"{run.reference}-0001"
+        record.dispose(database, finding, decision="confirm", reason="seen", signer=eve)
+        second = issue()
+        assert (second.new, second.record.revision) == (True, 2)
+        assert second.record.supersedes_id == first.record.id
+        assert not issue().new
+        assert as_printed(first.record) == before
+        second_says = as_printed(second.record)
+        assert f"{finding}: confirm by E. Ve." in second_says
+        assert f"{finding}: confirm" not in before

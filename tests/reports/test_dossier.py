@@ -1,0 +1,99 @@
+"""The dossier: everything about a finding or a part, parsed back."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
+from io import BytesIO
+from typing import Any
+
+import pytest
+from pypdf import PdfReader
+
+from reports import Decided, ReportError
+from reports.dossier import Dossier, Occurrence
+from reports.dossier_composing import compose_dossier, conclude_dossier, tell_decisions
+from reports.render import render
+
+
+def text(record: Dossier) -> str:
+    reader = PdfReader(BytesIO(render(compose_dossier(record))))
+    return " ".join(" ".join(page.extract_text().split()) for page in reader.pages)
+
+
+def test_a_finding_is_told_from_verdict_to_audit_record(make_dossier: Callable[..., Dossier]) -> None:
+    whole = text(make_dossier())
+    told = (
+        "Finding dossier",
+        "Review",
+        "Class “scratch”, defect score 0.4821 (review from 0.3127, reject from 0.8714).",
+        "Disposition. No person has decided about it yet.",
+        "1 Identification",
+        "2 Pictures of the part",
+        "the file is empty (0 bytes)",
+        "3 Findings",
+        "R000012-0001 scratch",
+        "4 What happened",
+        "run R000012 inspected it",
+        "Computed again",
+        "identical",
+        "5 The same class elsewhere",
+        "31 2849 1.09 %",
+        "6 For the complaint",
+        "D2 Problem",
+        "D8 Team thanked",
+        "7 Criteria in force",
+        "10 Revision history",
+        "11 Audit record",
+        "End of report D000001, revision 1",
+    )
+    at = 0
+    for part in told:
+        assert part in whole[at:], part
+        at = whole.index(part, at)
+
+
+def test_what_holds_and_what_awaits_approval_is_said_first(make_dossier: Any, make_finding: Any) -> None:
+    at = make_dossier().issued_at
+    held = Decided("confirm", "Ada", "quality engineer", at, reason="seen")
+    waiting = Decided("use-as-is", "Ada", "quality engineer", at + timedelta(hours=1), "awaiting approval")
+    record = make_dossier(findings=(make_finding(1, decisions=(held, waiting)),))
+    told = tell_decisions(record)
+    assert told.startswith("Confirm by Ada, quality engineer, 2026-11-24 07:00:04 +01:00: “seen”.")
+    assert "Use as is (awaiting approval) by Ada" in told
+
+
+def test_a_part_without_findings_is_told_by_its_pictures(make_dossier: Any) -> None:
+    plain = make_dossier()
+    part = replace(plain, subject=None, findings=(), occurrences=(), replays=())
+    passed = replace(plain.pictures[0], verdict="pass")
+    assert conclude_dossier(part).word == "Not inspected in full"
+    assert conclude_dossier(replace(part, pictures=(passed,))).word == "Pass"
+    assert conclude_dossier(replace(part, pictures=())).word == "Nothing inspected"
+    whole = text(replace(part, pictures=(passed,), entries=()))
+    assert "Part P-100001" in whole
+    assert "1 picture of this part: none was flagged." in whole
+    assert "No decision here has been computed again." in whole
+
+
+def test_a_broken_run_is_told_first(make_dossier: Any) -> None:
+    plain = make_dossier()
+    by = tuple(replace(each, status="failed") for each in plain.decided_by)
+    whole = text(replace(plain, decided_by=by))
+    assert whole.index("Run R000012 has the status “failed”.") < whole.index("Class “scratch”, defect score")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"subject": None, "part": None}, "give a finding, or a part"),
+        ({"subject": "R000009-0001"}, "holds that finding alone"),
+    ],
+)
+def test_a_dossier_is_about_something(make_dossier: Any, changes: Any, message: str) -> None:
+    with pytest.raises(ReportError, match=message):
+        make_dossier(**changes)
+
+
+def test_more_flagged_than_there_are_pictures_is_refused() -> None:
+    with pytest.raises(ReportError, match="3 of 2 pictures"):
+        Occurrence("pit", "in lot 1", 3, 2)
