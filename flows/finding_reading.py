@@ -1,6 +1,9 @@
 """Finding pages, read from the record: what is printed, who decided what, and where the evidence lies."""
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 from sqlalchemy.orm import Session
@@ -43,18 +46,42 @@ def finding_pages(
     findings: Sequence[FindingRecord],
     settings: Mapping[str, Mapping[str, Any]],
     upto: int,
+    listed: Mapping[str, Sequence[str]] = MappingProxyType({}),
 ) -> tuple[FindingPage, ...]:
     """Give the pages of findings, decisions as of event `upto`; `settings`: those of their runs, by digest.
+
+    `listed` names the files in which each finding was listed, by its reference (see `once`).
 
     Raises:
         ReportError: a finding without thresholds.
     """
     said = retention_of(session, {digest for each in findings for digest in _digests(each)})
     decided = histories(session, [each.id for each in findings], upto)
-    return tuple(
+    pages = (
         _page(each, store, settings[each.settings_digest], said, decided.get(each.id, ()))
         for each in findings
     )
+    return tuple(replace(page, also=tuple(listed.get(page.reference, ())[1:])) for page in pages)
+
+
+def once(findings: Iterable[FindingRecord]) -> tuple[list[FindingRecord], dict[str, list[str]]]:
+    """Give each finding once, in order, and the files that listed it, by its reference.
+
+    A picture that was listed under several names or parts has one outcome, and each of its findings comes
+    with every one of them.
+    """
+    first: dict[str, FindingRecord] = {}
+    listed: dict[str, list[str]] = {}
+    for each in findings:
+        first.setdefault(each.reference, each)
+        name = each.uri if each.part is None else f"{each.uri} (part {each.part})"
+        listed.setdefault(each.reference, []).append(name)
+    return list(first.values()), listed
+
+
+def classes_of(findings: Iterable[FindingRecord]) -> tuple[tuple[str, int], ...]:
+    """Count findings by class, by name."""
+    return tuple(sorted(Counter(each.class_name for each in findings).items()))
 
 
 def model_of(record: ModelRecord) -> Model:

@@ -16,7 +16,7 @@ from db import (
     scope_of,
     scope_unreadable,
 )
-from flows.finding_reading import finding_pages, model_of
+from flows.finding_reading import classes_of, finding_pages, model_of, once
 from flows.issuing import Issue, IssuedReport, audit_head, checkpoint_at, issue, issued_at, made_by, style_of
 from flows.process_reading import period_process, review_of, revisions_of, sign_offs_of
 from flows.reporting import STATUS, counts_of
@@ -60,7 +60,7 @@ def read_period_report(
     upto = what.head.sequence
     scope = scope_of(what.subject)
     period = period_summary(session, scope, upto)
-    findings = scope_findings(session, scope, upto=upto)
+    findings, listed = once(scope_findings(session, scope, upto=upto))
     cards = [each.card for each in period.models]
     return PeriodReport(
         number=what.number,
@@ -88,9 +88,9 @@ def read_period_report(
             for run in period.runs
         ),
         in_force=_in_force(period),
-        class_counts=period.class_counts,
+        class_counts=classes_of(findings),
         findings=finding_pages(
-            session, store, findings[: settings.max_findings], dict(period.settings), upto
+            session, store, findings[: settings.max_findings], dict(period.settings), upto, listed
         ),
         max_finding_pages=settings.max_findings,
         unreadable=tuple((each.uri, each.reason) for each in scope_unreadable(session, scope, upto)),

@@ -16,7 +16,7 @@ from db import (
     run_summary,
     run_unreadable,
 )
-from flows.finding_reading import finding_pages, model_of
+from flows.finding_reading import classes_of, finding_pages, model_of, once
 from flows.issuing import Issue, IssuedReport, audit_head, checkpoint_at, issue, issued_at, style_of
 from flows.process_reading import review_of, revisions_of, run_process, sign_offs_of
 from flows.supplements import supplement_of
@@ -53,7 +53,7 @@ def read_run_report(
     """Read a run back as its report's record, all of it as of the audit head that is printed."""
     upto = what.head.sequence
     run = run_summary(session, run_id, upto)
-    findings = run_findings(session, run_id, upto)
+    findings, listed = once(run_findings(session, run_id, upto))
     scope = Scope(run=run_id)
     # Pages, and their evidence, are for those with the highest scores.
     ranked = sorted(range(len(findings)), key=lambda i: (-findings[i].score, i))
@@ -79,8 +79,8 @@ def read_run_report(
         settings_digest=run.settings_digest,
         software_version=run.software_version,
         counts=counts_of(run.counts),
-        class_counts=run.class_counts,
-        findings=finding_pages(session, store, printed, {run.settings_digest: run.settings}, upto),
+        class_counts=classes_of(findings),
+        findings=finding_pages(session, store, printed, {run.settings_digest: run.settings}, upto, listed),
         max_finding_pages=settings.max_findings,
         unreadable=tuple((record.uri, record.reason) for record in run_unreadable(session, run_id, upto)),
         missing=run.missing,

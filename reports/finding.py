@@ -130,8 +130,9 @@ class Labelled:
 class FindingPage:
     """One flagged class on one picture.
 
-    `score` in [0, 1] is the picture's defect score, on which the verdict rests; `class_score` in [0, 1] the
-    flagged class's own. `decisions` are its dispositions, newest last. `labelled` makes it the page of a
+    `uri` is the file, `also` names further ones with the same bytes that were listed as well. `score` in
+    [0, 1] is the picture's defect score, on which the verdict rests; `class_score` in [0, 1] the flagged
+    class's own. `decisions` are its dispositions, newest last. `labelled` makes it the page of a
     model's mistake: the picture may have passed, and there is nothing to dispose of. `load` gives the
     evidence; it is called where the page is drawn, in another process perhaps: it must be picklable, from a
     module that imports little, and turn what cannot be had into a gap.
@@ -155,6 +156,7 @@ class FindingPage:
     carried_over: bool = False
     grey_range: tuple[int, int] | None = None
     decisions: tuple[Decided, ...] = ()
+    also: tuple[str, ...] = ()
     labelled: Labelled | None = None
 
     def __post_init__(self) -> None:

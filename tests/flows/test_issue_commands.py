@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import re
+import shutil
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -219,3 +220,27 @@ def test_a_run_is_charted_among_the_runs_before_it(line, inspect_all):
     assert [group.label for group in process.subgroups] == [f"R{n:06d}" for n in range(1, 7)]
     assert [group.current for group in process.subgroups] == [False] * 5 + [True]
     assert process.own == ()  # the package was calibrated without picture statistics
+
+
+def test_a_picture_that_was_listed_twice_has_its_findings_once(make_line, inspect_all, pictures, tmp_path):
+    """The same bytes under two names are one picture: a report with both names, not a report lost."""
+    source = tmp_path / "twice"
+    source.mkdir()
+    for picture in sorted(pictures.rglob("images/*/*.png"))[:8]:
+        shutil.copy(picture, source / picture.name)
+        shutil.copy(picture, source / f"again-{picture.name}")
+    line = make_line(source={"uri": str(source), "manifest": None}, report={"max_findings": 100})
+    inspect_all(line.config)
+    pdf, text, _, _ = issued(line, "run")
+    printed = json.loads(read_attached(pdf).files[RECORD])["record"]
+    assert printed["counts"]["listed"] == 16
+    found = {each["reference"]: each for each in printed["findings"]}
+    assert len(found) == len(printed["findings"]) == printed["findings_total"]
+    for each in found.values():
+        assert [each["uri"].removeprefix("again-")] == [name.removeprefix("again-") for name in each["also"]]
+    assert "the same picture was listed as well:" in text
+    day = datetime.now(UTC).date()
+    span = ("--from", str(day - timedelta(days=1)), "--to", str(day + timedelta(days=1)))
+    again = json.loads(read_attached(issued(line, "period", *span)[0]).files[RECORD])["record"]
+    assert again["counts"]["listed"] == 8
+    assert again["class_counts"] == printed["class_counts"]
