@@ -46,7 +46,7 @@ def compose_run(record: RunReport, supplement: Supplement | None = None) -> Docu
             "listing": f"--run {record.number}",
             "models": ((record.model, record.settings_digest, record.counts.decided),),
             "process": record.process
-            and view_process(record.process, criteria.review.threshold, criteria.reject.threshold),
+            and view_process(record.process, (criteria.review.threshold, criteria.reject.threshold)),
         },
         subject=f"Inspection run {wording.clip(record.number, 40)}: {conclusion.word}",
         alarm=None if record.complete else "Incomplete run",
@@ -63,8 +63,6 @@ def compose_period(record: PeriodReport, supplement: Supplement | None = None) -
         (each.model.criteria.review.threshold, each.model.criteria.reject.threshold)
         for each in record.in_force
     }
-    # Scores of models with other thresholds lie in other zones: the chart is drawn for one pair alone.
-    review, reject = thresholds.pop() if len(thresholds) == 1 else (0.0, 1.0)
     what = _scope(record)
     brief = _scope(record, brief=True)
     return _compose(
@@ -74,7 +72,8 @@ def compose_period(record: PeriodReport, supplement: Supplement | None = None) -
             "conclusion": conclusion,
             "reasons": concluding.broken_reasons(record),
             "models": tuple((each.model, each.settings_digest, each.pictures) for each in record.in_force),
-            "process": record.process and view_process(record.process, review, reject),
+            "process": record.process
+            and view_process(record.process, thresholds.pop() if len(thresholds) == 1 else None),
             "what": what,
             "listing": f"--lot {record.scope.lot}"
             if record.scope.lot is not None

@@ -74,8 +74,11 @@ class ProcessView:
         return " ".join(said)
 
 
-def view_process(process: Process, review: float, reject: float) -> ProcessView:
-    """Judge a process and lay its charts out; `review` and `reject` are the thresholds in force."""
+def view_process(process: Process, thresholds: tuple[float, float] | None) -> ProcessView:
+    """Judge a process and lay its charts out.
+
+    `thresholds`: review and reject; None where several are in force, for then scores have no common zones.
+    """
     chart = process.chart
     drawn = [trend_chart(trend, width=_HALF) for trend in process.trends]
     return ProcessView(
@@ -85,8 +88,8 @@ def view_process(process: Process, review: float, reject: float) -> ProcessView:
         fired=() if chart is None else tuple((rule, RULES[rule], _some(at)) for rule, at in chart.fired),
         own=process.own,
         trends=tuple(each for each in drawn if each is not None),
-        histogram=score_histogram([("of this report", process.scores)], review, reject)
-        if any(process.scores)
+        histogram=score_histogram([("of this report", process.scores)], *thresholds)
+        if thresholds is not None and any(process.scores)
         else None,
     )
 

@@ -102,7 +102,10 @@ def test_several_models_have_their_criteria_each(make_period: Any) -> None:
         ),
         pictures=5,
     )
-    told = " ".join(pages(replace(plain, in_force=(one, other))))
+    apart = replace(plain.process, own=(), trends=())
+    told = " ".join(pages(replace(plain, in_force=(one, other), process=apart)))
+    assert "each with a calibration set of its own: drift is told by the reports of their runs" in told
+    assert "Scores of this report’s pictures" not in told
     assert "second-model" in told
     assert "review from 0.1234" in told
     assert "Below 0.1234 the picture passes" in told

@@ -10,7 +10,7 @@ from reports.spc import Subgroup
 
 
 def test_a_run_beyond_its_limits_alarms_on_the_first_page(make_process) -> None:
-    view = view_process(make_process(), 0.3, 0.9)
+    view = view_process(make_process(), (0.3, 0.9))
     assert view.fired[0][0] == 1
     assert view.fired[0][2] == "R000012"
     assert view.alarm.startswith("R000012 is out of control: 12.9 % of 480 pictures is above its limits")
@@ -22,23 +22,23 @@ def test_a_quiet_process_says_nothing(make_process) -> None:
     noisy = make_process(drifts=False)
     last = noisy.subgroups[-1]
     quiet = replace(noisy, subgroups=(*noisy.subgroups[:-1], replace(last, x=27)))
-    view = view_process(quiet, 0.3, 0.9)
+    view = view_process(quiet, (0.3, 0.9))
     assert (view.fired, view.alarm, view.drifted) == ((), "", ())
     assert view.chart is not None
     assert view.chart.phase == "II"
 
 
 def test_one_subgroup_makes_no_chart() -> None:
-    view = view_process(Process("run", (Subgroup("R000001", 10, 1),)), 0.3, 0.9)
+    view = view_process(Process("run", (Subgroup("R000001", 10, 1),)), (0.3, 0.9))
     assert (view.chart, view.drawn, view.histogram, view.alarm) == (None, None, None, "")
 
 
-def test_pictures_between_the_limits_of_old_points_do_not_alarm(make_process) -> None:
-    """Without a present subgroup, as for a period, any rule that fired is told."""
+def test_rules_that_fired_are_told_where_no_subgroup_is_the_present_one(make_process) -> None:
     made = make_process(drifts=False)
     view = view_process(
-        replace(made, subgroups=tuple(replace(g, current=False) for g in made.subgroups)), 0, 1
+        replace(made, subgroups=tuple(replace(g, current=False) for g in made.subgroups)), None
     )
+    assert view.histogram is None
     assert view.alarm.startswith("Rules fired at 1 point")
 
 
