@@ -12,6 +12,8 @@ from db import parallel
 Plant = Any  # tests/db/conftest.py; test folders are not packages
 Attack = Any
 
+pytestmark = pytest.mark.slow  # each starts processes of its own
+
 
 @pytest.fixture
 def full(plant: Plant, monkeypatch: pytest.MonkeyPatch) -> Plant:

@@ -358,6 +358,7 @@ def _changed(value: Any, kind: type[Any]) -> Any:
     return value[:middle] + chr(ord(value[middle]) ^ 1) + value[middle + 1 :] if value else " "
 
 
+@pytest.mark.slow
 def test_the_least_change_to_any_column_of_any_table_is_found(plant: Plant) -> None:
     plant.fill()
     tried = 0

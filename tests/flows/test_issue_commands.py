@@ -135,6 +135,7 @@ def test_what_there_is_none_of_is_named(line):
     assert "there is no part 'nobody'" in line.kensa("report", "part", "nobody", check=2).stderr
 
 
+@pytest.mark.slow
 def test_every_kind_is_recognised_by_verify(line, kensa):
     (row,) = line.json("findings")[:1]
     for arguments in (("period", "--lot", row["lot"]), ("finding", row["reference"]), ("part", row["part"])):

@@ -499,6 +499,7 @@ def test_hostile_text_reaches_no_markup(make_report, make_finding):
     assert set(re.findall(r'src="([^"]*?)[0-9]', html)) == {"kensa:findings/"}
 
 
+@pytest.mark.slow
 def test_same_record_same_bytes_in_other_processes():
     code = (
         "import sys, hashlib, importlib.util as u\n"
