@@ -157,7 +157,8 @@ FILTERS: list[dict[str, Any]] = [
 ]
 
 
-@pytest.mark.parametrize("few", [pytest.param(0, marks=pytest.mark.slow), 3])
+@pytest.mark.slow
+@pytest.mark.parametrize("few", [0, 3])
 def test_every_way_gives_the_same_answer(
     plant: Plant, run: RunHandle, few: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -14,7 +14,7 @@ from reports.dossier_composing import compose_dossier
 from reports.inspection_composing import compose_period, compose_run
 from tests.reports import verapdf
 
-pytestmark = verapdf.needed
+pytestmark = [verapdf.needed, pytest.mark.slow]
 
 
 def without_map(finding: Any) -> Any:
@@ -64,7 +64,6 @@ def test_reports_conform(
     assert found == {name: [] for name in documents}
 
 
-@pytest.mark.slow
 def test_the_validator_finds_what_is_wrong(make_report: Callable[..., RunReport]) -> None:
     with pikepdf.open(BytesIO(render_run_report(make_report(0)))) as pdf:
         del pdf.Root.StructTreeRoot
