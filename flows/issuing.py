@@ -119,10 +119,15 @@ def issue(
 
 def write_report(settings: ReportSettings, store: ArtifactStore, record: ReportRecord) -> Path:
     """Write a report, with all signatures that it bears, into the report folder."""
-    settings.folder.mkdir(parents=True, exist_ok=True)
     path = settings.folder / f"{record.number}-{record.revision}.pdf"
-    temporary = path.with_suffix(".pdf.part")
-    temporary.write_bytes(store.get(record.latest_digest))
+    return write_pdf(path, store.get(record.latest_digest))
+
+
+def write_pdf(path: Path, pdf: bytes) -> Path:
+    """Write a report's file, all of it or nothing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".part")
+    temporary.write_bytes(pdf)
     temporary.replace(path)
     return path
 

@@ -89,12 +89,13 @@ def report_model(
 
 def _alone(folder: Path, asked: "Asked", out_file: Path | None) -> None:
     from classifiers import load_package
-    from flows.model_reporting import model_report, render_alone, write
+    from flows.issuing import write_pdf
+    from flows.model_reporting import model_report, render_alone
 
     report = model_report(load_package(folder), asked, issued_at=datetime.now(UTC), progress=progress_bar)
     if out_file is not None:
         with out.status("rendering the report …"):
-            write(out_file, render_alone(report))
+            write_pdf(out_file, render_alone(report))
         _say(report, out_file, "not recorded")
 
 
@@ -107,7 +108,8 @@ def _with_record(
     out_file: Path | None,
 ) -> None:
     from db import ArtifactStore
-    from flows.model_reporting import issue_model_report, model_report, write
+    from flows.issuing import write_pdf
+    from flows.model_reporting import issue_model_report, model_report
 
     store = ArtifactStore(settings.artifacts.uri)
     with open_record(config, overrides) as database, tempfile.TemporaryDirectory() as folder:
@@ -116,7 +118,7 @@ def _with_record(
         with out.status("rendering the report …"):
             issued = issue_model_report(database, store, package, report, settings.report, actor=person())
     if out_file is not None:
-        write(out_file, issued.path.read_bytes())
+        write_pdf(out_file, issued.path.read_bytes())
     state = "new revision" if issued.new else "unchanged"
     _say(report, issued.path, f"{issued.record.number} revision {issued.record.revision}, {state}")
     print_unsealed(issued)

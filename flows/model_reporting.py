@@ -196,12 +196,3 @@ def recorded(session: Session, report: ModelReport, settings: ReportSettings, wh
         audit_head=audit_head(what.head),
         checkpoint=checkpoint_at(session, what.head),
     )
-
-
-def write(path: Path, pdf: bytes) -> Path:
-    """Write a report's file, all of it or nothing."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".part")
-    temporary.write_bytes(pdf)
-    temporary.replace(path)
-    return path

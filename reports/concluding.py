@@ -2,7 +2,7 @@
 
 from reports.period import PeriodReport
 from reports.record import InspectionReport, RunReport
-from reports.wording import Conclusion, clip, grouped, plural
+from reports.wording import Conclusion, clip, grouped, plural, was
 
 
 def conclude(record: RunReport) -> Conclusion:
@@ -85,7 +85,7 @@ def _judge(record: InspectionReport, nothing: str) -> Conclusion:
         return Conclusion(
             "reject",
             "Reject",
-            f"{plural(counts.reject, 'picture')} {_was(counts.reject)} rejected{review}.{also}",
+            f"{plural(counts.reject, 'picture')} {was(counts.reject)} rejected{review}.{also}",
         )
     if counts.review:
         sentence = (
@@ -100,10 +100,6 @@ def _judge(record: InspectionReport, nothing: str) -> Conclusion:
 
 def _need(number: int) -> str:
     return "needs" if number == 1 else "need"
-
-
-def _was(number: int) -> str:
-    return "was" if number == 1 else "were"
 
 
 def _is(number: int) -> str:

@@ -9,7 +9,7 @@ from typing import ClassVar, Literal
 
 from reports.errors import ReportError
 from reports.nelson import RULES, nelson
-from reports.wording import clip, grouped, percent, plural
+from reports.wording import clip, grouped, percent, plural, was
 
 Kind = Literal["p", "laney", "exact", "none"]
 
@@ -164,7 +164,7 @@ def p_chart(subgroups: Sequence[Subgroup]) -> PChart | None:
         return None
     warnings = []
     if left := len(subgroups) - len(charted):
-        warnings.append(f"{plural(left, 'subgroup')} without a picture {_was(left)} left out.")
+        warnings.append(f"{plural(left, 'subgroup')} without a picture {was(left)} left out.")
     centre = sum(group.x for group in references) / sum(group.n for group in references)
     kind: Kind
     sigma_z = None
@@ -323,7 +323,3 @@ def _exact_z(group: Subgroup, centre: float) -> float:
 
 def _rules(rules: Sequence[int]) -> str:
     return f"{'rule' if len(rules) == 1 else 'rules'} {', '.join(map(str, rules))}"
-
-
-def _was(number: int) -> str:
-    return "was" if number == 1 else "were"

@@ -50,6 +50,11 @@ def plural(number: int, singular: str, many: str | None = None) -> str:
     return f"{grouped(number)} {singular if number == 1 else many or singular + 's'}"
 
 
+def was(number: int) -> str:
+    """Give the verb that follows `plural`."""
+    return "was" if number == 1 else "were"
+
+
 def score(value: float, against: Sequence[float] = ()) -> str:
     """Write a score in [0, 1] with four decimals, more where fewer would misplace it against a threshold."""
     for digits in range(4, 10):
