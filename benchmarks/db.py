@@ -32,16 +32,23 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import event, func, select
 from sqlalchemy.orm import Session
 
-import db as record
 from benchmarks import ingestion, line, postgres
-from db import Database, fastwalk, open_database
-from db.attestation import Witness
-from db.chain import GENESIS, Head
-from db.checkpoints import CheckpointFolder, sign_checkpoint
-from db.engine import MIGRATIONS, VERSION_TABLE
-from db.fastwalk import FastWalk
-from db.notes import generate_key
+from db.chain.events import GENESIS, Head
+from db.engine import MIGRATIONS, VERSION_TABLE, Database, open_database
+from db.inspection.batches import record_batch
+from db.inspection.runs import finish_run
+from db.queries.events import EventFilter, find_events
+from db.queries.findings import FindingFilter, find_findings
+from db.queries.part_history import part_history
+from db.queries.recall import TraceFilter, trace_parts, trace_summary
+from db.queries.runs import run_images, run_summary
 from db.schema import Base, Finding, Image, Part, Run, RunImage
+from db.transparency.checkpoints import CheckpointFolder, sign_checkpoint
+from db.transparency.signed_notes import generate_key
+from db.verification import sound_windows
+from db.verification.sound_windows import FastWalk
+from db.verification.walk import Verification, verify
+from db.verification.witness import Witness
 
 A_RUN = 10_000
 SERVER = ("shared_buffers=1GB", "max_wal_size=8GB", "checkpoint_timeout=30min")
@@ -56,8 +63,8 @@ def build(db: Database, images: int) -> None:
         last = min(first + A_RUN, images)
         run = line.start(db, models[2 * first // images])
         for batch in line.batches(first, last):
-            record.record_batch(db, run, batch, actor=line.INSPECTOR)
-        record.finish_run(db, run, actor=line.INSPECTOR, listed=last - first)
+            record_batch(db, run, batch, actor=line.INSPECTOR)
+        finish_run(db, run, actor=line.INSPECTOR, listed=last - first)
         line.later(db, run, line.engineer(db), (last - first) // 100, (last - first) * 19 // 100 - 2)
 
 
@@ -94,13 +101,13 @@ def questions(at: Arguments) -> dict[str, Callable[[Session], Any]]:
     """Give every question, each to be asked with new random arguments."""
 
     def events(**given: Callable[[], Any]) -> Callable[[Session], Any]:
-        return lambda s: record.find_events(
-            s, record.EventFilter(**{name: value() for name, value in given.items()}), limit=50
+        return lambda s: find_events(
+            s, EventFilter(**{name: value() for name, value in given.items()}), limit=50
         )
 
     def findings(**given: Callable[[], Any]) -> Callable[[Session], Any]:
-        return lambda s: record.find_findings(
-            s, record.FindingFilter(**{name: value() for name, value in given.items()}), limit=50
+        return lambda s: find_findings(
+            s, FindingFilter(**{name: value() for name, value in given.items()}), limit=50
         )
 
     given: dict[str, Callable[[], Any]] = {
@@ -120,17 +127,17 @@ def questions(at: Arguments) -> dict[str, Callable[[Session], Any]]:
         "reason": lambda: f"desk {at.chance.randrange(17)}",
         "min_score": lambda: at.chance.random(),
     }
-    of_events = set(record.EventFilter.__dataclass_fields__)
-    of_findings = set(record.FindingFilter.__dataclass_fields__)
+    of_events = set(EventFilter.__dataclass_fields__)
+    of_findings = set(FindingFilter.__dataclass_fields__)
     asked: dict[str, Callable[[Session], Any]] = {
         "events": events(),
-        "events, before": lambda s: record.find_events(
-            s, record.EventFilter(), limit=50, before=at.chance.randrange(1, at.last)
+        "events, before": lambda s: find_events(
+            s, EventFilter(), limit=50, before=at.chance.randrange(1, at.last)
         ),
         "events actor": events(actor=lambda: "inspector"),
         "events action": events(action=lambda: at.chance.choice(["disposition.made", "image.unreadable"])),
         "findings": findings(),
-        "run summary": lambda s: record.run_summary(s, at.chance.choice(at.runs).id),
+        "run summary": lambda s: run_summary(s, at.chance.choice(at.runs).id),
     }
     for name, value in (given | further).items():
         if name in of_events:
@@ -141,14 +148,14 @@ def questions(at: Arguments) -> dict[str, Callable[[Session], Any]]:
         both = {name: given[name] for name in pair}
         asked[f"events {' and '.join(pair)}"] = events(**both)
         asked[f"findings {' and '.join(pair)}"] = findings(**both)
-    touched = record.TraceFilter(model="tiles-2")
-    asked["part history"] = lambda s: record.part_history(s, at.row().serial)
-    asked["trace, a page"] = lambda s: record.trace_parts(s, touched, limit=50)
-    asked["trace of a lot"] = lambda s: record.trace_parts(
-        s, record.TraceFilter(model=at.chance.choice(["tiles", "tiles-2"]), lot=at.row().lot), limit=50
+    touched = TraceFilter(model="tiles-2")
+    asked["part history"] = lambda s: part_history(s, at.row().serial)
+    asked["trace, a page"] = lambda s: trace_parts(s, touched, limit=50)
+    asked["trace of a lot"] = lambda s: trace_parts(
+        s, TraceFilter(model=at.chance.choice(["tiles", "tiles-2"]), lot=at.row().lot), limit=50
     )
-    asked["trace summary"] = lambda s: record.trace_summary(s, touched)
-    asked["run images, 50"] = lambda s: list(islice(record.run_images(s, at.chance.choice(at.runs).id), 50))
+    asked["trace summary"] = lambda s: trace_summary(s, touched)
+    asked["run images, 50"] = lambda s: list(islice(run_images(s, at.chance.choice(at.runs).id), 50))
     return asked
 
 
@@ -229,7 +236,7 @@ def bare_hashing(db: Database) -> tuple[float, int]:
         kept.append(data)
         return sha256(data)
 
-    fastwalk.sha256 = keep  # type: ignore[attr-defined]
+    sound_windows.sha256 = keep  # type: ignore[attr-defined]
     try:
         with db.session() as session, FastWalk(session) as fast:
             at = Head(0, GENESIS)
@@ -243,13 +250,13 @@ def bare_hashing(db: Database) -> tuple[float, int]:
                 kept.clear()
                 at = sound.head
     finally:
-        fastwalk.sha256 = sha256  # type: ignore[attr-defined]
+        sound_windows.sha256 = sha256  # type: ignore[attr-defined]
     return spent, size
 
 
-def verified(db: Database, **options: Any) -> tuple[float, record.Verification]:
+def verified(db: Database, **options: Any) -> tuple[float, Verification]:
     started = time.perf_counter()
-    found = record.verify(db, **options)
+    found = verify(db, **options)
     return time.perf_counter() - started, found
 
 
@@ -327,7 +334,7 @@ def main() -> None:
     chosen = options.parse_args()
     if chosen.peak:
         with open_database(chosen.peak) as db:
-            assert record.verify(db).ok
+            assert verify(db).ok
         # Not ru_maxrss: that begins with what the process it was forked from had.
         status = Path("/proc/self/status").read_text()
         print(int(status.split("VmHWM:")[1].split()[0]) / 1024)
@@ -405,7 +412,7 @@ def verification(db: Database, folder: Path) -> None:
     run = line.start(db, line.register(db, "tiles-3"), line.SETTINGS | {"again": time.time_ns() % 10**9})
     first = 10**9 + time.time_ns() % 10**9
     for batch in line.batches(first, first + 1_024):
-        record.record_batch(db, run, batch, actor=line.INSPECTOR)
+        record_batch(db, run, batch, actor=line.INSPECTOR)
     witness = Witness(notes, [key.verifier])
     after, newer = verified(db, witness=witness, incremental=True)
     assert newer.ok, newer.problems

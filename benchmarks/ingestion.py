@@ -14,10 +14,12 @@ from typing import Any
 
 from sqlalchemy import ForeignKeyConstraint, MetaData, Table, Text, insert, select, type_coerce
 
-import db as record
 from benchmarks import line
-from db import Database, RunHandle
+from db.chain.events import head
 from db.columns import CanonicalText, Json
+from db.engine import Database
+from db.inspection.batches import record_batch
+from db.inspection.runs import RunHandle
 from db.schema import DOMAIN_TABLES, Base
 
 Rows = dict[str, list[dict[str, Any]]]
@@ -100,7 +102,7 @@ def measure(db: Database, bare: Bare, run: RunHandle, first: int, last: int, gro
         edges = [_head(db)]
         started = time.perf_counter()
         for batch in outcomes:
-            record.record_batch(db, run, batch, actor=line.INSPECTOR)
+            record_batch(db, run, batch, actor=line.INSPECTOR)
         found.audited.append(time.perf_counter() - started)
         for batch in outcomes:
             edges.append(edges[-1] + len(batch))
@@ -120,4 +122,4 @@ def _outside(db: Database) -> list[Rows]:
 
 def _head(db: Database) -> int:
     with db.session() as session:
-        return record.head(session).sequence
+        return head(session).sequence

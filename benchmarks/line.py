@@ -15,20 +15,15 @@ from typing import Any
 
 from sqlalchemy import select
 
-import db as record
-from db import (
-    Actor,
-    ArtifactRef,
-    Database,
-    ExplanationOutcome,
-    FindingOutcome,
-    ImageOutcome,
-    LayerMasks,
-    ModelRecord,
-    RunHandle,
-)
-from db.chain import Entry, NewRow
-from db.people import Authenticated
+from db.artifacts import ArtifactRef
+from db.chain.events import Actor, Entry, NewRow
+from db.columns import digest_of, utc_now, uuid7
+from db.dispositions.decide import dispose
+from db.engine import Database
+from db.inspection.outcomes import ExplanationOutcome, FindingOutcome, ImageOutcome, LayerMasks
+from db.inspection.runs import ModelRecord, RunHandle, register_model, start_or_resume_run
+from db.people.people import Authenticated, add_person, list_people
+from db.people.sign_in import authenticate
 from db.schema import Prediction
 
 BATCH = 256
@@ -129,7 +124,7 @@ def _finding(number: int, class_name: str, chance: random.Random) -> FindingOutc
 
 def register(db: Database, name: str = "tiles") -> ModelRecord:
     """Record a model."""
-    return record.register_model(
+    return register_model(
         db,
         digest=digest("model", sum(name.encode())),
         name=name,
@@ -144,11 +139,11 @@ def register(db: Database, name: str = "tiles") -> ModelRecord:
 
 def start(db: Database, model: ModelRecord, settings: dict[str, Any] = SETTINGS) -> RunHandle:
     """Start a run."""
-    return record.start_or_resume_run(
+    return start_or_resume_run(
         db,
         source="s3://line-1",
         settings=settings,
-        settings_digest=record.digest_of(settings),
+        settings_digest=digest_of(settings),
         model=model,
         actor=INSPECTOR,
         host="line-1",
@@ -168,16 +163,16 @@ PASSWORD = "blowhole fray crack 1"  # noqa: S105
 def engineer(db: Database) -> Authenticated:
     """Sign in the person who decides, added first; a sign-in is good for minutes, not for a benchmark."""
     with db.session() as session:
-        known = {person.login for person in record.list_people(session)}
+        known = {person.login for person in list_people(session)}
     for login, role in (("admin", "administrator"), ("engineer", "quality-engineer")):
         if login not in known:
             by = INSPECTOR if login == "admin" else _signed_in(db, "admin")
-            record.add_person(db, login, name=login.title(), role=role, password=PASSWORD, by=by)
+            add_person(db, login, name=login.title(), role=role, password=PASSWORD, by=by)
     return _signed_in(db, "engineer")
 
 
 def _signed_in(db: Database, login: str) -> Authenticated:
-    return record.authenticate(db, login, PASSWORD, account=INSPECTOR)
+    return authenticate(db, login, PASSWORD, account=INSPECTOR)
 
 
 def later(db: Database, run: RunHandle, signer: Authenticated, decided: int, replayed: int) -> None:
@@ -186,7 +181,7 @@ def later(db: Database, run: RunHandle, signer: Authenticated, decided: int, rep
     A decision is a transaction of its own, as it is in life; replays are recorded together.
     """
     for number in range(1, decided + 1):
-        record.dispose(
+        dispose(
             db,
             f"{run.reference}-{number:04d}",
             decision=("confirm", "overrule")[number % 2],
@@ -194,14 +189,14 @@ def later(db: Database, run: RunHandle, signer: Authenticated, decided: int, rep
             signer=signer,
         )
     with db.write() as recorder:
-        session, now = recorder.session, record.utc_now()
+        session, now = recorder.session, utc_now()
         predictions = select(Prediction.id).where(Prediction.run_id == run.id).order_by(Prediction.id.desc())
         replays = []
         for prediction in session.scalars(predictions.limit(replayed)).all():
             row = NewRow(
                 "replay",
                 {
-                    "id": record.uuid7().hex,
+                    "id": uuid7().hex,
                     "prediction_id": prediction,
                     "result": "identical",
                     "details": {"score": 0.0},

@@ -25,7 +25,11 @@ from classifiers.data import Dataset, load_dataset
 from classifiers.evaluation import measure, predict_dataset
 from classifiers.metrics import auroc, balanced_accuracy
 from classifiers.predict import Prediction
-from db import ArtifactStore, latest_run, open_database, run_findings, verify
+from db.artifacts import ArtifactStore
+from db.engine import open_database
+from db.queries.finding_records import run_findings
+from db.queries.runs import latest_run
+from db.verification.walk import verify
 from explainers.drawing import resize_map, top_mask
 from flows.evidence import decode_map
 

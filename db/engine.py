@@ -22,7 +22,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, ProgrammingError
 from sqlalchemy.orm import Session
 
 from db import guards, views
-from db.chain import Recorder
+from db.chain.events import Recorder
 from db.errors import RecordError
 
 MIGRATIONS = Path(__file__).parent / "migrations"

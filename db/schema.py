@@ -386,7 +386,8 @@ class Disposition(DomainRow, kw_only=True):
     """What a person decided about a finding; a later one supersedes, the earlier stays.
 
     `class_name`: the defect's class after a reclassify. `needs_approval`: it takes effect when a second
-    person approves it. `person`: login of who decided, whose `signature` holds what db.signatures says.
+    person approves it. `person`: login of who decided, whose `signature` holds what
+    `db.dispositions.signatures` says.
     """
 
     __tablename__ = "disposition"
@@ -476,10 +477,10 @@ class Replay(DomainRow, kw_only=True):
 class Report(DomainRow, kw_only=True):
     """An issued report, what it is about, and the audit head it carries. One without `kind` is a run's.
 
-    `number`: as printed, of all revisions about the same subject; `subject`: what `db.issuing.ReportSubject`
-    says; `artifact_digest`: of the PDF as issued; `content_digest`: of the PDF before the house signed it,
-    where it did; `record_digest`: of the machine-readable record inside. All but `artifact_digest` may be
-    NULL in rows older than the columns, all of which are about a run.
+    `number`: as printed, of all revisions about the same subject; `subject`: what `ReportSubject` in
+    `db.issued.reports` says; `artifact_digest`: of the PDF as issued; `content_digest`: of the PDF before the
+    house signed it, where it did; `record_digest`: of the machine-readable record inside. All but
+    `artifact_digest` may be NULL in rows older than the columns, all of which are about a run.
     """
 
     __tablename__ = "report"
@@ -513,7 +514,7 @@ class ReportSignature(DomainRow, kw_only=True):
     """That a person signed an issued report: in which capacity, and whether they accept what it says.
 
     `number` counts within the report; `artifact_digest`: of the PDF with this signature in it, and those
-    before; `person`: login of who signed, whose `signature` holds what db.signatures says.
+    before; `person`: login of who signed, whose `signature` holds what db.dispositions.signatures says.
     """
 
     __tablename__ = "report_signature"

@@ -10,25 +10,21 @@ from typing import Annotated, Any
 import typer
 
 from configs import ConfigError
-from db import (
-    ArtifactStore,
-    CheckedProof,
-    Head,
-    RecordError,
-    ReportFile,
+from db.artifacts import ArtifactStore
+from db.chain.events import Head
+from db.columns import time_text
+from db.errors import RecordError
+from db.transparency.checkpoints import latest_checkpoint
+from db.transparency.inclusion import CheckedProof, ProvedEvent, check_proof, events_of_finding, make_proof
+from db.transparency.signed_notes import (
     VerifierKey,
-    check_proof,
-    events_of_finding,
     generate_key,
-    latest_checkpoint,
-    make_proof,
     parse_checkpoint,
     read_verifier_keys,
-    time_text,
-    verify,
     write_key,
 )
-from db.proofs import ProvedEvent
+from db.verification.walk import verify
+from db.verification.witness import ReportFile
 from flows.console import err, out, progress_bar, safe
 from flows.options import Config, Overrides, settings_of
 from flows.record_commands import open_record, person

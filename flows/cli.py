@@ -171,7 +171,7 @@ def _expected_errors() -> tuple[type[Exception], ...]:
     # Imported when something has gone wrong, so that `kensa --version` does not wait for torch.
     from classifiers.errors import ClassifierError
     from configs import ConfigError
-    from db import RecordError
+    from db.errors import RecordError
     from explainers import ExplainerError
     from reports import ReportError
     from sources import SourceError, Unreadable

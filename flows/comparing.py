@@ -7,17 +7,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from db import (
-    ExplanationOutcome,
-    ExplanationRecord,
-    FindingOutcome,
-    ImageOutcome,
-    LayerMasks,
-    RecordedFinding,
-    RecordedPrediction,
-    digest_of,
-    storable,
-)
+from db.columns import digest_of, storable
+from db.inspection.outcomes import ExplanationOutcome, FindingOutcome, ImageOutcome, LayerMasks
+from db.queries.finding_records import ExplanationRecord
+from db.queries.replays import RecordedFinding, RecordedPrediction
 from explainers.metrics import rank_correlation
 from flows.stored_evidence import FloatMap, decode_map
 

@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from db import ArtifactStore, FindingFilter
+from db.artifacts import ArtifactStore
+from db.queries.findings import FindingFilter
 from flows.console import err, out, safe
 from flows.model_commands import GoodClass
 from flows.options import Config, Overrides, settings_of

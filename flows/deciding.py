@@ -7,7 +7,7 @@ from hashlib import sha256
 import torch
 
 from classifiers import Decision, ModelPackage, PackageError, Predictor, decide
-from db import ImageOutcome
+from db.inspection.outcomes import ImageOutcome
 from sources import Unreadable, picture_statistics
 from sources import decode as decode_picture
 

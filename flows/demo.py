@@ -6,7 +6,8 @@ import sys
 from pathlib import Path
 
 import classifiers
-from db import FindingFilter, find_findings, open_database
+from db.engine import open_database
+from db.queries.findings import FindingFilter, find_findings
 from flows.console import ConsoleObserver, Format, out, print_rows, progress_bar, safe
 from flows.inspection import inspect
 from flows.observer import observed_by

@@ -5,17 +5,10 @@ from typing import Annotated
 import typer
 
 from configs import ConfigError
-from db import (
-    Database,
-    DispositionRecord,
-    FindingRecord,
-    FindingState,
-    approve,
-    dispose,
-    finding_state,
-    get_finding,
-    refuse,
-)
+from db.dispositions.decide import approve, dispose, refuse
+from db.dispositions.history import DispositionRecord, FindingState, finding_state
+from db.engine import Database
+from db.queries.finding_records import FindingRecord, get_finding
 from flows.console import Format, out, print_rows, safe, when
 from flows.options import Config, Overrides, settings_of
 from flows.passwords import PasswordStdin, sign_in

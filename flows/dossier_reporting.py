@@ -6,24 +6,17 @@ from datetime import timedelta
 from sqlalchemy.orm import Session
 
 from configs.schema import ReportSettings
-from db import (
-    Actor,
-    ArtifactStore,
-    Database,
-    FindingRecord,
-    LifeEntry,
-    RecordError,
-    ReportSubject,
-    RunSummary,
-    Scope,
-    class_occurrence,
-    find_run,
-    finding_history,
-    get_finding,
-    part_history,
-    run_summary,
-    sentence,
-)
+from db.artifacts import ArtifactStore
+from db.chain.events import Actor
+from db.engine import Database
+from db.errors import RecordError
+from db.figures.periods import class_occurrence
+from db.figures.scopes import Scope
+from db.issued.reports import ReportSubject
+from db.queries.finding_records import FindingRecord, get_finding
+from db.queries.part_history import LifeEntry, finding_history, part_history
+from db.queries.runs import RunSummary, find_run, run_summary
+from db.queries.sentences import sentence
 from flows.finding_reading import finding_pages, model_of
 from flows.issuing import (
     Issue,

@@ -13,7 +13,8 @@ from scipy import ndimage
 
 from classifiers import Predictor
 from configs import ExplainerSettings
-from db import ArtifactRef, ExplanationOutcome, FindingOutcome, ImageOutcome, LayerMasks
+from db.artifacts import ArtifactRef
+from db.inspection.outcomes import ExplanationOutcome, FindingOutcome, ImageOutcome, LayerMasks
 from explainers import Explainer, ExplainerError, Explanation, create_explainer, explainer_options
 from explainers.drawing import top_mask
 from explainers.trust import drop_increase

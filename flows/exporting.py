@@ -13,8 +13,12 @@ from typing import Any
 from uuid import uuid4
 
 from configs import ConfigError
-from db import Actor, ArtifactError, ArtifactStore, Database, FindingFilter, Head
-from db.reviewed import ReviewedFinding, ReviewedPicture, event_hashes, reviewed_pictures
+from db.artifacts import ArtifactStore
+from db.chain.events import Actor, Head
+from db.engine import Database
+from db.errors import ArtifactError
+from db.queries.findings import FindingFilter
+from db.queries.reviewed import ReviewedFinding, ReviewedPicture, event_hashes, reviewed_pictures
 from flows.console import plain
 
 LABELS, PROVENANCE, PICTURES = "labels.csv", "provenance.jsonl", "pictures"

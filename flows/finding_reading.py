@@ -9,15 +9,11 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from classifiers import Thresholds
-from db import (
-    ArtifactStore,
-    DispositionRecord,
-    FindingRecord,
-    ModelRecord,
-    Retention,
-    histories,
-    retention_of,
-)
+from db.artifacts import ArtifactStore
+from db.dispositions.history import DispositionRecord, histories
+from db.inspection.runs import ModelRecord
+from db.queries.finding_records import FindingRecord
+from db.retention.inventory import Retention, retention_of
 from flows.stored_evidence import StoredEvidence
 from reports import (
     Criteria,

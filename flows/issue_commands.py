@@ -8,7 +8,11 @@ from zoneinfo import ZoneInfo
 import typer
 
 from configs import Settings
-from db import Actor, ArtifactStore, Database, ReportSubject, find_run, latest_run
+from db.artifacts import ArtifactStore
+from db.chain.events import Actor
+from db.engine import Database
+from db.issued.reports import ReportSubject
+from db.queries.runs import find_run, latest_run
 from flows.console import out, print_unsealed, safe
 from flows.issuing import IssuedReport
 from flows.options import Config, Overrides, settings_of

@@ -9,23 +9,21 @@ from pathlib import Path
 from sqlalchemy.orm import Session
 
 from configs.schema import ReportSettings
-from db import (
-    Actor,
-    ArtifactStore,
-    Database,
-    Head,
+from db.artifacts import ArtifactStore
+from db.chain.events import Actor, Head, head
+from db.engine import Database
+from db.figures.changes import changes_of
+from db.issued.reports import (
     ReportRecord,
     ReportSubject,
-    changes_of,
-    get_event,
-    head,
-    latest_checkpoint,
     next_report,
-    parse_checkpoint,
     record_report,
     record_unsealed,
     reports_of,
 )
+from db.queries.events import get_event
+from db.transparency.checkpoints import latest_checkpoint
+from db.transparency.signed_notes import parse_checkpoint
 from flows.sealing import Sealed, seal_report
 from reports import AuditHead, Document, SignedCheckpoint, Style
 from reports.attached import RECORD

@@ -12,7 +12,7 @@ import torch
 
 from classifiers.data import Item
 from classifiers.pictures import read_pixels
-from db import ExplanationOutcome, ImageOutcome
+from db.inspection.outcomes import ExplanationOutcome, ImageOutcome
 from explainers import Explainer
 from explainers.evaluation import (
     FAILED,

@@ -9,7 +9,7 @@ from classifiers.data import Dataset
 from classifiers.intervals import interval, upper_bound
 from classifiers.overlap import recorded_digests
 from classifiers.reference import read_reference
-from db import ModelExperience
+from db.figures.experience import ModelExperience
 from reports.model_report import (
     Calibration,
     DataSide,

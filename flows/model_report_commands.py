@@ -15,7 +15,8 @@ from flows.record_commands import open_record, person
 
 if TYPE_CHECKING:
     from classifiers import ModelPackage
-    from db import ArtifactStore, Database
+    from db.artifacts import ArtifactStore
+    from db.engine import Database
     from flows.model_reporting import Asked
     from reports.model_report import ModelReport
 
@@ -107,7 +108,7 @@ def _with_record(
     overrides: list[str] | None,
     out_file: Path | None,
 ) -> None:
-    from db import ArtifactStore
+    from db.artifacts import ArtifactStore
     from flows.issuing import write_pdf
     from flows.model_reporting import issue_model_report, model_report
 
@@ -130,7 +131,7 @@ def _package(
     database: "Database", store: "ArtifactStore", model: str, settings: Settings, folder: Path
 ) -> "ModelPackage":
     from classifiers import load_package
-    from db import find_model_digests
+    from db.queries.filters import find_model_digests
     from flows.packages import find_package
 
     if Path(model).is_dir():

@@ -14,7 +14,11 @@ from classifiers.data import Dataset, load_dataset
 from classifiers.overlap import RECORDED
 from configs import ExplainerSettings
 from configs.schema import ReportSettings
-from db import Actor, ArtifactStore, Database, ReportSubject, model_experience
+from db.artifacts import ArtifactStore
+from db.chain.events import Actor
+from db.engine import Database
+from db.figures.experience import model_experience
+from db.issued.reports import ReportSubject
 from flows.evidence import explainer_for
 from flows.examining import Examined, examination, mistakes, overlaps, predict_labelled
 from flows.issuing import Issue, IssuedReport, audit_head, checkpoint_at, issue, issued_at, style_of

@@ -5,7 +5,10 @@ from pathlib import Path
 
 from classifiers import ModelPackage, PackageError, load_package, restore_package
 from classifiers.package import MANIFEST_FILE, WEIGHTS_FILE
-from db import ArtifactError, ArtifactRef, ArtifactStore, Database, model_artifacts
+from db.artifacts import ArtifactRef, ArtifactStore
+from db.engine import Database
+from db.errors import ArtifactError
+from db.inspection.runs import model_artifacts
 
 # The card in the record is no substitute for model.json: canonical JSON writes 1.0 as 1, and the package's
 # digest tells the two apart.

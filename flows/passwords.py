@@ -6,7 +6,9 @@ from typing import Annotated
 import typer
 
 from configs import ConfigError
-from db import Authenticated, Database, authenticate
+from db.engine import Database
+from db.people.people import Authenticated
+from db.people.sign_in import authenticate
 from flows.console import safe
 from flows.record_commands import person
 

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from configs import ConfigError
-from db import (
+from db.people.people import (
     PersonRecord,
     add_person,
     change_password,

@@ -5,17 +5,12 @@ from datetime import datetime
 from sqlalchemy.orm import Session
 
 from configs.schema import ReportSettings
-from db import (
-    Actor,
-    ArtifactStore,
-    Database,
-    PeriodSummary,
-    ReportSubject,
-    period_summary,
-    scope_findings,
-    scope_of,
-    scope_unreadable,
-)
+from db.artifacts import ArtifactStore
+from db.chain.events import Actor
+from db.engine import Database
+from db.figures.periods import PeriodSummary, period_summary, scope_findings, scope_unreadable
+from db.figures.scopes import scope_of
+from db.issued.reports import ReportSubject
 from flows.finding_reading import classes_of, finding_pages, model_of, once
 from flows.issuing import Issue, IssuedReport, audit_head, checkpoint_at, issue, issued_at, made_by, style_of
 from flows.process_reading import period_process, review_of, revisions_of, sign_offs_of

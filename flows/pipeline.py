@@ -13,25 +13,19 @@ import torch
 from classifiers import ModelPackage, PackageError, Predictor, load_package
 from classifiers.package import MANIFEST_FILE
 from configs import ConfigError, Settings, check_paths
-from db import (
-    Actor,
-    ArtifactStore,
-    BatchResult,
-    Database,
-    ImageOutcome,
+from db.artifacts import ArtifactStore
+from db.chain.events import Actor
+from db.columns import digest_of, storable
+from db.engine import Database, open_database
+from db.inspection.batches import inspected_before, known_outcomes, record_batch, recorded_uris
+from db.inspection.outcomes import BatchResult, ImageOutcome
+from db.inspection.runs import (
     ModelRecord,
     RunCounts,
     RunHandle,
-    digest_of,
     finish_run,
-    inspected_before,
-    known_outcomes,
-    open_database,
-    record_batch,
-    recorded_uris,
     register_model,
     start_or_resume_run,
-    storable,
 )
 from flows.deciding import Picture, decide_pictures, read_picture, with_decision
 from flows.evidence import explain_findings, explainer_for

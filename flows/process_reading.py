@@ -6,20 +6,14 @@ from typing import Any, Literal
 from sqlalchemy.orm import Session
 
 from classifiers.reference import QUANTILES, Spread, read_reference
-from db import (
-    FindingRecord,
-    ReportSubject,
-    RunSummary,
-    SampleFigures,
-    Scope,
-    SubgroupFigures,
-    changes_of,
-    double_decisions,
-    drift,
-    get_event,
-    run_history,
-    subgroups,
-)
+from db.figures.agreement import double_decisions
+from db.figures.changes import changes_of
+from db.figures.scopes import Scope
+from db.figures.series import SampleFigures, SubgroupFigures, drift, run_history, subgroups
+from db.issued.reports import ReportSubject
+from db.queries.events import get_event
+from db.queries.finding_records import FindingRecord
+from db.queries.runs import RunSummary
 from flows.issuing import Issue
 from reports.drift import Drift, Reference, Sample, Trend, compare, trend
 from reports.process import Process, Review, Revision, SignOff

@@ -4,17 +4,11 @@ from typing import Annotated
 
 import typer
 
-from db import (
-    PRUNABLE,
-    ArtifactStore,
-    Pruned,
-    PrunePolicy,
-    RecordError,
-    age_before,
-    clear,
-    prune,
-    utc_now,
-)
+from db.artifacts import ArtifactStore
+from db.columns import utc_now
+from db.errors import RecordError
+from db.retention.policy import PRUNABLE, PrunePolicy, age_before
+from db.retention.prune import Pruned, clear, prune
 from flows.console import out, safe
 from flows.options import Config, Overrides, settings_of
 from flows.record_commands import open_record, person

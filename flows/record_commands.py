@@ -9,16 +9,10 @@ from typing import Annotated, Any
 import typer
 
 from configs import ConfigError
-from db import (
-    Actor,
-    Database,
-    EventFilter,
-    FindingFilter,
-    find_events,
-    find_findings,
-    get_event,
-    open_database,
-)
+from db.chain.events import Actor
+from db.engine import Database, open_database
+from db.queries.events import EventFilter, find_events, get_event
+from db.queries.findings import FindingFilter, find_findings
 from flows.console import Format, plain, print_page, when
 from flows.options import Config, Overrides, settings_of
 

@@ -7,7 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from db import ArtifactStore, ReplayOutcome, names_run
+from db.artifacts import ArtifactStore
+from db.queries.replays import ReplayOutcome, names_run
 from flows.console import Format, err, print_rows
 from flows.options import Config, Overrides, settings_of
 from flows.record_commands import Form, open_record, person

@@ -14,19 +14,18 @@ from pydantic import ValidationError
 from classifiers import ModelPackage, PackageError, Predictor
 from classifiers.predict import resolve_device
 from configs import ExplainerSettings
-from db import (
-    Actor,
-    ArtifactError,
-    ArtifactStore,
-    Database,
-    ImageOutcome,
+from db.artifacts import ArtifactStore
+from db.chain.events import Actor
+from db.columns import digest_of, storable
+from db.engine import Database
+from db.errors import ArtifactError
+from db.inspection.outcomes import ImageOutcome
+from db.queries.replays import (
     RecordedPrediction,
     ReplayOutcome,
-    digest_of,
     find_predictions,
     record_replays,
     recorded_predictions,
-    storable,
 )
 from explainers import Explainer, ExplainerError
 from flows.comparing import TOLERANCES, Comparison, compare
@@ -218,7 +217,7 @@ def open_replayer(database: Database, store: ArtifactStore, beside: Path, device
 def replay(
     database: Database, replayer: Replayer, which: str, *, actor: Actor, reason: str | None = None
 ) -> Iterator[ReplayOutcome]:
-    """Compute again what `which` names (see `db.find_predictions`), recording each batch as it is done."""
+    """Compute again what `which` names (see `find_predictions`), recording each batch as it is done."""
     with database.session() as session:
         batches = find_predictions(session, which)
     for ids in batches:

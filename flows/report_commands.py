@@ -9,7 +9,8 @@ from typing import Annotated
 import typer
 
 from configs import ConfigError, Settings
-from db import RecordError, open_database
+from db.engine import open_database
+from db.errors import RecordError
 from flows.console import err, out, safe
 from flows.options import Config, Overrides, config_name, settings_of
 from flows.signing import audit_keys

@@ -5,17 +5,14 @@ from uuid import UUID
 from sqlalchemy.orm import Session
 
 from configs.schema import ReportSettings
-from db import (
-    Actor,
-    ArtifactStore,
-    Database,
-    ReportSubject,
-    RunCounts,
-    Scope,
-    run_findings,
-    run_summary,
-    run_unreadable,
-)
+from db.artifacts import ArtifactStore
+from db.chain.events import Actor
+from db.engine import Database
+from db.figures.scopes import Scope
+from db.inspection.runs import RunCounts
+from db.issued.reports import ReportSubject
+from db.queries.finding_records import run_findings
+from db.queries.runs import run_summary, run_unreadable
 from flows.finding_reading import classes_of, finding_pages, model_of, once
 from flows.issuing import Issue, IssuedReport, audit_head, checkpoint_at, issue, issued_at, style_of
 from flows.process_reading import review_of, revisions_of, run_process, sign_offs_of

@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from db import grants_script, open_database
+from db.engine import open_database
+from db.grants import grants_script
 from flows.console import out, safe
 from flows.options import Config, Overrides, settings_of
 from flows.record_commands import open_record

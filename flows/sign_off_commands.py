@@ -8,18 +8,12 @@ from typing import Annotated
 import typer
 
 from configs import ConfigError
-from db import (
-    TASKS,
-    ArtifactStore,
-    Authenticated,
-    Database,
-    RecordError,
-    ReportRecord,
-    report_by_artifact,
-    report_by_number,
-    reports_of,
-    sign_report,
-)
+from db.artifacts import ArtifactStore
+from db.engine import Database
+from db.errors import RecordError
+from db.issued.reports import ReportRecord, report_by_artifact, report_by_number, reports_of
+from db.issued.sign_offs import sign_report
+from db.people.people import TASKS, Authenticated
 from flows.console import out, safe
 from flows.options import Config, Overrides, settings_of
 from flows.passwords import PasswordStdin, passphrase_of, sign_in

@@ -6,19 +6,12 @@ from pathlib import Path
 
 from configs import Settings
 from configs.schema import AuditSettings
-from db import (
-    Actor,
-    CheckpointFolder,
-    Database,
-    RecordError,
-    SigningKey,
-    VerifierKey,
-    Witness,
-    read_signing_key,
-    read_verifier_keys,
-    sign_checkpoint,
-)
-from db.checkpoints import record_failure
+from db.chain.events import Actor
+from db.engine import Database
+from db.errors import RecordError
+from db.transparency.checkpoints import CheckpointFolder, record_failure, sign_checkpoint
+from db.transparency.signed_notes import SigningKey, VerifierKey, read_signing_key, read_verifier_keys
+from db.verification.witness import Witness
 
 _log = logging.getLogger("kensa")
 

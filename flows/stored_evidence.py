@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from db import ArtifactError, ArtifactStore
+from db.artifacts import ArtifactStore
+from db.errors import ArtifactError
 from reports import Evidence
 
 FloatMap = npt.NDArray[np.float32]

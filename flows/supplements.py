@@ -5,14 +5,11 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from db import (
-    Database,
-    Scope,
-    events_of_findings,
-    make_proof,
-    parse_checkpoint,
-    scope_images,
-)
+from db.engine import Database
+from db.figures.periods import scope_images
+from db.figures.scopes import Scope
+from db.transparency.inclusion import events_of_findings, make_proof
+from db.transparency.signed_notes import parse_checkpoint
 from flows.issuing import Issue
 from reports import SignedCheckpoint
 from reports.attached import Superseded, Supplement

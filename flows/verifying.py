@@ -8,21 +8,13 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from db import (
-    Database,
-    NoteError,
-    RecordError,
-    ReportRecord,
-    VerifierKey,
-    check_proof,
-    find_run,
-    get_event,
-    open_checkpoint,
-    parse_checkpoint,
-    report_by_artifact,
-    reports_of,
-    run_summary,
-)
+from db.engine import Database
+from db.errors import RecordError
+from db.issued.reports import ReportRecord, report_by_artifact, reports_of
+from db.queries.events import get_event
+from db.queries.runs import find_run, run_summary
+from db.transparency.inclusion import check_proof
+from db.transparency.signed_notes import NoteError, VerifierKey, open_checkpoint, parse_checkpoint
 from reports.attached import RECORD, Attached
 from reports.errors import ReportError
 from reports.signatures import Check

@@ -45,8 +45,9 @@ class Superseded:
 class Supplement:
     """What a report carries beside its record, and does not print.
 
-    `listing` is taken once, one picture at a time. `proofs` is what `db.make_proof` gives for the events of
-    the findings; `kensa audit check` checks the file as it is.
+    `listing` is taken once, one picture at a time. `proofs` is what `make_proof` in
+    `db.transparency.inclusion` gives for the events of the findings; `kensa audit check` checks the file as
+    it is.
     """
 
     listing: Iterable[ListedPicture] | None = None
@@ -183,7 +184,7 @@ class Attached:
 
     @property
     def proofs(self) -> Mapping[str, Any] | None:
-        """The inclusion proofs, for `db.check_proof`; ReportError where they are not JSON."""
+        """The inclusion proofs, for `check_proof` to check; ReportError where they are not JSON."""
         return None if PROOFS not in self.files else _object(PROOFS, self.files[PROOFS])
 
 

@@ -2,7 +2,7 @@
 
 import ast
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -20,6 +20,34 @@ FORBIDDEN = {
     "flows": {"fastapi"},
 }
 
+
+# Inside a room too, a package imports earlier ones only; "" is every module of the room that is not named.
+PACKAGES = {
+    "db": [
+        *(
+            "",
+            "chain",
+            "engine",
+            "grants",
+            "transparency",
+            "people",
+            "retention",
+            "inspection",
+            "dispositions",
+        ),
+        *("issued", "queries", "figures", "verification", "migrations"),
+    ],
+}
+# An `__init__` holds a sentence: a face that imports its modules closes cycles and loads too much.
+FACES = {
+    "classifiers",
+    "explainers",
+    "explainers/evaluation",
+    "explainers/metrics",
+    "configs",
+    "sources",
+    "reports",
+}
 
 # Packages of the eval extra that the baselines are computed by: imported when one is called, never before.
 BASELINES = ROOT / "explainers" / "baselines"
@@ -54,6 +82,46 @@ def test_imports_point_one_way(room: str) -> None:
         used = imports(path)
         wrong = used & (later | FORBIDDEN[room])
         assert not wrong, f"{path.relative_to(ROOT)} imports {sorted(wrong)}"
+
+
+def modules(path: Path) -> set[str]:
+    """Dotted names of all modules of the project that a file imports, wherever in the file."""
+    names: set[str] = set()
+    for node in walk(ast.parse(path.read_text(encoding="utf-8")), into_functions=True):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+@pytest.mark.parametrize("room", PACKAGES)
+def test_packages_inside_a_room_import_one_way(room: str) -> None:
+    order = PACKAGES[room]
+
+    def rank(parts: Sequence[str]) -> int:
+        return order.index(parts[1]) if len(parts) > 1 and parts[1] in order else 0
+
+    held = {path.name.removesuffix(".py") for path in (ROOT / room).iterdir()}
+    assert set(order) - {""} <= held, "a package in the order that is not there"
+    for path in sorted((ROOT / room).rglob("*.py")):
+        own = rank(path.relative_to(ROOT).with_suffix("").parts)
+        used = {name for name in modules(path) if name.split(".")[0] == room}
+        wrong = sorted(name for name in used if rank(name.split(".")) > own)
+        assert not wrong, f"{path.relative_to(ROOT)} imports {wrong}"
+
+
+def test_every_package_of_a_room_has_its_place_in_the_order() -> None:
+    for room, order in PACKAGES.items():
+        packages = {path.parent.name for path in (ROOT / room).glob("*/__init__.py")}
+        assert packages <= set(order), f"{room}: {sorted(packages - set(order))}"
+
+
+def test_faces_of_packages_import_nothing() -> None:
+    for room in ROOMS:
+        for path in (ROOT / room).rglob("__init__.py"):
+            if path.parent.relative_to(ROOT).as_posix() not in FACES:
+                assert not modules(path), path
 
 
 def test_no_module_shadows_the_standard_library() -> None:

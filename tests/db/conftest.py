@@ -16,25 +16,29 @@ import pytest
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-import db as record
 from benchmarks import postgres
-from db import (
-    Actor,
-    ArtifactStore,
-    Authenticated,
-    Database,
-    ExplanationOutcome,
-    FindingOutcome,
-    ImageOutcome,
-    LayerMasks,
+from db import guards
+from db.artifacts import ArtifactStore
+from db.chain.events import Actor
+from db.chain.events import head as audit_head
+from db.columns import digest_of, utc_now
+from db.dispositions.decide import dispose as record_dispose
+from db.dispositions.history import DispositionRecord
+from db.dispositions.signatures import sign, sign_approval, sign_disposition, signed_finding
+from db.engine import Database, open_database
+from db.inspection.batches import record_batch
+from db.inspection.outcomes import BatchResult, ExplanationOutcome, FindingOutcome, ImageOutcome, LayerMasks
+from db.inspection.runs import (
     ModelRecord,
     RunHandle,
-    guards,
-    open_database,
+    artifact_row,
+    finish_run,
+    register_model,
+    start_or_resume_run,
 )
-from db.checkpoints import event_leaves
-from db.merkle import Frontier
-from db.runs import artifact_row
+from db.issued.reports import ReportRecord, ReportSubject, next_report, record_report
+from db.issued.sign_offs import signed_content
+from db.people.people import Authenticated
 from db.schema import (
     Approval,
     ArtifactRetention,
@@ -51,11 +55,15 @@ from db.schema import (
     Report,
     ReportSignature,
 )
-from db.sign_offs import signed_content
-from db.signatures import sign, sign_approval, sign_disposition, signed_finding
+from db.transparency.checkpoints import CheckpointFolder, CheckpointRecord, event_leaves, sign_checkpoint
+from db.transparency.merkle import Frontier
+from db.transparency.signed_notes import CheckpointNote, generate_key
+from db.verification.walk import Verification
+from db.verification.walk import verify as record_verify
+from db.verification.witness import Witness
 
 ACTOR = Actor("inspector")
-KEY = record.generate_key("plant-1/kensa")
+KEY = generate_key("plant-1/kensa")
 SETTINGS = {"source": "line-1", "batch": 8}
 
 
@@ -118,7 +126,7 @@ class Plant:
     db: Database
     store: ArtifactStore
     model: ModelRecord
-    notes: record.CheckpointFolder
+    notes: CheckpointFolder
     actor: Actor = ACTOR
     settings: dict[str, Any] = field(default_factory=lambda: dict(SETTINGS))
 
@@ -126,12 +134,12 @@ class Plant:
         given = {
             "source": source,
             "settings": self.settings,
-            "settings_digest": record.digest_of(self.settings),
+            "settings_digest": digest_of(self.settings),
             "model": self.model,
             "actor": self.actor,
             "host": "bench",
         }
-        return record.start_or_resume_run(self.db, **(given | changed))
+        return start_or_resume_run(self.db, **(given | changed))
 
     def outcome(self, number: int, verdict: str = "pass", **changed: Any) -> ImageOutcome:
         picture = self.store.put(b"picture %d" % number, "picture", "image/png")
@@ -188,8 +196,8 @@ class Plant:
             ),
         )
 
-    def record(self, run: RunHandle, *outcomes: ImageOutcome) -> record.BatchResult:
-        return record.record_batch(self.db, run, outcomes, actor=self.actor)
+    def record(self, run: RunHandle, *outcomes: ImageOutcome) -> BatchResult:
+        return record_batch(self.db, run, outcomes, actor=self.actor)
 
     def finished_run(self, numbers: range = range(8)) -> RunHandle:
         """A finished run with every verdict, in two batches, and its report."""
@@ -199,16 +207,16 @@ class Plant:
         half = len(outcomes) // 2
         self.record(run, *outcomes[:half])
         self.record(run, *outcomes[half:])
-        record.finish_run(self.db, run, actor=self.actor, listed=len(outcomes))
-        self.issue(record.ReportSubject.run(run.reference), b"report of run %d" % run.number)
+        finish_run(self.db, run, actor=self.actor, listed=len(outcomes))
+        self.issue(ReportSubject.run(run.reference), b"report of run %d" % run.number)
         return run
 
-    def issue(self, subject: record.ReportSubject, pdf: bytes, **options: Any) -> record.ReportRecord:
+    def issue(self, subject: ReportSubject, pdf: bytes, **options: Any) -> ReportRecord:
         """Issue a report of these bytes, which prints the present head."""
         with self.db.session() as session:
-            planned, head = record.next_report(session, subject), record.head(session)
+            planned, head = next_report(session, subject), audit_head(session)
         artifact = self.store.put(pdf, "report", "application/pdf")
-        return record.record_report(self.db, planned, artifact, head, actor=self.actor, **options)
+        return record_report(self.db, planned, artifact, head, actor=self.actor, **options)
 
     def staff(self) -> tuple[Authenticated, Authenticated]:
         """A quality engineer and a quality manager, signed in; recorded, in one event, the first time."""
@@ -218,14 +226,14 @@ class Plant:
                 recorder.add(rows, action="test.staff", actor=ACTOR, entity="person", entity_id="all")
         return people
 
-    def decide(self, decision: str, **options: Any) -> record.DispositionRecord:
+    def decide(self, decision: str, **options: Any) -> DispositionRecord:
         """Let the engineer decide about the first finding, as the rules have it."""
         engineer, _ = self.staff()
         with self.db.session() as session:
             reference = session.scalars(select(Finding.reference).order_by(Finding.number)).first()
         assert reference is not None
         given = {"reason": "seen under the lamp", "signer": engineer} | options
-        return record.dispose(self.db, reference, decision=decision, **given)
+        return record_dispose(self.db, reference, decision=decision, **given)
 
     def dispose(self, decision: str) -> None:
         """Decide about the first finding by hand, whatever the rules; one event, the staff in the first."""
@@ -241,7 +249,7 @@ class Plant:
                 reason="seen under the lamp",
                 person=engineer.login,
                 needs_approval=decision == "scrap",
-                created_at=record.utc_now(),
+                created_at=utc_now(),
                 supersedes_id=latest.id if latest else None,
                 signature=None,
             )
@@ -262,16 +270,16 @@ class Plant:
         self.finished_run()
         self.dispose("confirm")
         self.dispose("scrap")
-        now = record.utc_now()
+        now = utc_now()
         with self.db.session() as session:
             scrap = session.scalars(select(Disposition).order_by(Disposition.id.desc()).limit(1)).one()
             finding = signed_finding(session, scrap.finding_id)
             _, (_, manager) = _staff(session)
             prediction = session.scalars(select(Prediction.id).order_by(Prediction.id)).first()
-            at = record.head(session)
+            at = audit_head(session)
             tree = Frontier()
             tree.extend(event_leaves(session, 0, at.sequence))
-        signed = record.CheckpointNote(KEY.name, at.sequence, tree.root(), at.hash, now)
+        signed = CheckpointNote(KEY.name, at.sequence, tree.root(), at.hash, now)
         note = KEY.sign(signed.text())
         self.notes.put(at.sequence, note)
         assert prediction is not None
@@ -338,21 +346,21 @@ class Plant:
             )
 
     @property
-    def witness(self) -> record.Witness:
+    def witness(self) -> Witness:
         """The plant's signed checkpoints and the key that vouches for them."""
-        return record.Witness(self.notes, [KEY.verifier])
+        return Witness(self.notes, [KEY.verifier])
 
-    def sign(self) -> record.CheckpointRecord:
+    def sign(self) -> CheckpointRecord:
         """Sign the log's head."""
-        return record.sign_checkpoint(self.db, self.notes, KEY, actor=self.actor)
+        return sign_checkpoint(self.db, self.notes, KEY, actor=self.actor)
 
-    def verify(self, **options: Any) -> record.Verification:
-        return record.verify(self.db, **options)
+    def verify(self, **options: Any) -> Verification:
+        return record_verify(self.db, **options)
 
 
 def _staff(session: Session) -> tuple[list[DomainRow], tuple[Authenticated, Authenticated]]:
     """The rows that make a quality engineer and a quality manager known, if they are not; both signed in."""
-    now = record.utc_now()
+    now = utc_now()
     rows: list[DomainRow] = []
     people: list[Authenticated] = []
     for login, name, role in (
@@ -380,7 +388,7 @@ def _staff(session: Session) -> tuple[list[DomainRow], tuple[Authenticated, Auth
 @pytest.fixture
 def plant(database: Database, tmp_path: Path) -> Plant:
     digest = hashlib.sha256(b"model").hexdigest()
-    model = record.register_model(
+    model = register_model(
         database,
         digest=digest,
         name="tiny",
@@ -391,9 +399,7 @@ def plant(database: Database, tmp_path: Path) -> Plant:
         card={"good_class": "good", "trained_on": "synthetic"},
         actor=ACTOR,
     )
-    return Plant(
-        database, ArtifactStore(tmp_path / "artifacts"), model, record.CheckpointFolder(tmp_path / "notes")
-    )
+    return Plant(database, ArtifactStore(tmp_path / "artifacts"), model, CheckpointFolder(tmp_path / "notes"))
 
 
 Attack = Callable[..., None]

@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from db import ArtifactError, ArtifactRef, ArtifactStore, CheckpointFolder, RecordError
+from db.artifacts import ArtifactRef, ArtifactStore
+from db.errors import ArtifactError, RecordError
+from db.transparency.checkpoints import CheckpointFolder
 
 DATA = b"some picture"
 DIGEST = hashlib.sha256(DATA).hexdigest()

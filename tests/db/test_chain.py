@@ -5,9 +5,9 @@ from uuid import UUID
 
 from sqlalchemy import select, text
 
-import db as record
-from db import Actor, Database
-from db.chain import GENESIS, event_hash, record_of, rows_digest
+from db.chain.events import GENESIS, Actor, Head, event_hash, record_of, rows_digest
+from db.chain.events import head as audit_head
+from db.engine import Database
 from db.schema import AuditEvent, Image
 
 ACTOR = Actor("tester", "human")
@@ -18,7 +18,7 @@ def test_the_first_event_hashes_as_documented(database: Database) -> None:
     row = Image(id=UUID(int=7), digest="i", size=3, width=4, height=None, format="PNG", mode="L")
     run_id = UUID(int=9)
     with database.write() as recorder:
-        assert recorder.head == record.Head(0, GENESIS)
+        assert recorder.head == Head(0, GENESIS)
         head = recorder.add(
             [row], action="test.done", actor=ACTOR, entity="image", entity_id=row.id, run_id=run_id,
             payload={"new": 1.5, "old": None}, model_digest="m", artifact_digests=["a", "b"],
@@ -26,7 +26,7 @@ def test_the_first_event_hashes_as_documented(database: Database) -> None:
         assert recorder.head == head
     with database.session() as session:
         event = session.scalars(select(AuditEvent)).one()
-        assert record.head(session) == head == record.Head(1, event.hash)
+        assert audit_head(session) == head == Head(1, event.hash)
     contents = {
         "sequence": 1,
         "id": event.id.hex,

@@ -4,11 +4,17 @@ from typing import Any
 
 import pytest
 
-import db as record
-from db import ReportSubject, Scope
-from db.agreement import DoubleDecision, double_decisions
-from db.changes import changes_of
-from db.decisions import histories
+from db.chain.events import head as audit_head
+from db.columns import utc_now
+from db.dispositions.decide import approve, dispose, refuse
+from db.dispositions.history import histories
+from db.figures.agreement import DoubleDecision, double_decisions
+from db.figures.changes import changes_of
+from db.figures.scopes import Scope
+from db.inspection.runs import finish_run
+from db.issued.reports import ReportSubject
+from db.queries.finding_records import run_findings
+from db.queries.runs import run_images, run_summary, run_unreadable
 from db.schema import ArtifactRetention
 
 Plant = Any  # tests/db/conftest.py; test folders are not packages
@@ -17,7 +23,7 @@ FIRST = "R000001-0001"  # a pit on part P0001
 
 def head(plant: Plant) -> int:
     with plant.db.session() as session:
-        return record.head(session).sequence
+        return audit_head(session).sequence
 
 
 @pytest.fixture
@@ -42,8 +48,8 @@ def test_decisions_and_answers_since_a_head(line: Plant, kind: str) -> None:
     line.decide("confirm")
     line.decide("scrap", four_eyes={"scrap"})
     middle = head(line)
-    record.approve(line.db, FIRST, reason="agreed", signer=manager)
-    other = record.dispose(line.db, "R000001-0002", decision="confirm", reason="so it is", signer=engineer)
+    approve(line.db, FIRST, reason="agreed", signer=manager)
+    other = dispose(line.db, "R000001-0002", decision="confirm", reason="so it is", signer=engineer)
     with line.db.session() as session:
         all_of_it = changes_of(session, SUBJECTS[kind], before, head(line))
         second = changes_of(session, SUBJECTS[kind], middle, middle + 1)
@@ -69,7 +75,7 @@ def test_pictures_ends_and_evidence_since_a_head(plant: Plant) -> None:
     plant.record(run, plant.outcome(1, "reject"))
     before = head(plant)
     plant.record(run, plant.outcome(3), plant.outcome(5, "review"))
-    record.finish_run(plant.db, run, actor=plant.actor)
+    finish_run(plant.db, run, actor=plant.actor)
     with plant.db.session() as session:
         found = changes_of(session, ReportSubject.run("R000001"), before, head(plant))
         other = changes_of(session, ReportSubject.part("P0001", "L1"), before, head(plant))
@@ -83,7 +89,7 @@ def test_evidence_that_was_pruned_is_a_change(plant: Plant) -> None:
     with plant.db.write() as recorder:
         picture = plant.outcome(1, "review").digest
         row = ArtifactRetention(
-            artifact_digest=picture, state="pruned", policy="older than 1 d", created_at=record.utc_now()
+            artifact_digest=picture, state="pruned", policy="older than 1 d", created_at=utc_now()
         )
         recorder.add(
             [row], action="artifacts.pruned", actor=plant.actor, entity="artifact", entity_id=picture
@@ -98,22 +104,22 @@ def test_a_run_as_of_an_earlier_event_is_as_it_was_then(plant: Plant) -> None:
     plant.record(run, plant.outcome(1, "reject"))
     then = head(plant)
     with plant.db.session() as session:
-        summary, findings = record.run_summary(session, run.id), record.run_findings(session, run.id)
-        listing = list(record.run_images(session, run.id))
+        summary, findings = run_summary(session, run.id), run_findings(session, run.id)
+        listing = list(run_images(session, run.id))
     plant.record(run, plant.outcome(3, "review"), plant.outcome(4, "unreadable"))
-    record.finish_run(plant.db, run, actor=plant.actor, status="failed", note="lamp", missing=["late.png"])
+    finish_run(plant.db, run, actor=plant.actor, status="failed", note="lamp", missing=["late.png"])
     plant.staff()
     plant.decide("confirm")
     plant.decide("scrap", four_eyes={"scrap"})
     waiting = head(plant)
-    record.approve(plant.db, FIRST, reason="agreed", signer=plant.staff()[1])
+    approve(plant.db, FIRST, reason="agreed", signer=plant.staff()[1])
     with plant.db.session() as session:
-        assert record.run_summary(session, run.id, then) == summary
-        assert record.run_findings(session, run.id, then) == findings
-        assert record.run_unreadable(session, run.id, then) == []
-        assert list(record.run_images(session, run.id, then)) == listing
-        now = record.run_findings(session, run.id)[0]
-        before = record.run_findings(session, run.id, waiting)[0]
+        assert run_summary(session, run.id, then) == summary
+        assert run_findings(session, run.id, then) == findings
+        assert run_unreadable(session, run.id, then) == []
+        assert list(run_images(session, run.id, then)) == listing
+        now = run_findings(session, run.id)[0]
+        before = run_findings(session, run.id, waiting)[0]
         key = now.id
         assert (now.disposition, now.awaiting_approval) == ("scrap", None)
         assert (before.disposition, before.awaiting_approval) == ("confirm", "scrap")
@@ -130,11 +136,9 @@ def test_two_people_on_one_finding(line: Plant) -> None:
     scope = Scope(run="R000001")
     with line.db.session() as session:
         assert double_decisions(session, scope) == []
-    record.dispose(line.db, FIRST, decision="overrule", reason="dust", signer=manager)
-    record.dispose(
-        line.db, "R000001-0002", decision="confirm", reason="yes", signer=engineer, four_eyes={"confirm"}
-    )
-    record.refuse(line.db, "R000001-0002", reason="no", signer=manager)
+    dispose(line.db, FIRST, decision="overrule", reason="dust", signer=manager)
+    dispose(line.db, "R000001-0002", decision="confirm", reason="yes", signer=engineer, four_eyes={"confirm"})
+    refuse(line.db, "R000001-0002", reason="no", signer=manager)
     with line.db.session() as session:
         found = double_decisions(session, scope)
         assert double_decisions(session, scope, middle) == []
@@ -148,12 +152,12 @@ def test_two_people_on_one_finding(line: Plant) -> None:
 def test_what_is_done_with_a_part_is_no_second_opinion(line: Plant) -> None:
     _, manager = line.staff()
     line.decide("confirm")
-    record.dispose(line.db, FIRST, decision="rework", reason="grind it", signer=manager)
+    dispose(line.db, FIRST, decision="rework", reason="grind it", signer=manager)
     scope = Scope(run="R000001")
     with line.db.session() as session:
         assert double_decisions(session, scope) == []
     line.decide("use-as-is", four_eyes={"use-as-is"})
-    record.approve(line.db, FIRST, reason="customer agreed", signer=manager)
+    approve(line.db, FIRST, reason="customer agreed", signer=manager)
     with line.db.session() as session:
         assert double_decisions(session, scope) == [
             DoubleDecision(FIRST, "engineer", "use-as-is", "second", "use-as-is", "approved")

@@ -8,12 +8,21 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select
 
-import db as record
-from db import Actor, CheckpointFolder, CheckpointRecord, Head, RecordError, ReportFile, SigningKey, Witness
-from db.checkpoints import event_leaves, record_failure, sign_checkpoint
-from db.merkle import Frontier
-from db.notes import generate_key
+from db.chain.events import Actor, Head
+from db.columns import time_text
+from db.errors import RecordError
+from db.queries.events import EventFilter, find_events
 from db.schema import AuditEvent, Checkpoint, Report
+from db.transparency.checkpoints import (
+    CheckpointFolder,
+    CheckpointRecord,
+    event_leaves,
+    record_failure,
+    sign_checkpoint,
+)
+from db.transparency.merkle import Frontier
+from db.transparency.signed_notes import SigningKey, generate_key, open_checkpoint
+from db.verification.witness import ReportFile, Witness
 
 Plant = Any  # tests/db/conftest.py; test folders are not packages
 Attack = Any
@@ -87,11 +96,11 @@ def test_what_verification_says_with_checkpoints(
 ) -> None:
     plant.finished_run()
     signed = sign()
-    when = record.open_checkpoint(signed.note, witness.trusted).at
+    when = open_checkpoint(signed.note, witness.trusted).at
     told = plant.verify(witness=witness)
     assert told.ok
     assert told.remarks[:1] == (
-        f"proved: events 1 to 12 are those that plant-1/kensa signed on {record.time_text(when)}; "
+        f"proved: events 1 to 12 are those that plant-1/kensa signed on {time_text(when)}; "
         "not proved: the event after that, chained but not signed yet",
     )
     assert plant.verify().remarks[:1] == (
@@ -264,7 +273,7 @@ def test_a_note_under_a_wrong_name_and_a_lost_note(
 def test_a_failed_checkpoint_is_on_record(plant: Plant) -> None:
     record_failure(plant.db, "the folder is not mounted", actor=OPERATOR)
     with plant.db.session() as session:
-        (event,) = record.find_events(session, record.EventFilter(action="checkpoint.failed"))
+        (event,) = find_events(session, EventFilter(action="checkpoint.failed"))
     assert event.reason == "the folder is not mounted"
     assert plant.verify().ok
 

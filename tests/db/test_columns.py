@@ -10,11 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import select
 
-import db as record
-from db import Database, RecordError
-from db.chain import Actor
+from db.chain.events import Actor
 from db.columns import aware, canonical_json, encoded, flat_json, storable, time_text, uuid7
+from db.engine import Database
+from db.errors import RecordError
 from db.schema import AuditEvent, Image, ModelVersion, Prediction, Run, RunImage
+from db.verification.walk import verify
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]))
 
@@ -130,7 +131,7 @@ def test_awkward_values_come_back_as_they_were_and_verify(database: Database) ->
     with database.write() as recorder:
         recorder.add(rows, action="test", actor=actor, entity="e", entity_id="é", payload=AWKWARD_JSON)
 
-    found = record.verify(database)
+    found = verify(database)
     assert found.ok, found.problems
     assert found.rows == len(rows)
     with database.session() as session:

@@ -13,8 +13,21 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-import db as record
-from db import FOLLOWS, TASKS, Authenticated, FindingState, RecordError
+from db.columns import utc_now
+from db.dispositions.decide import approve, dispose, refuse
+from db.dispositions.history import (
+    FOLLOWS,
+    FindingState,
+    dispositions_of,
+    effective_disposition,
+    finding_state,
+)
+from db.dispositions.signatures import check_signatures
+from db.errors import RecordError
+from db.people.people import TASKS, Authenticated
+from db.queries.events import EventFilter, EventRecord, find_events
+from db.queries.findings import FindingFilter, find_findings
+from db.queries.runs import list_runs
 from db.schema import DECISIONS
 
 Plant = Any  # tests/db/conftest.py; test folders are not packages
@@ -31,7 +44,7 @@ def line(plant: Plant) -> Plant:
 
 def state(plant: Plant, reference: str = FIRST) -> FindingState:
     with plant.db.session() as session:
-        return record.finding_state(session, reference)
+        return finding_state(session, reference)
 
 
 def in_effect(plant: Plant, reference: str = FIRST) -> str | None:
@@ -39,9 +52,9 @@ def in_effect(plant: Plant, reference: str = FIRST) -> str | None:
     return now.decision if now else None
 
 
-def latest_event(plant: Plant) -> record.EventRecord:
+def latest_event(plant: Plant) -> EventRecord:
     with plant.db.session() as session:
-        return record.find_events(session, record.EventFilter(), limit=1)[0]
+        return find_events(session, EventFilter(), limit=1)[0]
 
 
 def test_a_decision_is_signed_recorded_and_superseded(line: Plant) -> None:
@@ -57,9 +70,9 @@ def test_a_decision_is_signed_recorded_and_superseded(line: Plant) -> None:
     ]
     assert found.in_effect == third == found.history[-1]
     with line.db.session() as session:
-        assert record.dispositions_of(session, FIRST) == found.history
-        assert record.effective_disposition(session, FIRST) == third
-        (run,) = record.list_runs(session)
+        assert dispositions_of(session, FIRST) == found.history
+        assert effective_disposition(session, FIRST) == third
+        (run,) = list_runs(session)
     assert (found.label, found.classes) == ("scratch", ("scratch", "pit"))
     assert first.reason == "a pit, 2 mm"
     assert (made.action, made.actor_id, made.actor_kind, made.actor_name, made.actor_role) == (
@@ -89,7 +102,7 @@ def test_a_decision_is_signed_recorded_and_superseded(line: Plant) -> None:
 def test_what_holds_is_shown_with_the_finding(line: Plant) -> None:
     def shown() -> tuple[str | None, str | None]:
         with line.db.session() as session:
-            (finding,) = record.find_findings(session, record.FindingFilter(part="P0001"))
+            (finding,) = find_findings(session, FindingFilter(part="P0001"))
             return finding.disposition, finding.awaiting_approval
 
     _, manager = line.staff()
@@ -97,10 +110,10 @@ def test_what_holds_is_shown_with_the_finding(line: Plant) -> None:
     line.decide("confirm")
     line.decide("scrap", four_eyes=EVERY)
     assert shown() == ("confirm", "scrap")
-    record.refuse(line.db, FIRST, reason="it can be reworked", signer=manager)
+    refuse(line.db, FIRST, reason="it can be reworked", signer=manager)
     assert shown() == ("confirm", None)
     line.decide("rework", four_eyes=EVERY)
-    record.approve(line.db, FIRST, reason="agreed", signer=manager)
+    approve(line.db, FIRST, reason="agreed", signer=manager)
     assert shown() == ("rework", None)
 
 
@@ -113,10 +126,10 @@ def test_four_eyes(line: Plant) -> None:
     with pytest.raises(RecordError, match="scrap by engineer awaits approval: approve or refuse it first"):
         line.decide("rework")
     with pytest.raises(RecordError, match="may not approve or refuse decisions: it takes a quality-manager"):
-        record.approve(line.db, FIRST, reason="mine", signer=engineer)
+        approve(line.db, FIRST, reason="mine", signer=engineer)
     with pytest.raises(RecordError, match="needs a reason"):
-        record.approve(line.db, FIRST, reason="\t ", signer=manager)
-    approved = record.approve(line.db, FIRST, reason="seen it too", signer=manager)
+        approve(line.db, FIRST, reason="\t ", signer=manager)
+    approved = approve(line.db, FIRST, reason="seen it too", signer=manager)
     assert (approved.id, approved.state, in_effect(line)) == (made.id, "in effect", "scrap")
     event = latest_event(line)
     assert (event.action, event.actor_id, event.reason, event.entity_id) == (
@@ -128,14 +141,14 @@ def test_four_eyes(line: Plant) -> None:
     assert event.old_value == {"decision": "confirm", "class": "pit"}
     assert event.new_value == {"decision": "scrap", "class": None}
     with pytest.raises(RecordError, match="no decision awaits approval"):
-        record.refuse(line.db, FIRST, reason="too late", signer=manager)
+        refuse(line.db, FIRST, reason="too late", signer=manager)
 
 
 def test_a_refused_decision_never_takes_effect(line: Plant) -> None:
     _, manager = line.staff()
     line.decide("confirm")
     refused = line.decide("overrule", four_eyes=EVERY)
-    answer = record.refuse(line.db, FIRST, reason="look again", signer=manager)
+    answer = refuse(line.db, FIRST, reason="look again", signer=manager)
     assert (answer.state, in_effect(line), state(line).label) == ("refused", "confirm", "pit")
     assert latest_event(line).action == "disposition.refused"
     assert latest_event(line).old_value == latest_event(line).new_value
@@ -147,7 +160,7 @@ def test_a_refused_decision_never_takes_effect(line: Plant) -> None:
 def test_nobody_approves_their_own_decision(line: Plant) -> None:
     _, manager = line.staff()
     line.decide("confirm", signer=manager, four_eyes=EVERY)
-    for answer in (record.approve, record.refuse):
+    for answer in (approve, refuse):
         with pytest.raises(RecordError, match="a second person must approve or refuse it"):
             answer(line.db, FIRST, reason="mine", signer=manager)
 
@@ -160,13 +173,13 @@ def test_who_may_not_decide(line: Plant, role: str) -> None:
         line.decide("confirm", signer=other)
     line.decide("confirm", four_eyes=EVERY)
     with pytest.raises(RecordError, match=f"is {role} and may not approve"):
-        record.approve(line.db, FIRST, reason="so be it", signer=other)
+        approve(line.db, FIRST, reason="so be it", signer=other)
 
 
 def _person(plant: Plant, role: str) -> Authenticated:
     from db.schema import Person, PersonRevision
 
-    now = record.utc_now()
+    now = utc_now()
     person = Person(login="other", created_at=now)
     revision = PersonRevision(
         person_id=person.id, revision=1, name="O.", role=role, active=True, password_hash="", created_at=now
@@ -203,7 +216,7 @@ def test_a_finding_there_is_none_of(line: Plant) -> None:
     engineer, _ = line.staff()
     for wrong in ("R000009-0001", "", "\x00"):
         with pytest.raises(RecordError, match="there is no finding"):
-            record.dispose(line.db, wrong, decision="confirm", reason="x", signer=engineer)
+            dispose(line.db, wrong, decision="confirm", reason="x", signer=engineer)
 
 
 def test_a_scrapped_part_stays_scrapped(line: Plant) -> None:
@@ -221,7 +234,7 @@ def test_what_was_shown_is_what_is_signed(line: Plant) -> None:
         line.decide("overrule", seen=shown)
     line.decide("scrap", four_eyes=EVERY)
     pending = state(line)
-    record.refuse(line.db, FIRST, reason="no", signer=manager, seen=pending)
+    refuse(line.db, FIRST, reason="no", signer=manager, seen=pending)
     with pytest.raises(RecordError, match="somebody decided meanwhile"):
         line.decide("rework", seen=pending)
 
@@ -355,7 +368,7 @@ def test_any_sequence_of_decisions_goes_as_the_table_says(
         give = {"decision": decision, "class_name": class_name, "reason": "so", "signer": engineer}
         eyes = {decision} if needs_approval else set()
         if legal:
-            record.dispose(plant.db, reference, four_eyes=eyes, **give)
+            dispose(plant.db, reference, four_eyes=eyes, **give)
             made += 1
             if needs_approval:
                 pending = (decision, class_name)
@@ -363,9 +376,9 @@ def test_any_sequence_of_decisions_goes_as_the_table_says(
                 take_effect(decision, class_name)
         else:
             with pytest.raises(RecordError):
-                record.dispose(plant.db, reference, four_eyes=eyes, **give)
+                dispose(plant.db, reference, four_eyes=eyes, **give)
         if answer != "leave":
-            respond = record.approve if answer == "approve" else record.refuse
+            respond = approve if answer == "approve" else refuse
             if pending is None:
                 with pytest.raises(RecordError, match="no decision awaits approval"):
                     respond(plant.db, reference, reason="so", signer=manager)
@@ -380,7 +393,7 @@ def test_any_sequence_of_decisions_goes_as_the_table_says(
         assert now.label == label
         assert len(now.history) == made
     with plant.db.session() as session:
-        assert list(record.check_signatures(session)) == []
+        assert list(check_signatures(session)) == []
 
 
 def test_a_disabled_person_signs_nothing_more(line: Plant) -> None:

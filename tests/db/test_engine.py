@@ -7,9 +7,12 @@ import pytest
 from sqlalchemy import insert, select, text
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
-import db as record
-from db import Actor, Database, RecordError, open_database
-from db.schema import AuditEvent, Image
+from db.chain.events import Actor
+from db.columns import utc_now, uuid7
+from db.engine import Database, open_database
+from db.errors import RecordError
+from db.schema import AuditEvent, Disposition, Image
+from db.verification.walk import verify
 
 ACTOR = Actor("tester")
 
@@ -89,7 +92,7 @@ def test_migrating_at_the_same_time_is_safe(empty_url: str) -> None:
 def test_nothing_can_be_written_through_a_reading_session(database: Database) -> None:
     add(database, "a")
     with pytest.raises(DBAPIError, match=r"readonly|read-only"), database.session() as session:
-        session.execute(insert(Image.__table__), [{"id": record.uuid7()}])
+        session.execute(insert(Image.__table__), [{"id": uuid7()}])
     add(database, "b")  # the pooled connection is writable again
 
 
@@ -120,12 +123,12 @@ def test_an_exception_undoes_the_whole_transaction(database: Database) -> None:
     with database.session() as session:
         assert session.scalars(select(Image.digest)).all() == ["a"]
         assert session.scalars(select(AuditEvent.sequence)).all() == [1]
-    assert record.verify(database).ok
+    assert verify(database).ok
 
 
 def test_a_row_that_refers_to_nothing_is_refused(database: Database) -> None:
-    row = record.schema.Disposition(
-        finding_id=record.uuid7(), decision="confirm", reason="", person="p", created_at=record.utc_now(),
+    row = Disposition(
+        finding_id=uuid7(), decision="confirm", reason="", person="p", created_at=utc_now(),
         supersedes_id=None, signature=None, class_name=None, needs_approval=None,
     )  # fmt: skip
     with pytest.raises(IntegrityError), database.write() as recorder:
@@ -168,7 +171,7 @@ def test_writers_in_threads_queue_up(database: Database) -> None:
 
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(write, range(4)))
-    found = record.verify(database)
+    found = verify(database)
     assert found.ok, found.problems
     assert found.events == 20
 

@@ -4,8 +4,9 @@ from typing import Any
 
 from sqlalchemy import select
 
-import db as record
-from db.experience import ClassExperience, model_experience
+from db.chain.events import head
+from db.dispositions.decide import dispose
+from db.figures.experience import ClassExperience, model_experience
 from db.schema import Finding
 
 Plant = Any  # tests/db/conftest.py; test folders are not packages
@@ -28,7 +29,7 @@ def test_runs_outcomes_and_decisions_are_summed_up(plant: Plant) -> None:
     with plant.db.session() as session:
         pits = session.scalars(select(Finding.reference).where(Finding.class_name == "pit")).all()
     with plant.db.session() as session:
-        before = record.head(session).sequence
+        before = head(session).sequence
         undecided = model_experience(session, plant.model.digest)
     decide(plant, pits[0], "confirm")
     decide(plant, pits[1], "overrule")
@@ -51,6 +52,4 @@ def test_runs_outcomes_and_decisions_are_summed_up(plant: Plant) -> None:
 
 def decide(plant: Plant, reference: str, decision: str, **options: str) -> None:
     engineer, _ = plant.staff()
-    record.dispose(
-        plant.db, reference, decision=decision, reason="seen under the lamp", signer=engineer, **options
-    )
+    dispose(plant.db, reference, decision=decision, reason="seen under the lamp", signer=engineer, **options)

@@ -12,11 +12,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import text
 
-import db as record
-from db import Actor, Database, fastwalk, verification
-from db.chain import GENESIS, Head, NewRow
-from db.fastwalk import FastWalk
+from db.chain.events import GENESIS, Actor, Head, NewRow, head
+from db.columns import uuid7
+from db.engine import Database
 from db.schema import ModelVersion, Prediction, Run
+from db.verification import sound_windows
+from db.verification import walk as verification
+from db.verification.sound_windows import FastWalk
 
 Plant = Any  # tests/db/conftest.py; test folders are not packages
 Attack = Any
@@ -26,7 +28,7 @@ def walked(database: Database) -> tuple[Head, int, int] | None:
     """Where the fast walk comes to from the beginning, without help; None where it wants a closer look."""
     at, events, rows = Head(0, GENESIS), 0, 0
     with database.session() as session:
-        last = record.head(session)
+        last = head(session)
         with FastWalk(session) as fast:
             while at != last:
                 sound = fast.window(at)
@@ -43,7 +45,7 @@ def test_it_goes_over_a_sound_record_of_every_table_by_itself(
     found = plant.verify()
     assert found.ok
     assert walked(plant.db) == (found.head, found.events, found.rows)
-    monkeypatch.setattr(fastwalk, "WINDOW", 3)
+    monkeypatch.setattr(sound_windows, "WINDOW", 3)
     assert walked(plant.db) == (found.head, found.events, found.rows)
     monkeypatch.setattr(verification._Walk, "_closely", lambda *_: None)
     assert plant.verify() == found
@@ -74,7 +76,7 @@ ROWS = st.fixed_dictionaries(
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_what_the_database_puts_together_is_what_was_hashed(database: Database, row: dict[str, Any]) -> None:
     """Whatever is in the columns, the digests come out: the text is that of `flat_json`, byte for byte."""
-    mark = record.uuid7().hex
+    mark = uuid7().hex
     model = ModelVersion(
         digest=mark, name=row["name"], architecture="a", classes=[row["name"]], task=row["task"],
         thresholds=row["thresholds"], card=row["card"],
@@ -85,7 +87,7 @@ def test_what_the_database_puts_together_is_what_was_hashed(database: Database, 
             number=number, source=row["name"], settings=row["card"], settings_digest="s", host="h",
             model_version_id=model.id, software_version="v", trigger="t", started_at=row["at"],
         )  # fmt: skip
-        image = NewRow("image", {"id": record.uuid7(), "digest": mark, "size": row["size"],
+        image = NewRow("image", {"id": uuid7(), "digest": mark, "size": row["size"],
                                  "width": row["width"], "format": row["format"]})  # fmt: skip
         prediction = Prediction(
             image_id=image.values["id"], model_version_id=model.id, settings_digest="s", run_id=run.id,
@@ -93,16 +95,16 @@ def test_what_the_database_puts_together_is_what_was_hashed(database: Database, 
             reject_threshold=row["score"] / 3, probabilities=[row["score"]], created_at=row["at"],
             brightness=row["drop"], contrast=row["score"], sharpness=row["drop"],
         )  # fmt: skip
-        finding = NewRow("finding", {"id": record.uuid7(), "reference": mark, "run_id": run.id, "number": 1,
+        finding = NewRow("finding", {"id": uuid7(), "reference": mark, "run_id": run.id, "number": 1,
                                      "prediction_id": prediction.id, "class_name": row["name"],
                                      "class_score": row["score"], "score": row["score"], "threshold": 0.5,
                                      "created_at": row["at"]})  # fmt: skip
-        explanation = NewRow("explanation", {"id": record.uuid7(), "finding_id": finding.values["id"],
+        explanation = NewRow("explanation", {"id": uuid7(), "finding_id": finding.values["id"],
                                              "method": "m", "parameters": row["card"], "layers": [],
                                              "status": row["name"], "score_drop": row["drop"],
                                              "score_increase": row["increase"], "block_map_digests": [],
                                              "created_at": row["at"]})  # fmt: skip
-        line = NewRow("run_image", {"id": record.uuid7(), "run_id": run.id, "uri": row["name"], "version": "",
+        line = NewRow("run_image", {"id": uuid7(), "run_id": run.id, "uri": row["name"], "version": "",
                                     "size": row["size"], "image_id": image.values["id"],
                                     "prediction_id": prediction.id, "verdict": "pass",
                                     "created_at": row["at"], "carried_over": row["carried_over"],
@@ -126,7 +128,7 @@ def test_windows_after_a_damaged_one_are_walked_at_a_run_again(
     plant: Plant, attack: Attack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plant.fill()
-    monkeypatch.setattr(fastwalk, "WINDOW", 4)
+    monkeypatch.setattr(sound_windows, "WINDOW", 4)
     monkeypatch.setattr(verification, "_WINDOW", 2)
     attack("UPDATE image SET width = 65 WHERE event_sequence = 6")
     looked: list[int | None] = []
@@ -204,7 +206,7 @@ def test_an_event_that_lists_a_row_twice_is_not_sound(plant: Plant) -> None:
     listed = "x" * 32
     rows = {b'1|part","' + listed.encode(): b"text"}
     with pytest.raises(KeyError):
-        fastwalk._covered(rows, b"1", f'[["part","{listed}"],["part","{listed}"]]'.encode())
+        sound_windows._covered(rows, b"1", f'[["part","{listed}"],["part","{listed}"]]'.encode())
 
 
 def test_postgresql_told_to_round_numbers_still_gives_all_digits(plant: Plant) -> None:

@@ -8,7 +8,9 @@ import psycopg
 import pytest
 from sqlalchemy import create_engine
 
-from db import Database, RecordError, grants, open_database
+from db import grants
+from db.engine import Database, open_database
+from db.errors import RecordError
 from db.schema import Base
 
 Plant = Any  # tests/db/conftest.py; test folders are not packages

@@ -4,8 +4,9 @@ import pytest
 from sqlalchemy import Connection, inspect, text
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
-import db as record
-from db import Database, guards
+from db import guards
+from db.engine import Database
+from db.issued.reports import ReportSubject
 from db.schema import Base, Part
 
 Plant = Any  # tests/db/conftest.py; test folders are not packages
@@ -16,7 +17,7 @@ TABLES = [table.name for table in Base.metadata.sorted_tables]
 def full(plant: Plant) -> Database:
     """A database with a row in every table."""
     plant.fill()
-    plant.issue(record.ReportSubject.run("R000001"), b"another report")
+    plant.issue(ReportSubject.run("R000001"), b"another report")
     with plant.db.session() as session:
         for table in TABLES:
             assert session.execute(text(f"SELECT count(*) FROM {table}")).scalar(), table  # noqa: S608

@@ -10,8 +10,20 @@ import pytest
 from sqlalchemy import event as sa_event
 from sqlalchemy import select
 
-import db as record
-from db import EventFilter, FindingFilter, RecordError, RunHandle, TraceFilter, streams, subjects
+from db import index_walk
+from db.chain.events import Actor
+from db.columns import utc_now
+from db.errors import RecordError
+from db.inspection.batches import known_outcomes
+from db.inspection.runs import RunHandle
+from db.queries import events as event_queries
+from db.queries import filters, findings, recall
+from db.queries.events import EventFilter, find_events, get_event
+from db.queries.finding_records import FindingRecord, run_findings
+from db.queries.findings import FindingFilter, find_findings
+from db.queries.part_history import part_history
+from db.queries.recall import TraceFilter, trace_parts
+from db.queries.runs import find_run, run_images, run_unreadable
 from db.schema import Approval, Disposition, Finding
 
 Plant = Any  # tests/db/conftest.py; test folders are not packages
@@ -26,12 +38,12 @@ def run(plant: Plant) -> RunHandle:
 
 def events(plant: Plant, **wanted: Any) -> list[int]:
     with plant.db.session() as session:
-        return [event.sequence for event in record.find_events(session, EventFilter(**wanted))]
+        return [event.sequence for event in find_events(session, EventFilter(**wanted))]
 
 
 def find(plant: Plant, **wanted: Any) -> list[str]:
     with plant.db.session() as session:
-        return [f.reference[-1] for f in record.find_findings(session, FindingFilter(**wanted))]
+        return [f.reference[-1] for f in find_findings(session, FindingFilter(**wanted))]
 
 
 def decide(plant: Plant, number: int, person: str, reason: str, approver: str | None = None) -> None:
@@ -47,12 +59,12 @@ def decide(plant: Plant, number: int, person: str, reason: str, approver: str | 
             reason=reason,
             person=person,
             needs_approval=approver is not None,
-            created_at=record.utc_now(),
+            created_at=utc_now(),
             supersedes_id=None,
             signature=None,
         )
         about = {"entity": "disposition", "entity_id": row.id}
-        by = record.Actor(person, "human")
+        by = Actor(person, "human")
         recorder.add([row], action="disposition.made", actor=by, reason=reason, **about)
         if approver is not None:
             second = Approval(
@@ -60,10 +72,10 @@ def decide(plant: Plant, number: int, person: str, reason: str, approver: str | 
                 decision="approve",
                 reason="agreed",
                 person=approver,
-                created_at=record.utc_now(),
+                created_at=utc_now(),
                 signature={},
             )
-            by = record.Actor("review-app")
+            by = Actor("review-app")
             recorder.add([second], action="disposition.approved", actor=by, reason="agreed", **about)
 
 
@@ -136,7 +148,7 @@ def test_what_cannot_be_is_an_error(plant: Plant, run: RunHandle, wanted: Any, m
 
 def test_a_finding_to_go_on_from_that_is_not_there(plant: Plant, run: RunHandle) -> None:
     with plant.db.session() as session, pytest.raises(RecordError, match="no finding R000009-0001 to go on"):
-        record.find_findings(session, FindingFilter(), before="R000009-0001")
+        find_findings(session, FindingFilter(), before="R000009-0001")
 
 
 FILTERS: list[dict[str, Any]] = [
@@ -153,7 +165,7 @@ FILTERS: list[dict[str, Any]] = [
     {"run": 2},
     {"reason": "e"},
     {"person": "eva"},
-    {"until": record.utc_now() + timedelta(days=1)},
+    {"until": utc_now() + timedelta(days=1)},
 ]
 
 
@@ -176,23 +188,23 @@ def test_every_way_gives_the_same_answer(
         return [(events(plant, **w), find(plant, **w)) for w in pairs]
 
     expected = answers()
-    monkeypatch.setattr(subjects, "_COVERED", few)
-    monkeypatch.setattr(subjects, "_FINDINGS", few)
-    for module in (streams, subjects, record.findings, record.history):
+    monkeypatch.setattr(filters, "_COVERED", few)
+    monkeypatch.setattr(filters, "_FINDINGS", few)
+    for module in (index_walk, filters, findings, event_queries):
         monkeypatch.setattr(module, "FEW", few)
-    monkeypatch.setattr(streams, "_WIDEST", 3)
-    monkeypatch.setattr(streams, "_NARROWEST", 1)
+    monkeypatch.setattr(index_walk, "_WIDEST", 3)
+    monkeypatch.setattr(index_walk, "_NARROWEST", 1)
     assert answers() == expected
     with plant.db.session() as session:
         for wanted, (numbers, references) in list(zip(pairs, expected, strict=True))[::4]:
             pages: list[int] = []
-            while page := record.find_events(
+            while page := find_events(
                 session, EventFilter(**wanted), limit=3, before=pages[-1] if pages else None
             ):
                 pages += [event.sequence for event in page]
             assert pages == numbers, wanted
-            flagged: list[record.FindingRecord] = []
-            while found := record.find_findings(
+            flagged: list[FindingRecord] = []
+            while found := find_findings(
                 session, FindingFilter(**wanted), limit=2, before=flagged[-1].id if flagged else None
             ):
                 flagged += found
@@ -203,8 +215,8 @@ def test_the_filters_agree_with_a_look_at_everything(plant: Plant, run: RunHandl
     """An oracle that knows nothing of indexes: Python over all records."""
     decide(plant, 3, "eva", "seen under the lamp")
     with plant.db.session() as session:
-        every = record.find_events(session, EventFilter())
-        findings = record.find_findings(session, FindingFilter())
+        every = find_events(session, EventFilter())
+        findings = find_findings(session, FindingFilter())
     by = {
         "actor": lambda e, v: e.actor_id == v,
         "action": lambda e, v: e.action == v,
@@ -229,8 +241,8 @@ def test_pages_give_each_match_once_while_events_are_appended(plant: Plant, run:
     before, cursor = None, None
     for number in range(20, 40):
         with plant.db.session() as session:
-            page = record.find_events(session, wanted, limit=2, before=before)
-            flagged = record.find_findings(session, FindingFilter(station="cam-1"), limit=1, before=cursor)
+            page = find_events(session, wanted, limit=2, before=before)
+            flagged = find_findings(session, FindingFilter(station="cam-1"), limit=1, before=cursor)
         plant.record(again, plant.outcome(number, "reject", station="cam-1"))  # newer than all pages
         if number == 22:
             decide(plant, 1, "eva", "again")  # about a picture of that station
@@ -247,7 +259,7 @@ def test_pages_give_each_match_once_while_events_are_appended(plant: Plant, run:
 def test_a_time_range_is_found_though_a_clock_was_wrong(plant: Plant, run: RunHandle, attack: Attack) -> None:
     """Event 11 says 1999: it is in that year's range, and not in today's, whatever lies around it."""
     attack("UPDATE audit_event SET at = '1999-05-05T00:00:00.000000Z' WHERE sequence = 11")
-    old = record.utc_now().replace(year=2000)
+    old = utc_now().replace(year=2000)
     assert events(plant, until=old) == [11]
     assert events(plant, since=old) == [n for n in range(12, 0, -1) if n != 11]
 
@@ -258,7 +270,7 @@ EVENTS: list[dict[str, Any]] = [
     {"class_name": "pit"}, {"class_name": "rust"}, {"verdict": "pass"}, {"verdict": "reject"},
     {"verdict": "unreadable"}, {"min_score": 0.5}, {"max_score": 0.9}, {"min_score": 0.1, "max_score": 0.9},
     {"model": "tiny"}, {"run": 1}, {"person": "eva"}, {"actor": "inspector"}, {"action": "run.started"},
-    {"reason": "lamp"}, {"since": record.utc_now() - timedelta(days=1)}, {"until": record.utc_now()},
+    {"reason": "lamp"}, {"since": utc_now() - timedelta(days=1)}, {"until": utc_now()},
     {"station": "cam-1", "class_name": "pit"}, {"lot": "L1", "verdict": "reject", "person": "eva"},
 ]  # fmt: skip
 
@@ -269,10 +281,10 @@ def test_queries_find_their_way_by_an_index(
     plant: Plant, run: RunHandle, few: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No full scan of a table that grows with the pictures, as SQLite plans it, however many match."""
-    for module in (streams, subjects, record.findings, record.history, record.tracing):
+    for module in (index_walk, filters, findings, event_queries, recall):
         monkeypatch.setattr(module, "FEW", few)
     for name in ("_COVERED", "_FINDINGS"):
-        monkeypatch.setattr(subjects, name, few)
+        monkeypatch.setattr(filters, name, few)
     seen: list[tuple[str, Any]] = []
 
     def plan(query: Callable[[Any], Any]) -> list[str]:
@@ -292,21 +304,21 @@ def test_queries_find_their_way_by_an_index(
     decide(plant, 1, "eva", "seen under the lamp", approver="max")
     digest = plant.outcome(1, "review").digest
     asked: dict[str, Callable[[Any], Any]] = {
-        "run": lambda s: record.find_run(s, 1),
-        "run findings": lambda s: record.run_findings(s, run.id),
-        "run unreadable": lambda s: record.run_unreadable(s, run.id),
-        "run images": lambda s: list(record.run_images(s, run.id)),
-        "known": lambda s: record.known_outcomes(s, ["a" * 64], run.model.id, run.settings_digest),
-        "event": lambda s: record.get_event(s, 4),
-        "part": lambda s: record.part_history(s, "P0001"),
-        "trace": lambda s: record.trace_parts(s, TraceFilter(model="tiny")),
-        "trace lot": lambda s: record.trace_parts(s, TraceFilter(model="tiny", lot="L1", verdict="pass")),
-        "trace day": lambda s: record.trace_parts(s, TraceFilter(model="tiny", until=record.utc_now())),
+        "run": lambda s: find_run(s, 1),
+        "run findings": lambda s: run_findings(s, run.id),
+        "run unreadable": lambda s: run_unreadable(s, run.id),
+        "run images": lambda s: list(run_images(s, run.id)),
+        "known": lambda s: known_outcomes(s, ["a" * 64], run.model.id, run.settings_digest),
+        "event": lambda s: get_event(s, 4),
+        "part": lambda s: part_history(s, "P0001"),
+        "trace": lambda s: trace_parts(s, TraceFilter(model="tiny")),
+        "trace lot": lambda s: trace_parts(s, TraceFilter(model="tiny", lot="L1", verdict="pass")),
+        "trace day": lambda s: trace_parts(s, TraceFilter(model="tiny", until=utc_now())),
     }
     for wanted in [*EVENTS, {"image": digest}]:
-        asked[f"events {wanted}"] = lambda s, w=wanted: record.find_events(s, EventFilter(**w))
+        asked[f"events {wanted}"] = lambda s, w=wanted: find_events(s, EventFilter(**w))
         if not {"actor", "action"} & set(wanted):
-            asked[f"findings {wanted}"] = lambda s, w=wanted: record.find_findings(s, FindingFilter(**w))
+            asked[f"findings {wanted}"] = lambda s, w=wanted: find_findings(s, FindingFilter(**w))
     for name, query in asked.items():
         for step in plan(query):
             wrong = step.startswith("SCAN ") and step.split()[1] in BIG

@@ -6,10 +6,18 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-import db as record
-from db import RecordError, ReportSubject
+from db.errors import RecordError
+from db.issued.reports import (
+    ReportRecord,
+    ReportSubject,
+    SignOffRecord,
+    report_by_artifact,
+    report_by_number,
+    reports_of,
+)
+from db.issued.sign_offs import check_sign_offs, sign_report
+from db.queries.events import EventFilter, find_events
 from db.schema import AuditEvent
-from db.sign_offs import check_sign_offs
 
 Plant = Any  # tests/db/conftest.py; test folders are not packages
 MARCH, APRIL = datetime(2026, 3, 1, tzinfo=UTC), datetime(2026, 4, 1, tzinfo=UTC)
@@ -45,19 +53,19 @@ def test_each_subject_has_a_number_of_its_own(line: Plant) -> None:
     assert (again.number, again.revision, again.supersedes_id) == ("P000001", 2, issued[0].id)
     assert line.issue(ReportSubject.period(lot="L1"), b"another lot").number == "P000004"
     with line.db.session() as session:
-        assert record.reports_of(session, subjects[0]) == [issued[0], again]
-        assert record.reports_of(session, ReportSubject.period(lot="L9")) == []
-        assert record.report_by_number(session, " p000001 ") == again
-        assert record.report_by_number(session, "P000001", 1) == issued[0]
-        assert record.report_by_number(session, "R000001").kind == "run"
+        assert reports_of(session, subjects[0]) == [issued[0], again]
+        assert reports_of(session, ReportSubject.period(lot="L9")) == []
+        assert report_by_number(session, " p000001 ") == again
+        assert report_by_number(session, "P000001", 1) == issued[0]
+        assert report_by_number(session, "R000001").kind == "run"
         for digest in (again.artifact_digest, "c" * 64):
-            assert record.report_by_artifact(session, digest) == again
-        assert record.report_by_artifact(session, "d" * 64) is None
+            assert report_by_artifact(session, digest) == again
+        assert report_by_artifact(session, "d" * 64) is None
         for wrong in ("P000009", "R000009"):
             with pytest.raises(RecordError, match=f"there is no (report|run) {wrong}"):
-                record.report_by_number(session, wrong)
+                report_by_number(session, wrong)
         with pytest.raises(RecordError, match="there is no report P000001 revision 3"):
-            record.report_by_number(session, "P000001", 3)
+            report_by_number(session, "P000001", 3)
         said = select(AuditEvent).where(AuditEvent.action == "report.issued")
         events = session.scalars(said.order_by(AuditEvent.sequence)).all()
         assert [event.payload["number"] for event in events][:2] == ["R000001", "P000001"]
@@ -91,15 +99,15 @@ def test_a_period_that_says_nothing() -> None:
         ReportSubject.period(since=APRIL, until=MARCH)
 
 
-def signed(plant: Plant, report: record.ReportRecord, pdf: bytes, **given: Any) -> record.SignOffRecord:
+def signed(plant: Plant, report: ReportRecord, pdf: bytes, **given: Any) -> SignOffRecord:
     options = {"capacity": "reviewed", "decision": "accept", "signer": plant.staff()[0]} | given
     artifact = plant.store.put(pdf, "report", "application/pdf")
-    return record.sign_report(plant.db, report, artifact=artifact, **options)
+    return sign_report(plant.db, report, artifact=artifact, **options)
 
 
-def latest(plant: Plant, number: str = "R000001") -> record.ReportRecord:
+def latest(plant: Plant, number: str = "R000001") -> ReportRecord:
     with plant.db.session() as session:
-        return record.report_by_number(session, number)
+        return report_by_number(session, number)
 
 
 def test_two_people_sign_one_after_the_other(line: Plant) -> None:
@@ -121,8 +129,8 @@ def test_two_people_sign_one_after_the_other(line: Plant) -> None:
     assert now.latest_digest == second.artifact_digest != now.artifact_digest == report.latest_digest
     with line.db.session() as session:
         for digest in (first.artifact_digest, second.artifact_digest):
-            assert record.report_by_artifact(session, digest) == now
-        event = record.find_events(session, record.EventFilter(action="report.signed"), limit=1)[0]
+            assert report_by_artifact(session, digest) == now
+        event = find_events(session, EventFilter(action="report.signed"), limit=1)[0]
     assert (event.actor_id, event.new_value, event.reason) == (
         "second", {"decision": "accept with concession"}, "until the lamp is changed",
     )  # fmt: skip
@@ -149,7 +157,7 @@ def test_what_may_not_be_signed(line: Plant) -> None:
         signed(line, latest(line), b"signed again")
     line.issue(ReportSubject.run("R000001"), b"the next revision")
     with line.db.session() as session:
-        old = record.report_by_number(session, "R000001", 1)
+        old = report_by_number(session, "R000001", 1)
     with pytest.raises(RecordError, match="a later revision supersedes it"):
         signed(line, old, b"signed too late", signer=manager)
 

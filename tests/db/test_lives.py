@@ -7,9 +7,15 @@ from typing import Any
 
 import pytest
 
-import db as record
-from db import LifeEntry, PartHistory, RecordError, TraceFilter, proof, sentence
-from db.lives import KINDS
+from db.columns import utc_now
+from db.errors import RecordError
+from db.inspection.runs import ModelRecord, register_model
+from db.issued.reports import ReportSubject
+from db.issued.sign_offs import sign_report
+from db.queries.events import get_event
+from db.queries.part_history import KINDS, LifeEntry, PartHistory, part_history
+from db.queries.recall import TraceFilter, trace_parts, trace_summary
+from db.queries.sentences import proof, sentence
 
 Plant = Any  # tests/db/conftest.py; test folders are not packages
 CAPTURED = datetime(2026, 11, 23, 6, 0, tzinfo=UTC)
@@ -17,7 +23,7 @@ CAPTURED = datetime(2026, 11, 23, 6, 0, tzinfo=UTC)
 
 def life(plant: Plant, serial: str, lot: str | None = None) -> list[PartHistory]:
     with plant.db.session() as session:
-        return record.part_history(session, serial, lot)
+        return part_history(session, serial, lot)
 
 
 def told(entries: tuple[LifeEntry, ...]) -> list[tuple[str, str]]:
@@ -58,7 +64,7 @@ def test_each_entry_names_the_evidence_behind_it(plant: Plant) -> None:
     (part,) = life(plant, "P0001")
     with plant.db.session() as session:
         for entry in part.entries:
-            event = record.get_event(session, entry.sequence)
+            event = get_event(session, entry.sequence)
             assert (entry.hash, entry.at) == (event.hash, event.at)
             assert proof(entry).startswith(f"audit event {event.sequence} {event.hash[:12]}")
     digest = lambda data: hashlib.sha256(data).hexdigest()  # noqa: E731
@@ -116,13 +122,13 @@ def test_an_unknown_part_gets_the_closest_serials(plant: Plant) -> None:
 
 
 def test_every_kind_can_be_told() -> None:
-    from db.sentences import _TELLERS
+    from db.queries.sentences import _TELLERS
 
     assert set(_TELLERS) == set(KINDS)
 
 
-def other_model(plant: Plant) -> record.ModelRecord:
-    return record.register_model(
+def other_model(plant: Plant) -> ModelRecord:
+    return register_model(
         plant.db,
         digest=hashlib.sha256(b"other").hexdigest(),
         name="other",
@@ -137,7 +143,7 @@ def other_model(plant: Plant) -> record.ModelRecord:
 
 def traced(plant: Plant, **wanted: Any) -> list[str]:
     with plant.db.session() as session:
-        return [part.part or "" for part in record.trace_parts(session, TraceFilter(**wanted))]
+        return [part.part or "" for part in trace_parts(session, TraceFilter(**wanted))]
 
 
 def test_what_a_model_touched_with_the_parts_it_let_pass(plant: Plant) -> None:
@@ -148,16 +154,16 @@ def test_what_a_model_touched_with_the_parts_it_let_pass(plant: Plant) -> None:
     assert traced(plant, model=plant.model.digest[:8], verdict="pass") == ["P0004", "P0000"]
     assert traced(plant, model="other") == ["P0009", "P0001"]
     assert traced(plant, model="tiny", lot="L1", verdict="review") == ["P0005", "P0001"]
-    now = record.utc_now()
+    now = utc_now()
     assert traced(plant, model="tiny", since=now) == traced(plant, model="tiny", until=CAPTURED) == []
     assert traced(plant, model="other", since=now - timedelta(hours=1), until=now) == ["P0009", "P0001"]
     with plant.db.session() as session:
-        found = record.trace_parts(session, TraceFilter(model="tiny"))
+        found = trace_parts(session, TraceFilter(model="tiny"))
         second = found[6]
-        summary = record.trace_summary(session, TraceFilter(model="other"))
-        everything = record.trace_summary(session, TraceFilter(model="tiny"))
+        summary = trace_summary(session, TraceFilter(model="other"))
+        everything = trace_summary(session, TraceFilter(model="tiny"))
         with pytest.raises(RecordError, match="there is no model"):
-            record.trace_parts(session, TraceFilter(model="nobody"))
+            trace_parts(session, TraceFilter(model="nobody"))
     assert (second.part, second.lot, second.stations, second.verdicts) == (
         "P0001", "L1", ("cam-1",), (("review", 1),),
     )  # fmt: skip
@@ -181,7 +187,7 @@ def test_a_trace_page_by_page_while_more_is_recorded(plant: Plant) -> None:
     for number in range(20):
         plant.record(run, plant.outcome(100 + number))
         with plant.db.session() as session:
-            page = record.trace_parts(session, TraceFilter(model="tiny"), limit=3, before=cursor)
+            page = trace_parts(session, TraceFilter(model="tiny"), limit=3, before=cursor)
         if number == 0:
             page, new = page[1:], page[0]
             assert new.part == "P0100"
@@ -191,28 +197,28 @@ def test_a_trace_page_by_page_while_more_is_recorded(plant: Plant) -> None:
         cursor = page[-1].cursor
     assert seen == expected
     with plant.db.session() as session, pytest.raises(RecordError, match="is no cursor"):
-        record.trace_parts(session, TraceFilter(model="tiny"), before="x")
+        trace_parts(session, TraceFilter(model="tiny"), before="x")
 
 
 def test_reports_about_the_part_its_findings_and_its_lot(plant: Plant) -> None:
     plant.finished_run()
     engineer, _ = plant.staff()
     subjects = [
-        record.ReportSubject.period(lot="L1"),
-        record.ReportSubject.finding("R000001-0001"),
-        record.ReportSubject.part("P0001", "L1"),
-        record.ReportSubject.finding("R000001-0002"),  # of another part
-        record.ReportSubject.period(lot="L0"),
+        ReportSubject.period(lot="L1"),
+        ReportSubject.finding("R000001-0001"),
+        ReportSubject.part("P0001", "L1"),
+        ReportSubject.finding("R000001-0002"),  # of another part
+        ReportSubject.period(lot="L0"),
     ]
     issued = [plant.issue(subject, b"report %d" % n) for n, subject in enumerate(subjects)]
     pdf = plant.store.put(b"report 1, signed", "report", "application/pdf")
-    record.sign_report(
+    sign_report(
         plant.db, issued[1], capacity="reviewed", decision="do not accept", reason="blurred", signer=engineer,
         artifact=pdf,
     )  # fmt: skip
     (part,) = life(plant, "P0001")
     entries = [entry for entry in part.entries if entry.kind in ("report", "sign-off")]
-    assert [record.sentence(entry).partition(";")[0] for entry in entries] == [
+    assert [sentence(entry).partition(";")[0] for entry in entries] == [
         "report R000001 revision 1 was issued",
         "report P000001 revision 1 about lot L1 was issued",
         "report D000001 revision 1 about finding R000001-0001 was issued",
@@ -222,5 +228,5 @@ def test_reports_about_the_part_its_findings_and_its_lot(plant: Plant) -> None:
     ]
     assert entries[-1].evidence[0] == ("report", pdf.digest)
     with plant.db.session() as session:
-        (then,) = record.part_history(session, "P0001", "L1", upto=entries[1].sequence)
+        (then,) = part_history(session, "P0001", "L1", upto=entries[1].sequence)
     assert then.entries == part.entries[: part.entries.index(entries[1]) + 1]

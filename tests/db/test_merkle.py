@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from db.merkle import EMPTY_ROOT, Frontier, inclusion_paths, leaf_hash, node_hash, root_from_path
+from db.transparency.merkle import EMPTY_ROOT, Frontier, inclusion_paths, leaf_hash, node_hash, root_from_path
 
 # The leaves and roots that implementations of RFC 6962 and RFC 9162 test themselves with.
 LEAVES = [

@@ -7,10 +7,12 @@ from alembic import command
 from sqlalchemy import Connection, inspect, select, text
 from sqlalchemy.exc import IntegrityError
 
-import db as record
 from benchmarks import db as benchmark
-from db import Database, RecordError, engine, guards, open_database, views
-from db.runs import artifact_row
+from db import engine, guards, views
+from db.engine import Database, open_database
+from db.errors import RecordError
+from db.inspection.runs import artifact_row
+from db.issued.reports import ReportSubject, report_by_number
 from db.schema import AuditEvent, Base, Prediction, Report
 
 Plant = Any  # tests/db/conftest.py; test folders are not packages
@@ -124,11 +126,11 @@ def test_what_was_recorded_before_reports_had_kinds_is_whole_and_found(plant: Pl
     assert [problem.sequence for problem in plant.verify().problems] == lost
     with plant.db.session() as session:
         assert session.scalars(select(AuditEvent.hash).where(AuditEvent.sequence == 3)).one() == digest
-        found = record.report_by_number(session, "R000001")
+        found = report_by_number(session, "R000001")
         assert (found.number, found.revision, found.kind) == ("R000001", 2, "run")
-        assert found.subject == record.ReportSubject.run("R000001")
+        assert found.subject == ReportSubject.run("R000001")
         assert found.artifact_digest == found.rendered_digest == artifact.digest
-    third = plant.issue(record.ReportSubject.run("R000001"), b"third")
+    third = plant.issue(ReportSubject.run("R000001"), b"third")
     assert (third.number, third.revision, third.supersedes_id) == ("R000001", 3, old.id)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from db.notes import (
+from db.transparency.signed_notes import (
     CheckpointNote,
     NoteError,
     SigningKey,

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-import db as record
-from db import parallel
+from db.chain.events import Head, head
+from db.verification import processes
 
 Plant = Any  # tests/db/conftest.py; test folders are not packages
 Attack = Any
@@ -18,16 +18,16 @@ pytestmark = pytest.mark.slow  # each starts processes of its own
 @pytest.fixture
 def full(plant: Plant, monkeypatch: pytest.MonkeyPatch) -> Plant:
     """15 events, looked at five at a time."""
-    monkeypatch.setattr(parallel, "STRETCH", 5)
+    monkeypatch.setattr(processes, "STRETCH", 5)
     plant.fill()
     return plant
 
 
-def stretches(plant: Plant, start: record.Head | None = None) -> list[tuple[int, int]]:
-    begin = start or record.Head(0, "0" * 64)
+def stretches(plant: Plant, start: Head | None = None) -> list[tuple[int, int]]:
+    begin = start or Head(0, "0" * 64)
     with plant.db.session() as session:
-        last = record.head(session).sequence
-        found = parallel.sound_stretches(plant.db, session, begin, last, jobs=2)
+        last = head(session).sequence
+        found = processes.sound_stretches(plant.db, session, begin, last, jobs=2)
         return [(sound.head.sequence, sound.events) for sound in found]
 
 
@@ -44,9 +44,9 @@ def test_what_is_left_over_and_too_little_is_looked_at_here(full: Plant) -> None
     assert stretches(full) == [(5, 5), (10, 5), (15, 5)]
     assert full.verify(jobs=2).events == 16
     with full.db.session() as session:
-        at = record.head(session)
-        assert list(parallel.sound_stretches(full.db, session, at, at.sequence, jobs=2)) == []
-        assert list(parallel.sound_stretches(full.db, session, at, at.sequence, jobs=1)) == []
+        at = head(session)
+        assert list(processes.sound_stretches(full.db, session, at, at.sequence, jobs=2)) == []
+        assert list(processes.sound_stretches(full.db, session, at, at.sequence, jobs=1)) == []
 
 
 @pytest.mark.parametrize(
@@ -70,11 +70,11 @@ def test_the_first_stretch_that_is_not_sound_ends_it(
 
 
 def test_a_process_that_is_killed_loses_nothing(full: Plant, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parallel, "_look", killed)
+    monkeypatch.setattr(processes, "_look", killed)
     assert stretches(full) == []
     assert full.verify(jobs=2) == full.verify()
 
 
-def killed(_url: str, _head: record.Head, _upto: int) -> None:
+def killed(_url: str, _head: Head, _upto: int) -> None:
     """What the out-of-memory killer does to a worker."""
     os.kill(os.getpid(), signal.SIGKILL)

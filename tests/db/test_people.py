@@ -13,12 +13,28 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import select
 
-import db as record
-from db import Actor, Authenticated, Database, RecordError
-from db.passwords import hash_password
-from db.people import TASKS, require
+from db.chain.events import Actor
+from db.columns import utc_now
+from db.engine import Database
+from db.errors import RecordError
+from db.people.passwords import hash_password
+from db.people.people import (
+    TASKS,
+    Authenticated,
+    PersonRecord,
+    add_person,
+    change_password,
+    change_person,
+    disable_person,
+    enable_person,
+    find_person,
+    list_people,
+    require,
+)
+from db.people.sign_in import LOCKED_FOR, _locked, authenticate
+from db.queries.events import EventFilter, EventRecord, find_events
 from db.schema import ROLES, PersonRevision
-from db.sign_in import LOCKED_FOR, _locked
+from db.verification.walk import verify
 
 CHEAP = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
 ACCOUNT = Actor("operator", "human")
@@ -31,21 +47,19 @@ def boss(database: Database) -> Authenticated:
     return sign_in(database, "boss", BOSS)
 
 
-def add(
-    db: Database, login: str, role: str, *, by: Authenticated | Actor, **options: Any
-) -> record.PersonRecord:
+def add(db: Database, login: str, role: str, *, by: Authenticated | Actor, **options: Any) -> PersonRecord:
     given = {"name": f"{login.title()} Person", "password": f"password of {login}", "hasher": CHEAP} | options
-    return record.add_person(db, login, role=role, by=by, **given)
+    return add_person(db, login, role=role, by=by, **given)
 
 
 def sign_in(db: Database, login: str, password: str | None = None, **options: Any) -> Authenticated:
     given = f"password of {login}" if password is None else password
-    return record.authenticate(db, login, given, account=ACCOUNT, hasher=CHEAP, **options)
+    return authenticate(db, login, given, account=ACCOUNT, hasher=CHEAP, **options)
 
 
-def latest_event(db: Database) -> record.EventRecord:
+def latest_event(db: Database) -> EventRecord:
     with db.session() as session:
-        return record.find_events(session, record.EventFilter(), limit=1)[0]
+        return find_events(session, EventFilter(), limit=1)[0]
 
 
 def test_the_first_person_is_an_administrator_and_needs_no_sign_in(database: Database) -> None:
@@ -70,24 +84,24 @@ def test_the_first_person_is_an_administrator_and_needs_no_sign_in(database: Dat
     with pytest.raises(RecordError, match="an administrator must sign in"):
         add(database, "eve", "administrator", by=ACCOUNT)
     with database.session() as session:
-        assert record.list_people(session) == [boss]
-    assert record.verify(database).ok
+        assert list_people(session) == [boss]
+    assert verify(database).ok
 
 
 def test_each_change_is_a_revision_and_an_event_without_the_hash(
     database: Database, boss: Authenticated
 ) -> None:
     add(database, "eve", "quality-engineer", by=boss)
-    record.change_person(database, "eve", name=" Eve   N. Gineer ", by=boss)
-    record.change_person(database, "eve", role="quality-manager", by=boss, reason="promoted")
+    change_person(database, "eve", name=" Eve   N. Gineer ", by=boss)
+    change_person(database, "eve", role="quality-manager", by=boss, reason="promoted")
     promoted = latest_event(database)
-    record.disable_person(database, "eve", by=boss, reason="left the plant")
+    disable_person(database, "eve", by=boss, reason="left the plant")
     left = latest_event(database)
-    record.enable_person(database, "eve", by=boss)
-    record.change_password(database, "eve", "another password", by=boss, hasher=CHEAP)
+    enable_person(database, "eve", by=boss)
+    change_password(database, "eve", "another password", by=boss, hasher=CHEAP)
     changed = latest_event(database)
     with database.session() as session:
-        eve = record.find_person(session, "eve")
+        eve = find_person(session, "eve")
         rows = session.scalars(select(PersonRevision).where(PersonRevision.person_id == eve.id)).all()
         hashes = {row.password_hash for row in rows}
     assert (eve.name, eve.role, eve.active, eve.revision) == ("Eve N. Gineer", "quality-manager", True, 6)
@@ -109,21 +123,21 @@ def test_each_change_is_a_revision_and_an_event_without_the_hash(
     )
     assert changed.action == "person.password_changed"
     with database.session() as session:
-        for event in record.find_events(session, record.EventFilter()):
+        for event in find_events(session, EventFilter()):
             assert "$argon2" not in repr(event)
-    assert record.verify(database).ok
+    assert verify(database).ok
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda db, by: record.change_person(db, "boss", role="auditor", by=by), "last active administrator"),
-        (lambda db, by: record.disable_person(db, "boss", by=by), "last active administrator"),
-        (lambda db, by: record.enable_person(db, "boss", by=by), "is not disabled"),
-        (lambda db, by: record.disable_person(db, "nobody", by=by), "there is no person 'nobody'"),
-        (lambda db, by: record.change_person(db, "boss", name="Boss Person", by=by), "nothing to change"),
-        (lambda db, by: record.change_person(db, "boss", by=by), "nothing to change"),
-        (lambda db, by: record.change_person(db, "boss", role="king", by=by), "role 'king' is none of"),
+        (lambda db, by: change_person(db, "boss", role="auditor", by=by), "last active administrator"),
+        (lambda db, by: disable_person(db, "boss", by=by), "last active administrator"),
+        (lambda db, by: enable_person(db, "boss", by=by), "is not disabled"),
+        (lambda db, by: disable_person(db, "nobody", by=by), "there is no person 'nobody'"),
+        (lambda db, by: change_person(db, "boss", name="Boss Person", by=by), "nothing to change"),
+        (lambda db, by: change_person(db, "boss", by=by), "nothing to change"),
+        (lambda db, by: change_person(db, "boss", role="king", by=by), "role 'king' is none of"),
         (lambda db, by: add(db, "boss", "auditor", by=by), "is taken, and a login is never given"),
         (lambda db, by: add(db, "Boss", "auditor", by=by), "login 'Boss': give 1 to 63"),
         (lambda db, by: add(db, "", "auditor", by=by), "login '': give 1 to 63"),
@@ -151,12 +165,12 @@ def test_what_cannot_be_done_says_so_and_writes_nothing(
 
 def test_the_last_administrator_may_go_once_there_is_another(database: Database, boss: Authenticated) -> None:
     add(database, "chief", "administrator", by=boss)
-    record.disable_person(database, "boss", by=boss)
+    disable_person(database, "boss", by=boss)
     with pytest.raises(RecordError, match="was changed since they signed in"):
         add(database, "eve", "auditor", by=boss)
     chief = sign_in(database, "chief")
     with pytest.raises(RecordError, match="last active administrator"):
-        record.change_person(database, "chief", role="auditor", by=chief)
+        change_person(database, "chief", role="auditor", by=chief)
     with pytest.raises(RecordError, match="is taken"):
         add(database, "boss", "auditor", by=chief)
 
@@ -169,13 +183,13 @@ def test_only_administrators_manage_people_and_everybody_their_own_password(
     eve = sign_in(database, "eve")
     for change in (
         lambda: add(database, "pal", "auditor", by=eve),
-        lambda: record.disable_person(database, "boss", by=eve),
-        lambda: record.change_person(database, "eve", role="administrator", by=eve),
-        lambda: record.change_password(database, "boss", "taken over now", by=eve, hasher=CHEAP),
+        lambda: disable_person(database, "boss", by=eve),
+        lambda: change_person(database, "eve", role="administrator", by=eve),
+        lambda: change_password(database, "boss", "taken over now", by=eve, hasher=CHEAP),
     ):
         with pytest.raises(RecordError, match=f"'eve' is {role} and may not manage people"):
             change()
-    record.change_password(database, "eve", "my own new password", by=eve, hasher=CHEAP)
+    change_password(database, "eve", "my own new password", by=eve, hasher=CHEAP)
     assert latest_event(database).actor_id == "eve"
     assert sign_in(database, "eve", "my own new password").revision == 2
 
@@ -208,7 +222,7 @@ def refusal(db: Database, login: str, password: str, **options: Any) -> str:
 def test_a_failed_sign_in_is_recorded_and_tells_nothing(database: Database, boss: Authenticated) -> None:
     eve = add(database, "eve", "auditor", by=boss)
     add(database, "gone", "auditor", by=boss)
-    record.disable_person(database, "gone", by=boss)
+    disable_person(database, "gone", by=boss)
     told = {
         refusal(database, "eve", "wrong"),
         refusal(database, "nobody", "password of eve"),
@@ -218,8 +232,8 @@ def test_a_failed_sign_in_is_recorded_and_tells_nothing(database: Database, boss
     }
     assert len(told) == 1
     with database.session() as session:
-        wanted = record.EventFilter(action="person.sign_in_failed")
-        events = list(reversed(record.find_events(session, wanted)))
+        wanted = EventFilter(action="person.sign_in_failed")
+        events = list(reversed(find_events(session, wanted)))
     assert [event.payload["why"] for event in events] == [
         "password",
         "login",
@@ -231,7 +245,7 @@ def test_a_failed_sign_in_is_recorded_and_tells_nothing(database: Database, boss
     assert (events[0].entity, events[0].entity_id, events[1].entity_id) == ("person", eve.id.hex, "unknown")
     # what was typed where a login belongs may be a password
     assert "nobody" not in repr(events[1])
-    assert record.verify(database).ok
+    assert verify(database).ok
 
 
 def test_five_failures_in_a_row_lock_sign_in_for_a_while(database: Database, boss: Authenticated) -> None:
@@ -253,7 +267,7 @@ def test_five_failures_in_a_row_lock_sign_in_for_a_while(database: Database, bos
     assert "locked for 15 minutes" in told
     assert latest_event(database).payload["why"] == "locked"
     assert sign_in(database, "boss", BOSS)  # others are not
-    later = record.utc_now() + LOCKED_FOR
+    later = utc_now() + LOCKED_FOR
     assert refusal(database, "eve", "password of eve", now=later - timedelta(minutes=1)) == told
     assert sign_in(database, "eve", now=later).login == "eve"
 
@@ -263,7 +277,7 @@ def test_an_administrator_unlocks_by_giving_a_new_password(database: Database, b
     for _ in range(5):
         refusal(database, "eve", "wrong password")
     refusal(database, "eve", "password of eve")
-    record.change_password(database, "eve", "a fresh beginning", by=boss, hasher=CHEAP)
+    change_password(database, "eve", "a fresh beginning", by=boss, hasher=CHEAP)
     assert sign_in(database, "eve", "a fresh beginning").login == "eve"
 
 
@@ -281,7 +295,7 @@ def test_an_administrator_unlocks_by_giving_a_new_password(database: Database, b
     ],
 )
 def test_when_sign_in_is_locked(failed_at: list[float], now: float, locked: bool) -> None:
-    start = record.utc_now()
+    start = utc_now()
     failures = [start + timedelta(minutes=minutes) for minutes in failed_at]
     assert _locked(failures, start + timedelta(minutes=now)) is locked
 
@@ -293,7 +307,7 @@ def test_the_one_spelling_of_a_password(database: Database, boss: Authenticated)
 
 @given(st.text(max_size=30))
 def test_any_text_of_twelve_characters_is_a_password(password: str) -> None:
-    from db.passwords import normal_password
+    from db.people.passwords import normal_password
 
     if len(normal_password(password)) < 12:
         with pytest.raises(RecordError, match="12 characters"):

@@ -6,10 +6,15 @@ from typing import Any
 
 import pytest
 
-import db as record
-from db import ImageOutcome, RunHandle, Scope, scope_of
-from db.periods import period_summary, scope_findings, scope_unreadable
-from db.series import subgroups
+from db.chain.events import head as audit_head
+from db.errors import RecordError
+from db.figures.periods import period_summary, scope_findings, scope_unreadable
+from db.figures.scopes import Scope, scope_of
+from db.figures.series import subgroups
+from db.inspection.outcomes import ImageOutcome
+from db.inspection.runs import RunHandle, finish_run
+from db.issued.reports import ReportSubject
+from db.queries.events import EventFilter, find_events
 
 Plant = Any  # tests/db/conftest.py; test folders are not packages
 BEGINNING, END = datetime(2020, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
@@ -20,7 +25,7 @@ def run_of(plant: Plant, *outcomes: ImageOutcome, missing: Sequence[str] = (), *
     plant.settings |= settings
     run: RunHandle = plant.start()
     plant.record(run, *outcomes)
-    record.finish_run(plant.db, run, actor=plant.actor, missing=missing)
+    finish_run(plant.db, run, actor=plant.actor, missing=missing)
     return run
 
 
@@ -29,7 +34,7 @@ def test_a_picture_that_two_runs_listed_counts_once_with_its_latest_outcome(plan
     # With other settings: 0 is flagged now, 2 passes; 4 was not listed again.
     second = run_of(plant, plant.outcome(0, "review"), plant.outcome(2), batch=9)
     with plant.db.session() as session:
-        head = record.head(session).sequence
+        head = audit_head(session).sequence
         lot = period_summary(session, Scope(lot="L0"))
         ever = period_summary(session, EVER)
         found = scope_findings(session, EVER)
@@ -44,7 +49,7 @@ def test_a_picture_that_two_runs_listed_counts_once_with_its_latest_outcome(plan
     assert [f.reference for f in found] == ["R000001-0002", "R000002-0001"]  # scores 0.4004 and 0.4
     # Before the second run everything was as the first one found it.
     with plant.db.session() as session:
-        ended = [event.sequence for event in record.find_events(session, record.EventFilter(run=first.id))]
+        ended = [event.sequence for event in find_events(session, EventFilter(run=first.id))]
         then = period_summary(session, EVER, max(ended))
         assert (then.listings, then.counts.reject, then.counts.review) == (3, 1, 1)
         assert [run.reference for run in then.runs] == ["R000001"]
@@ -102,7 +107,7 @@ def test_times_mean_when_a_picture_was_inspected(plant: Plant) -> None:
     taken = BEGINNING - timedelta(days=365)
     run = run_of(plant, plant.outcome(0, captured_at=taken))
     with plant.db.session() as session:
-        (line,) = record.find_events(session, record.EventFilter(action="image.inspected"))
+        (line,) = find_events(session, EventFilter(action="image.inspected"))
         just = line.at - timedelta(seconds=5), line.at + timedelta(seconds=5)
         assert period_summary(session, Scope(since=just[0], until=just[1])).counts.listed == 1
         before = period_summary(session, Scope(since=BEGINNING, until=just[0]))
@@ -116,10 +121,10 @@ def test_one_part(plant: Plant) -> None:
     run_of(plant, plant.outcome(0, "reject"), plant.outcome(2), plant.outcome(0, uri="again.png"))
     run_of(plant, plant.outcome(0, "review"), batch=9)
     with plant.db.session() as session:
-        scope = scope_of(record.ReportSubject.part("P0000", "L0"))
+        scope = scope_of(ReportSubject.part("P0000", "L0"))
         found = period_summary(session, scope)
         assert [each.reference for each in scope_findings(session, scope)] == ["R000002-0001"]
-        with pytest.raises(record.RecordError, match="say in which lot part 'P0000' is"):
+        with pytest.raises(RecordError, match="say in which lot part 'P0000' is"):
             period_summary(session, Scope(part="P0000", since=BEGINNING, until=END))
     assert (found.listings, found.counts.listed, found.counts.review) == (3, 1, 1)
 

@@ -11,11 +11,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy.event import listen
 
-import db as record
-from db import Actor, CheckpointFolder, CheckpointNote, RecordError, SigningKey
-from db.checkpoints import sign_checkpoint
-from db.notes import NoteError, generate_key
-from db.proofs import check_proof, events_of_finding, events_of_findings, make_proof
+from db.chain.events import Actor
+from db.columns import utc_now
+from db.errors import RecordError
+from db.transparency.checkpoints import CheckpointFolder, sign_checkpoint
+from db.transparency.inclusion import check_proof, events_of_finding, events_of_findings, make_proof
+from db.transparency.signed_notes import CheckpointNote, NoteError, SigningKey, generate_key, open_checkpoint
 
 Plant = Any  # tests/db/conftest.py; test folders are not packages
 
@@ -32,7 +33,7 @@ def signed(plant: Plant, key: SigningKey, tmp_path: Path) -> tuple[str, Checkpoi
     plant.dispose("confirm")
     plant.dispose("scrap")
     made = sign_checkpoint(plant.db, CheckpointFolder(tmp_path / "notes"), key, actor=Actor("kensa"))
-    return made.note, record.open_checkpoint(made.note, [key.verifier])
+    return made.note, open_checkpoint(made.note, [key.verifier])
 
 
 @pytest.fixture
@@ -131,7 +132,7 @@ def test_what_else_is_refused(
     plant: Plant, proof: dict[str, Any], signed: tuple[str, CheckpointNote], key: SigningKey
 ) -> None:
     note = signed[0]
-    elsewhere = CheckpointNote("plant-1/kensa", 14, bytes(32), "0" * 64, record.utc_now())
+    elsewhere = CheckpointNote("plant-1/kensa", 14, bytes(32), "0" * 64, utc_now())
     with pytest.raises(NoteError, match="no signature by a trusted key"):
         check_proof(proof, note, [generate_key("plant-1/kensa").verifier])
     with pytest.raises(RecordError, match="not a proof of this kind"):

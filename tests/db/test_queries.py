@@ -5,8 +5,24 @@ from typing import Any
 
 import pytest
 
-import db as record
-from db import EventFilter, FindingFilter, RecordError, RunHandle, uuid7
+from db.columns import digest_of, utc_now, uuid7
+from db.errors import RecordError
+from db.inspection.outcomes import ImageOutcome, LayerMasks
+from db.inspection.runs import RunCounts, RunHandle, finish_run
+from db.issued.reports import run_reports
+from db.queries.events import EventFilter, find_events, get_event
+from db.queries.finding_records import ExplanationRecord, run_findings
+from db.queries.findings import FindingFilter, find_findings
+from db.queries.runs import (
+    RunImageRecord,
+    UnreadableRecord,
+    find_run,
+    latest_run,
+    list_runs,
+    run_images,
+    run_summary,
+    run_unreadable,
+)
 
 Plant = Any  # tests/db/conftest.py; test folders are not packages
 CAPTURED = datetime(2026, 11, 23, 6, 0, tzinfo=UTC)
@@ -20,36 +36,36 @@ def run(plant: Plant) -> RunHandle:
 
 def find(plant: Plant, **wanted: Any) -> list[str]:
     with plant.db.session() as session:
-        return [f.reference for f in record.find_findings(session, FindingFilter(**wanted))]
+        return [f.reference for f in find_findings(session, FindingFilter(**wanted))]
 
 
 def events(plant: Plant, **wanted: Any) -> list[int]:
     with plant.db.session() as session:
-        return [event.sequence for event in record.find_events(session, EventFilter(**wanted))]
+        return [event.sequence for event in find_events(session, EventFilter(**wanted))]
 
 
 def test_a_finished_run_at_a_glance(plant: Plant, run: RunHandle) -> None:
     with plant.db.session() as session:
-        summary = record.run_summary(session, run.id)
-        assert record.latest_run(session) == summary
-        assert record.list_runs(session) == [summary]
+        summary = run_summary(session, run.id)
+        assert latest_run(session) == summary
+        assert list_runs(session) == [summary]
         for name in (1, "1", "R000001", "r000001", run.id):
-            assert record.find_run(session, name) == summary
-        (report,) = record.run_reports(session, run.id)
+            assert find_run(session, name) == summary
+        (report,) = run_reports(session, run.id)
     assert (summary.reference, summary.status, summary.note, summary.missing) == (
         "R000001",
         "completed",
         "",
         (),
     )
-    assert summary.counts == record.RunCounts(
+    assert summary.counts == RunCounts(
         listed=8, passed=2, review=2, reject=2, unreadable=2, carried_over=0, missing=0, findings=4
     )
     assert summary.class_counts == (("pit", 2), ("scratch", 2))
     assert (summary.lots, summary.stations) == (("L0", "L1"), ("cam-1", "cam-2"))
     assert summary.model == plant.model
     assert summary.settings == plant.settings
-    assert summary.settings_digest == record.digest_of(plant.settings)
+    assert summary.settings_digest == digest_of(plant.settings)
     assert (summary.host, summary.trigger, summary.software_version) == ("bench", "manual", "test 1")
     assert summary.finished_at is not None
     assert summary.started_at <= summary.finished_at <= report.created_at
@@ -60,7 +76,7 @@ def test_an_unfinished_run_shows_what_it_has_so_far(plant: Plant) -> None:
     run = plant.start()
     plant.record(run, plant.outcome(1), plant.outcome(2, "review"))
     with plant.db.session() as session:
-        summary = record.run_summary(session, run.id)
+        summary = run_summary(session, run.id)
     assert (summary.status, summary.finished_at, summary.counts.listed) == ("unfinished", None, 2)
 
 
@@ -68,10 +84,10 @@ def test_an_unfinished_run_shows_what_it_has_so_far(plant: Plant) -> None:
 def test_a_run_that_is_not_there(plant: Plant, which: Any) -> None:
     with plant.db.session() as session:
         with pytest.raises(RecordError, match="there is no run"):
-            record.find_run(session, which)
+            find_run(session, which)
         with pytest.raises(RecordError, match="there is no run"):
-            record.find_findings(session, FindingFilter(run=which))
-        assert record.latest_run(session) is None
+            find_findings(session, FindingFilter(run=which))
+        assert latest_run(session) is None
 
 
 def test_the_listing_of_a_run(plant: Plant) -> None:
@@ -81,14 +97,14 @@ def test_the_listing_of_a_run(plant: Plant) -> None:
         plant.outcome(2, part=None, lot=None, station=None),
         plant.outcome(3, "unreadable", lot=None),
     ]
-    gone = record.ImageOutcome(uri="a.png", version="1", size=5, verdict="unreadable", reason="vanished")
+    gone = ImageOutcome(uri="a.png", version="1", size=5, verdict="unreadable", reason="vanished")
     plant.record(run, *outcomes, gone)
     with plant.db.session() as session:
-        lines = list(record.run_images(session, run.id))
-        unreadable = record.run_unreadable(session, run.id)
+        lines = list(run_images(session, run.id))
+        unreadable = run_unreadable(session, run.id)
     assert [line.uri for line in lines] == sorted(o.uri for o in [*outcomes, gone])
     by_uri = {line.uri: line for line in lines}
-    assert by_uri[outcomes[0].uri] == record.RunImageRecord(
+    assert by_uri[outcomes[0].uri] == RunImageRecord(
         uri=outcomes[0].uri, digest=outcomes[0].digest, part="P0001", lot="L1", station="cam-1",
         captured_at=CAPTURED, verdict="review", reason=None, score=outcomes[0].score, carried_over=False,
             brightness=0.501, contrast=0.1, sharpness=1.01,
@@ -97,8 +113,8 @@ def test_the_listing_of_a_run(plant: Plant) -> None:
     assert (bare.part, bare.lot, bare.station, bare.captured_at) == (None, None, None, None)
     assert (by_uri[outcomes[2].uri].part, by_uri[outcomes[2].uri].lot) == ("P0003", None)
     assert unreadable == [
-        record.UnreadableRecord("a.png", "vanished", None),
-        record.UnreadableRecord(outcomes[2].uri, "truncated", outcomes[2].digest),
+        UnreadableRecord("a.png", "vanished", None),
+        UnreadableRecord(outcomes[2].uri, "truncated", outcomes[2].digest),
     ]
 
 
@@ -107,21 +123,21 @@ def test_listings_sort_by_bytes_on_both_databases(plant: Plant) -> None:
     names = ["a.png", "B.png", "Z/1.png", "é.png", "a-1.png", "a/1.png", "_.png"]
     plant.record(run, *(plant.outcome(n, uri=name) for n, name in enumerate(names)))
     with plant.db.session() as session:
-        listed = [line.uri for line in record.run_images(session, run.id)]
+        listed = [line.uri for line in run_images(session, run.id)]
     assert listed == sorted(names, key=lambda name: name.encode())
 
 
 def test_a_finding_with_its_evidence(plant: Plant, run: RunHandle) -> None:
     outcome = plant.outcome(1, "review")
     with plant.db.session() as session:
-        findings = record.run_findings(session, run.id)
+        findings = run_findings(session, run.id)
     assert [f.uri for f in findings] == sorted(f.uri for f in findings)
     found = next(f for f in findings if f.reference == "R000001-0001")
     digest = lambda data: hashlib.sha256(data).hexdigest()  # noqa: E731
-    assert found.explanation == record.ExplanationRecord(
+    assert found.explanation == ExplanationRecord(
         method="sise",
         parameters={"mu": 0.0, "batch_size": 16},
-        layers=(record.LayerMasks("layer1", 3, 64), record.LayerMasks("layer2", 5, 128)),
+        layers=(LayerMasks("layer1", 3, 64), LayerMasks("layer2", 5, 128)),
         status="ok",
         masked_score=0.25,
         drop=37.5,
@@ -158,9 +174,7 @@ def test_a_finding_with_its_evidence(plant: Plant, run: RunHandle) -> None:
     plant.decide("confirm")
     plant.decide("overrule")
     with plant.db.session() as session:
-        assert [f.disposition for f in record.run_findings(session, run.id) if f.id == found.id] == [
-            "overrule"
-        ]
+        assert [f.disposition for f in run_findings(session, run.id) if f.id == found.id] == ["overrule"]
 
 
 def test_findings_by_every_filter(plant: Plant, run: RunHandle) -> None:
@@ -174,7 +188,7 @@ def test_findings_by_every_filter(plant: Plant, run: RunHandle) -> None:
     assert find(plant, verdict="reject") == ["R000001-0004", "R000001-0002"]
     assert find(plant, model="tiny") == find(plant, model=plant.model.digest[:6]) == every
     assert find(plant, run=1) == find(plant, run="R000001") == every
-    now = record.utc_now()
+    now = utc_now()
     assert find(plant, since=now - timedelta(hours=1), until=now) == every
     assert find(plant, since=now) == find(plant, until=now - timedelta(hours=1)) == []
     assert find(plant, lot="L0", class_name="scratch", verdict="reject", station="cam-2", run=1) == [every[0]]
@@ -185,28 +199,28 @@ def test_findings_by_every_filter(plant: Plant, run: RunHandle) -> None:
 
 def test_findings_page_by_page(plant: Plant, run: RunHandle) -> None:
     with plant.db.session() as session:
-        first = record.find_findings(session, FindingFilter(), limit=3)
-        rest = record.find_findings(session, FindingFilter(), limit=3, before=first[-1].id)
+        first = find_findings(session, FindingFilter(), limit=3)
+        rest = find_findings(session, FindingFilter(), limit=3, before=first[-1].id)
     assert [f.reference[-1] for f in first + rest] == ["4", "3", "2", "1"]
 
 
 def test_a_finding_is_found_by_every_part_whose_picture_it_is_on(plant: Plant, run: RunHandle) -> None:
     again = plant.start()
     plant.record(again, replace(plant.outcome(1, "review"), uri="copy.png", part="P0099", lot="L9"))
-    record.finish_run(plant.db, again, actor=plant.actor, listed=1)
+    finish_run(plant.db, again, actor=plant.actor, listed=1)
     with plant.db.session() as session:
-        (found,) = record.find_findings(session, FindingFilter(part="P0099"))
+        (found,) = find_findings(session, FindingFilter(part="P0099"))
         assert (found.reference, found.uri, found.part, found.carried_over) == (
             "R000001-0001",
             "copy.png",
             "P0099",
             True,
         )
-        (same,) = record.find_findings(session, FindingFilter(part="P0001"))
+        (same,) = find_findings(session, FindingFilter(part="P0001"))
         assert (same.id, same.part, same.carried_over) == (found.id, "P0001", False)
-        (carried,) = record.run_findings(session, again.id)
+        (carried,) = run_findings(session, again.id)
         assert carried == found
-        summary = record.run_summary(session, again.id)
+        summary = run_summary(session, again.id)
         assert (summary.counts.findings, summary.class_counts) == (1, (("pit", 1),))
     assert find(plant, run=2) == ["R000001-0001"]
     assert find(plant) == ["R000001-0004", "R000001-0003", "R000001-0002", "R000001-0001"]
@@ -223,29 +237,29 @@ def test_events_by_every_filter(plant: Plant, run: RunHandle) -> None:
     assert events(plant, action="image.unreadable") == [10, 6]
     assert events(plant, run=1) == every[:-1]
     assert events(plant, actor="nobody") == []
-    now = record.utc_now()
+    now = utc_now()
     assert events(plant, since=now - timedelta(hours=1), until=now, actor="inspector") == every
     plant.dispose("confirm")  # of R000001-0001, on part P0001: its event belongs to the part's life
     assert events(plant, part="P0001") == events(plant, class_name="pit", lot="L1", part="P0001") == [13, 4]
     assert events(plant, class_name="scratch") == [9, 5]
     assert events(plant, actor="engineer") == [13]
     with plant.db.session() as session:
-        page = record.find_events(session, EventFilter(), limit=5, before=9)
+        page = find_events(session, EventFilter(), limit=5, before=9)
         assert [event.sequence for event in page] == [8, 7, 6, 5, 4]
 
 
 def test_one_event_with_all_it_holds(plant: Plant, run: RunHandle) -> None:
     outcome = plant.outcome(1, "review")
     with plant.db.session() as session:
-        event = record.get_event(session, 4)
-        assert record.get_event(session, "4") == event
-        assert record.get_event(session, event.id) == record.get_event(session, str(event.id)) == event
-        before = record.get_event(session, 3)
+        event = get_event(session, 4)
+        assert get_event(session, "4") == event
+        assert get_event(session, event.id) == get_event(session, str(event.id)) == event
+        before = get_event(session, 3)
         for wrong in (99, uuid7(), "99"):
             with pytest.raises(RecordError, match="there is no audit event"):
-                record.get_event(session, wrong)
+                get_event(session, wrong)
         with pytest.raises(RecordError, match="neither an event's number nor its id"):
-            record.get_event(session, "four")
+            get_event(session, "four")
     assert (event.action, event.entity, event.actor_id, event.actor_kind) == (
         "image.inspected", "run_image", "inspector", "system",
     )  # fmt: skip

@@ -12,9 +12,17 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select
 
-import db as record
-from db import RecordError, open_database
+from db.chain.events import head as audit_head
+from db.columns import digest_of, storable
+from db.engine import Database, open_database
+from db.errors import RecordError
+from db.inspection.batches import inspected_before, known_outcomes, recorded_uris
+from db.inspection.outcomes import BatchResult, ImageOutcome
+from db.inspection.runs import finish_run, register_model
+from db.issued.reports import ReportSubject, next_report, record_report, run_reports
+from db.queries.runs import run_unreadable
 from db.schema import Artifact, AuditEvent, Explanation, Finding, Image, Part, Prediction, Run, RunImage
+from db.verification.walk import verify
 
 Plant = Any  # tests/db/conftest.py; test folders are not packages
 
@@ -28,9 +36,9 @@ def test_a_batch_is_written_with_its_evidence(plant: Plant) -> None:
     run = plant.start()
     assert (run.reference, run.resumed) == ("R000001", False)
     outcomes = [plant.outcome(n, v) for n, v in enumerate(["pass", "review", "reject", "unreadable"])]
-    gone = record.ImageOutcome(uri="z.png", version="1", size=5, verdict="unreadable", reason="vanished")
+    gone = ImageOutcome(uri="z.png", version="1", size=5, verdict="unreadable", reason="vanished")
     result = plant.record(run, *outcomes, gone)
-    assert result == record.BatchResult(
+    assert result == BatchResult(
         recorded=5,
         carried_over=0,
         already_recorded=0,
@@ -40,14 +48,14 @@ def test_a_batch_is_written_with_its_evidence(plant: Plant) -> None:
     assert [rows(plant, t) for t in (Image, Prediction, RunImage, Part)] == [4, 4, 5, 4]
     assert [rows(plant, t) for t in (Finding, Explanation, Artifact)] == [2, 2, 6]
     with plant.db.session() as session:
-        assert record.recorded_uris(session, run.id) == {o.uri for o in outcomes} | {"z.png"}
-        known = record.known_outcomes(
+        assert recorded_uris(session, run.id) == {o.uri for o in outcomes} | {"z.png"}
+        known = known_outcomes(
             session, [o.digest for o in outcomes] + ["f" * 64], run.model.id, run.settings_digest
         )
         assert {digest: k.verdict for digest, k in known.items()} == {o.digest: o.verdict for o in outcomes}
         assert known[outcomes[1].digest].score == outcomes[1].score
         assert known[outcomes[3].digest].reason == "truncated"
-        assert record.known_outcomes(session, [outcomes[0].digest], run.model.id, "other settings") == {}
+        assert known_outcomes(session, [outcomes[0].digest], run.model.id, "other settings") == {}
         actions = session.scalars(select(AuditEvent.action).order_by(AuditEvent.sequence)).all()
     assert actions == ["model.registered", "run.started", *["image.inspected"] * 3, *["image.unreadable"] * 2]
     assert plant.verify().ok
@@ -74,13 +82,13 @@ def test_a_picture_that_is_there_twice_has_one_outcome(plant: Plant) -> None:
     later = plant.record(run, replace(plant.outcome(1, "review"), uri="later.png", verdict=None))
     assert (later.recorded, later.carried_over, later.verdicts) == (1, 1, {"review": 1})
     assert [rows(plant, t) for t in (Image, Prediction, Finding, RunImage)] == [1, 1, 1, 3]
-    record.finish_run(plant.db, run, actor=plant.actor, listed=3)
+    finish_run(plant.db, run, actor=plant.actor, listed=3)
 
     # another run of the same source, model and settings repeats no work
     second = plant.start()
     assert (second.number, second.resumed) == (2, False)
     plant.record(second, replace(first, verdict=None, score=None, findings=(), picture=None))
-    counts = record.finish_run(plant.db, second, actor=plant.actor, listed=1)
+    counts = finish_run(plant.db, second, actor=plant.actor, listed=1)
     assert counts.as_dict() == {
         "listed": 1, "pass": 0, "review": 1, "reject": 0, "unreadable": 0, "carried_over": 1, "missing": 0,
         "findings": 1,
@@ -88,7 +96,7 @@ def test_a_picture_that_is_there_twice_has_one_outcome(plant: Plant) -> None:
     assert [rows(plant, t) for t in (Image, Prediction, Finding)] == [1, 1, 1]
 
     # other settings are another question
-    changed = {"settings": {"batch": 9}, "settings_digest": record.digest_of({"batch": 9})}
+    changed = {"settings": {"batch": 9}, "settings_digest": digest_of({"batch": 9})}
     third = plant.start(**changed)
     assert plant.record(third, first).carried_over == 0
     assert [rows(plant, t) for t in (Image, Prediction, Finding)] == [1, 2, 2]
@@ -99,15 +107,15 @@ def test_what_another_run_of_the_kind_inspected_is_known(plant: Plant) -> None:
     first = plant.start()
     seen, unread = plant.outcome(1), plant.outcome(2, "unreadable", digest=None)
     plant.record(first, seen, unread)
-    record.finish_run(plant.db, first, actor=plant.actor)
+    finish_run(plant.db, first, actor=plant.actor)
     again = plant.start()
     elsewhere = plant.start("line-2")
     plant.record(again, plant.outcome(3))
     listed = [(o.uri, o.version) for o in (seen, unread, plant.outcome(3))] + [(seen.uri, "newer")]
     with plant.db.session() as session:
-        assert record.inspected_before(session, again, listed) == {(seen.uri, seen.version)}
-        assert record.inspected_before(session, elsewhere, listed) == set()
-        assert record.inspected_before(session, again, []) == set()
+        assert inspected_before(session, again, listed) == {(seen.uri, seen.version)}
+        assert inspected_before(session, elsewhere, listed) == set()
+        assert inspected_before(session, again, []) == set()
 
 
 def test_carrying_over_what_is_not_there_is_refused(plant: Plant) -> None:
@@ -160,12 +168,8 @@ def test_hostile_names_are_recorded_spelled_out(plant: Plant) -> None:
     plant.record(run, outcome)
     assert plant.record(run, outcome).already_recorded == 1
     with plant.db.session() as session:
-        assert (
-            record.recorded_uris(session, run.id)
-            == {record.storable(name)}
-            == {"lot/\\udcff\\x00<script>.png"}
-        )
-        assert record.run_unreadable(session, run.id)[0].reason == "bad \\x00 header"
+        assert recorded_uris(session, run.id) == {storable(name)} == {"lot/\\udcff\\x00<script>.png"}
+        assert run_unreadable(session, run.id)[0].reason == "bad \\x00 header"
     assert plant.start(source="in\x00box").resumed
     assert plant.verify().ok
 
@@ -183,12 +187,12 @@ def test_an_unfinished_run_is_resumed_and_a_finished_one_is_not(plant: Plant) ->
     assert plant.start("line-2").number == 2
     again = plant.start()
     assert (again.id, again.number, again.resumed, again.started_at) == (first.id, 1, True, first.started_at)
-    other_model = record.register_model(
+    other_model = register_model(
         plant.db, digest="e" * 64, name="other", architecture="a", classes=["good", "pit"],
         task="single-label", thresholds=None, card={}, actor=plant.actor,
     )  # fmt: skip
     assert plant.start(model=other_model).number == 3
-    record.finish_run(plant.db, first, actor=plant.actor, status="failed", note="the disk was full")
+    finish_run(plant.db, first, actor=plant.actor, status="failed", note="the disk was full")
     fourth = plant.start()
     assert (fourth.number, fourth.resumed) == (4, False)
     with pytest.raises(RecordError, match="R000001 has ended"):
@@ -198,7 +202,7 @@ def test_an_unfinished_run_is_resumed_and_a_finished_one_is_not(plant: Plant) ->
 
 def test_a_model_is_registered_once(plant: Plant) -> None:
     before = rows(plant, AuditEvent)
-    again = record.register_model(
+    again = register_model(
         plant.db, digest=plant.model.digest, name="another name", architecture="x", classes=[],
         task="multi-label", thresholds=None, card={}, actor=plant.actor,
     )  # fmt: skip
@@ -210,33 +214,33 @@ def test_a_completed_run_accounts_for_every_picture(plant: Plant) -> None:
     run = plant.start()
     plant.record(run, *(plant.outcome(n) for n in range(3)))
     with pytest.raises(RecordError, match="listed 4 pictures and recorded 3"):
-        record.finish_run(plant.db, run, actor=plant.actor, listed=4)
+        finish_run(plant.db, run, actor=plant.actor, listed=4)
     with pytest.raises(RecordError, match="run status 'done' is none of"):
-        record.finish_run(plant.db, run, actor=plant.actor, status="done")
-    counts = record.finish_run(plant.db, run, actor=plant.actor, listed=3, missing=["a.png", "b.png"])
+        finish_run(plant.db, run, actor=plant.actor, status="done")
+    counts = finish_run(plant.db, run, actor=plant.actor, listed=3, missing=["a.png", "b.png"])
     assert (counts.listed, counts.passed, counts.missing) == (3, 3, 2)
     before = rows(plant, AuditEvent)
-    assert record.finish_run(plant.db, run, actor=plant.actor, status="failed", listed=9) == counts
+    assert finish_run(plant.db, run, actor=plant.actor, status="failed", listed=9) == counts
     assert rows(plant, AuditEvent) == before
 
 
 def test_a_report_carries_a_head_that_the_log_has(plant: Plant) -> None:
     run = plant.finished_run()
-    subject = record.ReportSubject.run(run.reference)
+    subject = ReportSubject.run(run.reference)
     with plant.db.session() as session:
-        head = record.head(session)
-        (first,) = record.run_reports(session, run.id)
-        planned = record.next_report(session, subject)
+        head = audit_head(session)
+        (first,) = run_reports(session, run.id)
+        planned = next_report(session, subject)
     assert plant.issue(subject, b"report of run 1") == first
     newer = plant.store.put(b"newer", "report", "application/pdf")
     with pytest.raises(RecordError, match="which the log does not have"):
-        record.record_report(plant.db, planned, newer, replace(head, hash="0" * 64), actor=plant.actor)
-    second = record.record_report(plant.db, planned, newer, head, actor=plant.actor)
+        record_report(plant.db, planned, newer, replace(head, hash="0" * 64), actor=plant.actor)
+    second = record_report(plant.db, planned, newer, head, actor=plant.actor)
     assert (first.revision, second.revision, second.head) == (1, 2, head)
     assert second.supersedes_id == first.id
     late = plant.store.put(b"rendered at the same time", "report", "application/pdf")
     with pytest.raises(RecordError, match="R000001 revision 2 was issued meanwhile"):
-        record.record_report(plant.db, planned, late, head, actor=plant.actor)
+        record_report(plant.db, planned, late, head, actor=plant.actor)
     assert plant.verify(artifacts=plant.store).ok
 
 
@@ -293,7 +297,7 @@ def test_a_killed_process_leaves_whole_batches_and_the_next_goes_on(url: str) ->
         process.kill()
         process.wait()
     with open_database(url) as database:
-        assert record.verify(database).ok
+        assert verify(database).ok
         with database.session() as session:
             done = session.scalar(select(func.count()).select_from(RunImage)) or 0
         assert done >= 30
@@ -307,7 +311,7 @@ def test_a_killed_process_leaves_whole_batches_and_the_next_goes_on(url: str) ->
         check_writers_run(database, total)
 
 
-def check_writers_run(database: record.Database, total: int) -> None:
+def check_writers_run(database: Database, total: int) -> None:
     """The numbers of an undisturbed run of writer.py over `total` pictures, seven listings to a picture."""
     with database.session() as session:
         count = lambda table: session.scalar(select(func.count()).select_from(table))  # noqa: E731
@@ -317,7 +321,7 @@ def check_writers_run(database: record.Database, total: int) -> None:
         assert count(Finding) == len(flagged)
         references = session.scalars(select(Finding.reference).order_by(Finding.reference)).all()
         assert references == [f"R000001-{n:04d}" for n in range(1, len(flagged) + 1)]
-    found = record.verify(database)
+    found = verify(database)
     assert found.ok, found.problems
 
 
@@ -336,9 +340,9 @@ def test_many_writers_hammer_one_chain(url: str) -> None:
         with database.session() as session:
             count = lambda table: session.scalar(select(func.count()).select_from(table))  # noqa: E731
             # the model, a start for each run, a line for each picture
-            assert count(AuditEvent) == 1 + many + many * batches * 10 == record.head(session).sequence
+            assert count(AuditEvent) == 1 + many + many * batches * 10 == audit_head(session).sequence
             assert count(RunImage) == many * batches * 10
             by_run = session.execute(select(Run.number, func.count()).join(RunImage).group_by(Run.number))
             assert sorted(by_run.tuples()) == [(n, batches * 10) for n in range(1, many + 1)]
-        found = record.verify(database)
+        found = verify(database)
         assert found.ok, found.problems

@@ -7,17 +7,28 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-import db as record
-from db import RecordError, ReplayOutcome
+from db.chain.events import Actor
+from db.columns import utc_now
+from db.errors import RecordError
+from db.inspection.outcomes import ImageOutcome
+from db.inspection.runs import model_artifacts, register_model
+from db.queries.replays import (
+    RecordedPrediction,
+    ReplayOutcome,
+    find_predictions,
+    names_run,
+    record_replays,
+    recorded_predictions,
+)
 from db.schema import ArtifactRetention, AuditEvent, Replay
 
 Plant = Any  # tests/db/conftest.py; test folders are not packages
-WHO = record.Actor("auditor", "human")
+WHO = Actor("auditor", "human")
 
 
-def meant(plant: Plant, which: str) -> list[list[record.RecordedPrediction]]:
+def meant(plant: Plant, which: str) -> list[list[RecordedPrediction]]:
     with plant.db.session() as session:
-        return [record.recorded_predictions(session, ids) for ids in record.find_predictions(session, which)]
+        return [recorded_predictions(session, ids) for ids in find_predictions(session, which)]
 
 
 def test_a_run_a_finding_and_an_image_name_predictions(plant: Plant) -> None:
@@ -79,7 +90,7 @@ def test_what_is_recorded_of_a_decision_comes_back(plant: Plant) -> None:
 def test_pruned_evidence_is_known(plant: Plant) -> None:
     plant.record(plant.start(), plant.outcome(2, "reject"))
     heat = hashlib.sha256(b"map 2").hexdigest()
-    row = ArtifactRetention(artifact_digest=heat, state="pruned", policy="older", created_at=record.utc_now())
+    row = ArtifactRetention(artifact_digest=heat, state="pruned", policy="older", created_at=utc_now())
     with plant.db.write() as recorder:
         recorder.add([row], action="artifacts.pruned", actor=WHO, entity="artifact_store", entity_id="prune")
     ((one,),) = meant(plant, "R000001-0001")
@@ -122,13 +133,13 @@ def test_what_names_nothing_is_refused(plant: Plant, which: str, message: str) -
 
 
 def test_a_run_is_told_from_an_image() -> None:
-    assert [record.names_run(name) for name in ("R000012", "r1", "12", " R7 ")] == [True] * 4
-    assert not any(record.names_run(name) for name in ("R000012-0003", "123456", "abcdef", ""))
+    assert [names_run(name) for name in ("R000012", "r1", "12", " R7 ")] == [True] * 4
+    assert not any(names_run(name) for name in ("R000012-0003", "123456", "abcdef", ""))
 
 
 def test_digits_that_begin_two_digests_are_refused(plant: Plant) -> None:
     outcomes = [
-        record.ImageOutcome(
+        ImageOutcome(
             uri=f"{n}.png",
             version="1",
             size=1,
@@ -151,8 +162,8 @@ def test_replays_are_recorded_each_with_its_event(plant: Plant) -> None:
         ReplayOutcome(batch[0], "equal", {"probability": 1e-7, "map": None, "differences": []}),
         ReplayOutcome(batch[1], "impossible", {"reason": "the picture was not kept"}),
     ]
-    record.record_replays(plant.db, outcomes, actor=WHO, host="bench", reason="complaint 17")
-    record.record_replays(plant.db, [], actor=WHO, host="bench")
+    record_replays(plant.db, outcomes, actor=WHO, host="bench", reason="complaint 17")
+    record_replays(plant.db, [], actor=WHO, host="bench")
     with plant.db.session() as session:
         rows = session.scalars(select(Replay).order_by(Replay.event_sequence)).all()
         events = session.scalars(
@@ -176,7 +187,7 @@ def test_a_result_that_is_none_is_refused(plant: Plant) -> None:
     plant.record(plant.start(), plant.outcome(1, "review"))
     ((one,),) = meant(plant, "R000001")
     with pytest.raises(RecordError, match="is none of identical, equal, different, impossible"):
-        record.record_replays(plant.db, [ReplayOutcome(one, "fine", {})], actor=WHO, host="bench")
+        record_replays(plant.db, [ReplayOutcome(one, "fine", {})], actor=WHO, host="bench")
 
 
 def test_a_model_is_recorded_with_its_files(plant: Plant) -> None:
@@ -193,19 +204,19 @@ def test_a_model_is_recorded_with_its_files(plant: Plant) -> None:
         "card": {},
         "actor": plant.actor,
     }
-    record.register_model(plant.db, digest="1" * 64, **given, artifacts=refs)
-    record.register_model(plant.db, digest="1" * 64, **given, artifacts=refs)
+    register_model(plant.db, digest="1" * 64, **given, artifacts=refs)
+    register_model(plant.db, digest="1" * 64, **given, artifacts=refs)
     # Another calibration of the same weights; and the plant's own model, recorded long ago without files.
     other = [refs[0], plant.store.put(b'{"a":1}', "model", "application/json")]
-    record.register_model(plant.db, digest="2" * 64, **given, artifacts=other)
+    register_model(plant.db, digest="2" * 64, **given, artifacts=other)
     late = [plant.store.put(b"late", "model", "application/octet-stream")]
     for _ in range(2):
-        record.register_model(plant.db, digest=plant.model.digest, **given, artifacts=late)
+        register_model(plant.db, digest=plant.model.digest, **given, artifacts=late)
     with plant.db.session() as session:
-        assert record.model_artifacts(session, "1" * 64) == {ref.media_type: ref for ref in refs}
-        assert record.model_artifacts(session, "2" * 64) == {ref.media_type: ref for ref in other}
-        assert record.model_artifacts(session, plant.model.digest) == {late[0].media_type: late[0]}
-        assert record.model_artifacts(session, "3" * 64) == {}
+        assert model_artifacts(session, "1" * 64) == {ref.media_type: ref for ref in refs}
+        assert model_artifacts(session, "2" * 64) == {ref.media_type: ref for ref in other}
+        assert model_artifacts(session, plant.model.digest) == {late[0].media_type: late[0]}
+        assert model_artifacts(session, "3" * 64) == {}
         told = session.execute(
             select(AuditEvent.action, AuditEvent.artifact_digests).order_by(AuditEvent.sequence)
         )

@@ -11,18 +11,27 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select
 
-import db as record
-from db import ArtifactStore, PrunePolicy, RecordError, pruning
-from db.artifacts import GRACE
+from db.artifacts import GRACE, ArtifactStore
+from db.chain.events import Actor, head
+from db.columns import utc_now
+from db.errors import RecordError
+from db.inspection.batches import record_batch
+from db.inspection.runs import RunHandle
+from db.retention import prune as pruning
+from db.retention.inventory import retention_of
+from db.retention.policy import PRUNABLE, PrunePolicy, age_before
+from db.retention.prune import Cleared, Pruned
+from db.retention.prune import clear as record_clear
+from db.retention.prune import prune as record_prune
 from db.schema import Approval, ArtifactRetention, AuditEvent, Disposition, Finding
 
 Plant = Any  # tests/db/conftest.py; test folders are not packages
-WHO = record.Actor("operator", "human")
+WHO = Actor("operator", "human")
 LATER = timedelta(hours=1)
 
 
 def policy(before: datetime | None = None, **changed: Any) -> PrunePolicy:
-    return PrunePolicy(older_than="2y", before=before or record.utc_now() + LATER, **changed)
+    return PrunePolicy(older_than="2y", before=before or utc_now() + LATER, **changed)
 
 
 def age(store: ArtifactStore, *digests: str) -> None:
@@ -31,12 +40,12 @@ def age(store: ArtifactStore, *digests: str) -> None:
         os.utime(store.path(digest), (0, 0))
 
 
-def prune(plant: Plant, wanted: PrunePolicy, **options: Any) -> record.Pruned:
-    return record.prune(plant.db, plant.store, wanted, actor=WHO, **options)
+def prune(plant: Plant, wanted: PrunePolicy, **options: Any) -> Pruned:
+    return record_prune(plant.db, plant.store, wanted, actor=WHO, **options)
 
 
-def clear(plant: Plant, **options: Any) -> record.Cleared:
-    return record.clear(plant.db, plant.store, actor=WHO, **({"orphans": False} | options))
+def clear(plant: Plant, **options: Any) -> Cleared:
+    return record_clear(plant.db, plant.store, actor=WHO, **({"orphans": False} | options))
 
 
 def remarks(plant: Plant) -> list[str]:
@@ -61,9 +70,9 @@ def there(plant: Plant, *digests: str) -> list[bool]:
 
 
 @pytest.fixture
-def run(plant: Plant) -> record.RunHandle:
+def run(plant: Plant) -> RunHandle:
     """A finished run of four pictures, 1 and 2 of them flagged, and its report; all bytes put long ago."""
-    made: record.RunHandle = plant.finished_run(range(4))
+    made: RunHandle = plant.finished_run(range(4))
     # Plant.outcome puts every picture; those that are not flagged belong to no record.
     for number in (0, 3):
         plant.store.delete(digest_of(f"picture {number}"))
@@ -82,15 +91,15 @@ def run(plant: Plant) -> record.RunHandle:
     ],
 )
 def test_ages_go_by_the_calendar(age: str, expected: datetime) -> None:
-    assert record.age_before(age, datetime(2026, 5, 31, 12, tzinfo=UTC)) == expected
+    assert age_before(age, datetime(2026, 5, 31, 12, tzinfo=UTC)) == expected
 
 
 def test_what_is_no_age_is_refused() -> None:
-    now = record.utc_now()
-    assert record.age_before("1y", datetime(2024, 2, 29, tzinfo=UTC)) == datetime(2023, 2, 28, tzinfo=UTC)
+    now = utc_now()
+    assert age_before("1y", datetime(2024, 2, 29, tzinfo=UTC)) == datetime(2023, 2, 28, tzinfo=UTC)
     for wrong in ("", "2", "0d", "-1d", "2 years", "1h", "99999y", "9999999d"):
         with pytest.raises(RecordError):
-            record.age_before(wrong, now)
+            age_before(wrong, now)
 
 
 def test_reports_and_models_are_never_pruned() -> None:
@@ -101,11 +110,11 @@ def test_reports_and_models_are_never_pruned() -> None:
         policy(keep_findings=True, undecided_too=True)
 
 
-def test_evidence_goes_and_the_record_says_so(plant: Plant, run: record.RunHandle) -> None:
+def test_evidence_goes_and_the_record_says_so(plant: Plant, run: RunHandle) -> None:
     both = evidence(1) + evidence(2)
-    sizes = {kind: sum(len(f"{kind.replace('_', ' ')} {n}") for n in (1, 2)) for kind in record.PRUNABLE}
+    sizes = {kind: sum(len(f"{kind.replace('_', ' ')} {n}") for n in (1, 2)) for kind in PRUNABLE}
     dry = prune(plant, policy(undecided_too=True), dry_run=True)
-    assert (dict(dry.counts), dict(dry.sizes)) == (dict.fromkeys(record.PRUNABLE, 2), sizes)
+    assert (dict(dry.counts), dict(dry.sizes)) == (dict.fromkeys(PRUNABLE, 2), sizes)
     assert there(plant, *both) == [True] * 6
     assert prune(plant, policy(undecided_too=True), reason="two years are over") == dry
     assert there(plant, *both) == [False] * 6
@@ -113,22 +122,22 @@ def test_evidence_goes_and_the_record_says_so(plant: Plant, run: record.RunHandl
         events = session.scalars(
             select(AuditEvent).where(AuditEvent.action == "artifacts.pruned").order_by(AuditEvent.sequence)
         ).all()
-        said = record.retention_of(session, [*both, "0" * 64])
+        said = retention_of(session, [*both, "0" * 64])
     assert sorted(digest for event in events for digest in event.artifact_digests) == sorted(both)
     assert sum(event.payload["count"] for event in events) == 6
     assert sum(event.payload["bytes"] for event in events) == sum(sizes.values())
     assert {event.reason for event in events} == {"two years are over"}
     assert {event.actor_id for event in events} == {"operator"}
     assert set(said) == set(both)
-    today, cut = record.utc_now(), record.utc_now() + LATER
+    today, cut = utc_now(), utc_now() + LATER
     told = f"pruned by policy on {today:%Y-%m-%d} (older than 2y (before {cut:%Y-%m-%d}))"
     assert {str(each) for each in said.values()} == {told}
     assert remarks(plant) == [f"6 artefacts {told}"]
     # The report is there; a second prune finds nothing.
-    assert prune(plant, policy(undecided_too=True)) == record.Pruned()
+    assert prune(plant, policy(undecided_too=True)) == Pruned()
 
 
-def test_only_the_kinds_asked_for_go(plant: Plant, run: record.RunHandle) -> None:
+def test_only_the_kinds_asked_for_go(plant: Plant, run: RunHandle) -> None:
     result = prune(plant, policy(undecided_too=True, kinds=("block_map",)))
     assert dict(result.counts) == {"block_map": 2}
     assert there(plant, *evidence(1)[:2]) == [True, True]
@@ -150,7 +159,7 @@ def test_bytes_that_serve_as_two_kinds_stay_while_one_is_wanted(plant: Plant) ->
 
 
 def dispose(plant: Plant, reference: str, *, approval: str | None = None, needed: bool = False) -> None:
-    now = record.utc_now()
+    now = utc_now()
     with plant.db.write() as recorder:
         finding = recorder.session.scalar(select(Finding.id).where(Finding.reference == reference))
         row = Disposition(
@@ -179,31 +188,31 @@ def dispose(plant: Plant, reference: str, *, approval: str | None = None, needed
         recorder.add(rows, action="disposition.made", actor=WHO, entity="disposition", entity_id=row.id)
 
 
-def test_evidence_without_a_decision_in_force_stays(plant: Plant, run: record.RunHandle) -> None:
+def test_evidence_without_a_decision_in_force_stays(plant: Plant, run: RunHandle) -> None:
     one, two = evidence(1), evidence(2)
-    assert prune(plant, policy()) == record.Pruned()
+    assert prune(plant, policy()) == Pruned()
     dispose(plant, "R000001-0001")
     dispose(plant, "R000001-0002", needed=True, approval="refuse")
     assert dict(prune(plant, policy(keep_findings=True)).counts) == {}
-    assert dict(prune(plant, policy()).counts) == dict.fromkeys(record.PRUNABLE, 1)
+    assert dict(prune(plant, policy()).counts) == dict.fromkeys(PRUNABLE, 1)
     assert there(plant, *one, *two) == [False] * 3 + [True] * 3
 
 
-def test_an_approved_decision_is_in_force(plant: Plant, run: record.RunHandle) -> None:
+def test_an_approved_decision_is_in_force(plant: Plant, run: RunHandle) -> None:
     dispose(plant, "R000001-0002", needed=True, approval="approve")
     prune(plant, policy())
     assert there(plant, *evidence(1), *evidence(2)) == [True] * 3 + [False] * 3
 
 
-def test_a_decision_that_awaits_approval_keeps_the_evidence(plant: Plant, run: record.RunHandle) -> None:
+def test_a_decision_that_awaits_approval_keeps_the_evidence(plant: Plant, run: RunHandle) -> None:
     dispose(plant, "R000001-0001")
     dispose(plant, "R000001-0001", needed=True)
-    assert prune(plant, policy()) == record.Pruned()
-    assert dict(prune(plant, policy(undecided_too=True)).counts) == dict.fromkeys(record.PRUNABLE, 2)
+    assert prune(plant, policy()) == Pruned()
+    assert dict(prune(plant, policy(undecided_too=True)).counts) == dict.fromkeys(PRUNABLE, 2)
 
 
 def test_a_decision_made_meanwhile_keeps_the_evidence(
-    plant: Plant, run: record.RunHandle, monkeypatch: pytest.MonkeyPatch
+    plant: Plant, run: RunHandle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dispose(plant, "R000001-0001")
     say = pruning._say
@@ -217,8 +226,8 @@ def test_a_decision_made_meanwhile_keeps_the_evidence(
     assert dict(prune(plant, policy()).counts) == {}
 
 
-def test_a_later_use_keeps_what_is_old(plant: Plant, run: record.RunHandle) -> None:
-    cut = record.utc_now()
+def test_a_later_use_keeps_what_is_old(plant: Plant, run: RunHandle) -> None:
+    cut = utc_now()
     later = plant.start()
     # Picture 1 is listed again and carried over; picture 9 has the map of picture 2.
     carried = replace(plant.outcome(1), verdict=None)
@@ -231,11 +240,11 @@ def test_a_later_use_keeps_what_is_old(plant: Plant, run: record.RunHandle) -> N
 
 
 def test_what_a_run_records_meanwhile_stays(
-    plant: Plant, run: record.RunHandle, monkeypatch: pytest.MonkeyPatch
+    plant: Plant, run: RunHandle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A run lists the picture again after the prune has chosen it and before it holds the lock."""
     say = pruning._say
-    cut = record.utc_now()
+    cut = utc_now()
 
     def late(*given: Any) -> Any:
         monkeypatch.setattr(pruning, "_say", say)
@@ -245,11 +254,11 @@ def test_what_a_run_records_meanwhile_stays(
     monkeypatch.setattr(pruning, "_say", late)
     result = prune(plant, policy(cut, undecided_too=True))
     assert there(plant, *evidence(1)) == [True] * 3
-    assert dict(result.counts) == dict.fromkeys(record.PRUNABLE, 1)
+    assert dict(result.counts) == dict.fromkeys(PRUNABLE, 1)
     assert remarks(plant)[0].startswith("3 artefacts pruned")
 
 
-def test_missing_and_fresh_bytes_are_not_pruned(plant: Plant, run: record.RunHandle) -> None:
+def test_missing_and_fresh_bytes_are_not_pruned(plant: Plant, run: RunHandle) -> None:
     fresh, missing = evidence(1)[0], evidence(2)[0]
     os.utime(plant.store.path(fresh))
     plant.store.delete(missing)
@@ -264,7 +273,7 @@ class Killed(BaseException):
 
 
 def test_a_crash_leaves_bytes_that_the_next_prune_removes(
-    plant: Plant, run: record.RunHandle, monkeypatch: pytest.MonkeyPatch
+    plant: Plant, run: RunHandle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def killed(*_: Any) -> None:
         raise Killed
@@ -275,32 +284,32 @@ def test_a_crash_leaves_bytes_that_the_next_prune_removes(
         with pytest.raises(Killed):
             prune(plant, policy(undecided_too=True))
     with plant.db.session() as session:
-        said = set(record.retention_of(session, both))
+        said = set(retention_of(session, both))
     assert said
     assert there(plant, *both) == [True] * 6
     assert f"{len(said)} artefact" in remarks(plant)[1]
     assert "the bytes are still there: `kensa db prune` removes them" in remarks(plant)[1]
-    assert clear(plant, dry_run=True) == record.Cleared(leftovers=len(said))
-    assert clear(plant) == record.Cleared(leftovers=len(said))
+    assert clear(plant, dry_run=True) == Cleared(leftovers=len(said))
+    assert clear(plant) == Cleared(leftovers=len(said))
     assert {digest for digest in both if not plant.store.exists(digest)} == said
     assert len(remarks(plant)) == 1
 
 
 def events(plant: Plant) -> int:
     with plant.db.session() as session:
-        return record.head(session).sequence
+        return head(session).sequence
 
 
-def test_bytes_stored_again_are_recorded_as_restored(plant: Plant, run: record.RunHandle) -> None:
+def test_bytes_stored_again_are_recorded_as_restored(plant: Plant, run: RunHandle) -> None:
     prune(plant, policy(undecided_too=True))
     other = plant.start("line-2", settings_digest="other settings")
     outcome = plant.outcome(1, "review")  # puts picture, map and block map again
     refs = evidence(1)
     with pytest.raises(RecordError, match="no artefact store was given"):
         plant.record(other, outcome)
-    record.record_batch(plant.db, other, [outcome], actor=plant.actor, store=plant.store)
+    record_batch(plant.db, other, [outcome], actor=plant.actor, store=plant.store)
     with plant.db.session() as session:
-        said = record.retention_of(session, refs)
+        said = retention_of(session, refs)
         rows = session.scalar(
             select(func.count())
             .select_from(ArtifactRetention)
@@ -311,12 +320,12 @@ def test_bytes_stored_again_are_recorded_as_restored(plant: Plant, run: record.R
     assert remarks(plant)[0].startswith("3 artefacts pruned")
     # A clearing leaves what was restored, and a later policy takes it again.
     age(plant.store)
-    assert clear(plant) == record.Cleared()
-    assert dict(prune(plant, policy(undecided_too=True)).counts) == dict.fromkeys(record.PRUNABLE, 1)
+    assert clear(plant) == Cleared()
+    assert dict(prune(plant, policy(undecided_too=True)).counts) == dict.fromkeys(PRUNABLE, 1)
     assert remarks(plant)[0].startswith("6 artefacts pruned")
 
 
-def test_what_was_pruned_meanwhile_is_not_recorded_as_there(plant: Plant, run: record.RunHandle) -> None:
+def test_what_was_pruned_meanwhile_is_not_recorded_as_there(plant: Plant, run: RunHandle) -> None:
     """A prune takes the bytes between a run's put and its record: nothing is recorded."""
     other = plant.start("line-2", settings_digest="other settings")
     outcome = plant.outcome(1, "review")
@@ -324,14 +333,14 @@ def test_what_was_pruned_meanwhile_is_not_recorded_as_there(plant: Plant, run: r
     prune(plant, policy(undecided_too=True))
     before = events(plant)
     with pytest.raises(RecordError, match=r"was pruned by policy on .* is not stored again .*is missing"):
-        record.record_batch(plant.db, other, [outcome], actor=plant.actor, store=plant.store)
+        record_batch(plant.db, other, [outcome], actor=plant.actor, store=plant.store)
     assert events(plant) == before
     plant.outcome(1, "review")
-    record.record_batch(plant.db, other, [outcome], actor=plant.actor, store=plant.store)
+    record_batch(plant.db, other, [outcome], actor=plant.actor, store=plant.store)
     assert remarks(plant)[0].startswith("3 artefacts pruned")
 
 
-def test_bytes_that_a_run_put_again_are_not_taken(plant: Plant, run: record.RunHandle) -> None:
+def test_bytes_that_a_run_put_again_are_not_taken(plant: Plant, run: RunHandle) -> None:
     """`put` renews old bytes, so a prune that comes before their record leaves them."""
     outcome = plant.outcome(1, "review")
     prune(plant, policy(undecided_too=True))
@@ -341,19 +350,17 @@ def test_bytes_that_a_run_put_again_are_not_taken(plant: Plant, run: record.RunH
     assert remarks(plant)[0].startswith("3 artefacts pruned")
 
 
-def test_orphans_are_named_and_removed_on_record(plant: Plant, run: record.RunHandle) -> None:
+def test_orphans_are_named_and_removed_on_record(plant: Plant, run: RunHandle) -> None:
     lost = sorted(plant.store.put(b"nobody's %d" % n, "map", "image/png").digest for n in range(12))
     (remark,) = remarks(plant)
     assert remark.startswith("12 stored files belong to no record: ")
     assert ", ".join(plant.store.path(digest) for digest in lost[:10]) + " and 2 more" in remark
     assert plant.store.path(lost[10]) not in remark
-    assert (
-        clear(plant, orphans=True) == record.Cleared()
-    )  # put a moment ago: a run may be about to record them
+    assert clear(plant, orphans=True) == Cleared()  # put a moment ago: a run may be about to record them
     age(plant.store, *lost[1:])
-    assert clear(plant, orphans=True, dry_run=True) == record.Cleared(orphans=11)
-    assert clear(plant) == record.Cleared()
-    assert clear(plant, orphans=True, reason="tidy") == record.Cleared(orphans=11)
+    assert clear(plant, orphans=True, dry_run=True) == Cleared(orphans=11)
+    assert clear(plant) == Cleared()
+    assert clear(plant, orphans=True, reason="tidy") == Cleared(orphans=11)
     assert there(plant, *lost) == [True] + [False] * 11
     with plant.db.session() as session:
         (event,) = session.scalars(select(AuditEvent).where(AuditEvent.action == "artifacts.orphans_removed"))
@@ -363,7 +370,7 @@ def test_orphans_are_named_and_removed_on_record(plant: Plant, run: record.RunHa
 
 
 def test_an_orphan_recorded_meanwhile_stays(
-    plant: Plant, run: record.RunHandle, monkeypatch: pytest.MonkeyPatch
+    plant: Plant, run: RunHandle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     outcome = plant.outcome(20, "review")
     age(plant.store)
@@ -374,12 +381,12 @@ def test_an_orphan_recorded_meanwhile_stays(
         return remove(*given)
 
     monkeypatch.setattr(pruning, "_remove_orphans", late)
-    assert clear(plant, orphans=True) == record.Cleared()
+    assert clear(plant, orphans=True) == Cleared()
     assert remarks(plant) == []
 
 
 def test_a_prune_beside_a_verification_looks_like_no_loss(
-    plant: Plant, run: record.RunHandle, monkeypatch: pytest.MonkeyPatch
+    plant: Plant, run: RunHandle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     digests = ArtifactStore.digests
 
@@ -394,13 +401,13 @@ def test_a_prune_beside_a_verification_looks_like_no_loss(
 
 
 def test_batches_and_pages_do_not_change_what_goes(
-    plant: Plant, run: record.RunHandle, monkeypatch: pytest.MonkeyPatch
+    plant: Plant, run: RunHandle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pruning, "_BATCH", 1)
-    monkeypatch.setattr("db.retention._PAGE", 3)
-    monkeypatch.setattr("db.inventory._PAGE", 2)
+    monkeypatch.setattr("db.retention.policy._PAGE", 3)
+    monkeypatch.setattr("db.retention.inventory._PAGE", 2)
     result = prune(plant, policy(undecided_too=True))
-    assert dict(result.counts) == dict.fromkeys(record.PRUNABLE, 2)
+    assert dict(result.counts) == dict.fromkeys(PRUNABLE, 2)
     with plant.db.session() as session:
         pruned = select(func.count()).where(AuditEvent.action == "artifacts.pruned")
         assert session.scalar(pruned) == 6
@@ -414,7 +421,7 @@ def test_old_bytes_are_renewed_when_put_again(plant: Plant) -> None:
     plant.store.put(b"some bytes", "map", "image/png")
     assert not plant.store.settled(digest)
     path = Path(plant.store.path(digest))
-    young = record.utc_now() - GRACE / 4
+    young = utc_now() - GRACE / 4
     os.utime(path, (young.timestamp(), young.timestamp()))
     before = path.stat().st_mtime_ns
     plant.store.put(b"some bytes", "map", "image/png")

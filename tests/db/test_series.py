@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-import db as record
-from db import RecordError, Scope
-from db.series import BINS, drift, run_history, subgroups
+from db.errors import RecordError
+from db.figures.scopes import Scope
+from db.figures.series import BINS, drift, run_history, subgroups
 
 Plant = Any  # tests/db/conftest.py; test folders are not packages
 MORNING = datetime(2026, 3, 2, 22, 30, tzinfo=UTC)
@@ -93,4 +93,4 @@ def test_subgroups_of_no_size(plant: Plant) -> None:
     run = plant.start()
     with plant.db.session() as session, pytest.raises(RecordError, match="give at least 1"):
         subgroups(session, Scope(run=run.id), 0)
-    assert record.Scope is Scope
+    assert Scope is Scope

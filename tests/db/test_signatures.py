@@ -8,9 +8,15 @@ from typing import Any
 
 import pytest
 
-import db as record
-from db import lookup, signatures
-from db.columns import time_text
+from db import lookup
+from db.columns import digest_of, time_text, utc_now
+from db.dispositions import signatures
+from db.dispositions.decide import approve
+from db.dispositions.history import finding_state
+from db.dispositions.signatures import check_signatures
+from db.people.people import Authenticated, find_person
+from db.queries.events import get_event
+from db.queries.findings import FindingFilter, find_findings
 
 Plant = Any  # tests/db/conftest.py; test folders are not packages
 Attack = Callable[..., None]
@@ -24,14 +30,14 @@ def signed(plant: Plant) -> Plant:
     _, manager = plant.staff()
     plant.decide("confirm")
     plant.decide("scrap", four_eyes={"scrap"})
-    record.approve(plant.db, FIRST, reason="agreed", signer=manager)
+    approve(plant.db, FIRST, reason="agreed", signer=manager)
     assert wrong(plant) == []
     return plant
 
 
 def wrong(plant: Plant) -> list[str]:
     with plant.db.session() as session:
-        return [message for _, message in record.check_signatures(session)]
+        return [message for _, message in check_signatures(session)]
 
 
 def test_the_plant_that_other_tests_fill_is_signed_as_well(plant: Plant) -> None:
@@ -41,7 +47,7 @@ def test_the_plant_that_other_tests_fill_is_signed_as_well(plant: Plant) -> None
 
 def test_a_signature_says_who_when_and_what_it_means(signed: Plant) -> None:
     with signed.db.session() as session:
-        found = record.finding_state(session, FIRST)
+        found = finding_state(session, FIRST)
     confirm, scrap = found.history
     assert confirm.signature == {
         "scheme": 1,
@@ -59,9 +65,9 @@ def test_a_signature_says_who_when_and_what_it_means(signed: Plant) -> None:
 def test_the_digest_is_that_of_what_was_signed(signed: Plant) -> None:
     """The content spelled out by hand, for whoever computes it without kensa."""
     with signed.db.session() as session:
-        found = record.finding_state(session, FIRST)
-        recorded = record.get_event(session, 4)
-        finding = record.find_findings(session, record.FindingFilter(part="P0001"))[0]
+        found = finding_state(session, FIRST)
+        recorded = get_event(session, 4)
+        finding = find_findings(session, FindingFilter(part="P0001"))[0]
     _, scrap = found.history
     assert finding.explanation is not None
     content = {
@@ -97,7 +103,7 @@ def test_the_digest_is_that_of_what_was_signed(signed: Plant) -> None:
         },
     }
     assert scrap.signature is not None
-    assert scrap.signature["digest"] == record.digest_of(content)
+    assert scrap.signature["digest"] == digest_of(content)
 
 
 OTHER = "what was signed is not what is recorded: its signature has another digest"
@@ -190,9 +196,9 @@ def _forge(plant: Plant, attack: Attack, table: str, login: str) -> None:
             )
         )
         row = page[-1]
-        person = record.find_person(session, login)
+        person = find_person(session, login)
         finding = signatures._finding_of(row)
-        signer = record.Authenticated(person.id, login, person.name, person.role, 1, record.utc_now())
+        signer = Authenticated(person.id, login, person.name, person.role, 1, utc_now())
         if table == "approval":
             made = signatures.sign_approval(
                 signer, row.Approval.created_at, finding, row.Disposition, row.Approval
@@ -233,7 +239,7 @@ def test_later_changes_of_a_person_leave_signatures_alone(plant: Plant) -> None:
         role="auditor",
         active=False,
         password_hash="",
-        created_at=record.utc_now(),
+        created_at=utc_now(),
     )
     with plant.db.write() as recorder:
         recorder.add(
@@ -248,7 +254,7 @@ def test_signatures_are_read_in_pages(plant: Plant, monkeypatch: pytest.MonkeyPa
     _, manager = plant.staff()
     for decision in ("confirm", "rework", "rework", "repair", "scrap"):
         plant.decide(decision, four_eyes={decision})
-        record.approve(plant.db, FIRST, reason="agreed", signer=manager)
+        approve(plant.db, FIRST, reason="agreed", signer=manager)
     assert wrong(plant) == []
     with plant.db.session() as session:
         pages = lookup.pages(

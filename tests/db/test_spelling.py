@@ -11,12 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import Table
 
-import db as record
-from db import Actor, Database, RecordError
-from db.chain import Entry, NewRow
-from db.columns import canonical_json, encoded, time_text, uuid7_texts
+from db.chain.events import Actor, Entry, NewRow
+from db.chain.row_text import column_names, spelled_rows
+from db.columns import canonical_json, encoded, time_text, utc_now, uuid7_texts
+from db.engine import Database
+from db.errors import RecordError
+from db.queries.events import get_event
 from db.schema import Base, Image
-from db.spelling import column_names, spelled_rows
+from db.verification.walk import verify
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]))
 NUMBERS = st.floats(allow_nan=False, allow_infinity=False) | st.integers(-(2**53) + 1, 2**53 - 1)
@@ -76,7 +78,7 @@ def test_rows_together_are_as_each_alone(rows: list[dict[str, Any]]) -> None:
 
 def test_columns_that_all_rows_share_are_given_once() -> None:
     table = Base.metadata.tables["prediction"]
-    now = record.utc_now()
+    now = utc_now()
     records, _ = spelled_rows(table, [{"verdict": "pass"}, {"verdict": "reject"}], {"created_at": now})
     assert records == [{"created_at": time_text(now), "verdict": what} for what in ("pass", "reject")]
 
@@ -103,7 +105,7 @@ def test_a_value_that_a_column_would_not_take_is_named(column: str, value: Any) 
         "verdict": "pass",
         "id": "a" * 32,
         "score": 0.5,
-        "created_at": record.utc_now(),
+        "created_at": utc_now(),
         "event_sequence": 1,
     }
     for rows in ([{column: value}], [good, good | {column: value}], [good | {column: value}, good]):
@@ -137,9 +139,9 @@ def test_events_added_together_are_the_chain_that_one_by_one_makes(database: Dat
         recorder.add_all(entries, actor=actor, settings_digest="s")
         head = recorder.add([], action="t", actor=actor, entity="image", entity_id="last")
     assert head.sequence == 70
-    found = record.verify(database)
+    found = verify(database)
     assert (found.ok, found.events, found.rows, found.head) == (True, 70, 1 + sum(range(2, 70)), head)
     with database.session() as session:
-        event = record.get_event(session, 3)
+        event = get_event(session, 3)
     assert (event.payload, event.settings_digest, event.actor_role) == ({"n": 3}, "s", "line")
     assert [UUID(identifier).int for _, identifier in event.rows] == [300, 301, 302]

@@ -20,12 +20,14 @@ from sqlalchemy import Connection, Table, select, text, type_coerce, update
 from sqlalchemy.exc import DataError, IntegrityError
 from sqlalchemy.types import NullType
 
-import db as record
-from db import Database
-from db.chain import GENESIS, event_hash, rows_digest
-from db.columns import flat_json
-from db.raw import raw_records
+from db.chain.events import GENESIS, Head, event_hash, rows_digest
+from db.chain.stored_rows import raw_records
+from db.columns import flat_json, time_text
+from db.engine import Database
 from db.schema import DOMAIN_TABLES, Artifact, AuditEvent, Base, Report
+from db.transparency.signed_notes import open_checkpoint
+from db.verification.walk import verify
+from db.verification.witness import ReportFile, Witness
 
 EVENTS = Base.metadata.tables["audit_event"]
 
@@ -279,9 +281,9 @@ def test_two_artefacts_swapped_in_the_database(full: Plant, attack: Attack) -> N
 
 
 @pytest.fixture
-def witness(full: Plant) -> record.Witness:
+def witness(full: Plant) -> Witness:
     """The full plant's signed checkpoint of its first 14 events, which event 15 records."""
-    witness: record.Witness = full.witness
+    witness: Witness = full.witness
     assert [name for name, _ in witness.folder.notes()] == ["000000000014.checkpoint"]
     return witness
 
@@ -321,9 +323,9 @@ def forge(full: Plant, attack: Attack) -> Callable[..., None]:
     return run
 
 
-def signed_on(witness: record.Witness, size: int = 14) -> str:
-    note = record.open_checkpoint(str(witness.folder.get(size)), witness.trusted)
-    return record.time_text(note.at)
+def signed_on(witness: Witness, size: int = 14) -> str:
+    note = open_checkpoint(str(witness.folder.get(size)), witness.trusted)
+    return time_text(note.at)
 
 
 NO_REPORT = (
@@ -333,12 +335,12 @@ NO_REPORT = (
 )
 
 
-def outside(plant: Plant, witness: record.Witness) -> list[str]:
+def outside(plant: Plant, witness: Witness) -> list[str]:
     """What the notes tell, without what lacks in the database's own copy of them."""
     return [line for line in said(plant, witness=witness) if line.startswith("0000")]
 
 
-def test_a_cut_tail(full: Plant, witness: record.Witness, attack: Attack) -> None:
+def test_a_cut_tail(full: Plant, witness: Witness, attack: Attack) -> None:
     attack(
         "DELETE FROM approval",
         "DELETE FROM report_signature",
@@ -357,7 +359,7 @@ def test_a_cut_tail(full: Plant, witness: record.Witness, attack: Attack) -> Non
 
 
 def test_hashes_recomputed_from_some_point_on(
-    full: Plant, witness: record.Witness, forge: Callable[..., None]
+    full: Plant, witness: Witness, forge: Callable[..., None]
 ) -> None:
     forge("UPDATE prediction SET score = 0.45 WHERE event_sequence = 9", *NO_REPORT, since=9)
     assert said(full) == []
@@ -379,7 +381,7 @@ def test_a_printed_head_tells_as_well(full: Plant, forge: Callable[..., None]) -
     assert told.endswith(": that event has another hash")
 
 
-def test_the_whole_chain_replaced(full: Plant, witness: record.Witness, forge: Callable[..., None]) -> None:
+def test_the_whole_chain_replaced(full: Plant, witness: Witness, forge: Callable[..., None]) -> None:
     forge(
         "UPDATE model_version SET thresholds = replace(thresholds, '0.7', '0.9')",
         "UPDATE audit_event SET actor_id = 'somebody'",
@@ -397,7 +399,7 @@ def test_the_whole_chain_replaced(full: Plant, witness: record.Witness, forge: C
 
 
 def test_last_weeks_backup_restored_with_its_checkpoint_table(
-    full: Plant, witness: record.Witness, attack: Attack
+    full: Plant, witness: Witness, attack: Attack
 ) -> None:
     """Database and checkpoint table are wound back together; the notes outside are not."""
     full.dispose("return")
@@ -423,12 +425,12 @@ def test_last_weeks_backup_restored_with_its_checkpoint_table(
     )
 
 
-def test_an_edited_report(full: Plant, witness: record.Witness) -> None:
+def test_an_edited_report(full: Plant, witness: Witness) -> None:
     with full.db.session() as session:
         row = session.scalars(select(Report)).one()
-        head = record.Head(row.head_sequence, row.head_hash)
+        head = Head(row.head_sequence, row.head_hash)
     pdf = full.store.get(row.artifact_digest)
-    edited = record.ReportFile("R000001-1.pdf", hashlib.sha256(pdf + b" ").hexdigest(), head)
+    edited = ReportFile("R000001-1.pdf", hashlib.sha256(pdf + b" ").hexdigest(), head)
     assert said(full, witness=witness, reports=[edited])[-1] == (
         "R000001-1.pdf: is not a report that this record issued: it was changed afterwards, or comes from "
         "elsewhere"
@@ -505,7 +507,7 @@ def test_any_changed_bit_of_any_column_is_detected(
     except (IntegrityError, DataError):
         assume(False)  # the database itself would not have it
     try:
-        found = record.verify(database)
+        found = verify(database)
         kinds = {problem.kind for problem in found.problems} - {"guard"}
         assert kinds, f"{table.name}.{name}: {old!r} became {new!r} and nothing was said"
     finally:

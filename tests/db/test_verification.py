@@ -16,11 +16,16 @@ from sqlalchemy.exc import DataError, IntegrityError
 from sqlalchemy.orm import Session
 from sqlalchemy.types import NullType
 
-import db as record
-from db import Database, Head, RunHandle, lookup, verification
-from db.chain import event_hash
-from db.columns import Json, Time
+from db import lookup
+from db.chain.events import Head, event_hash, rows_digest
+from db.chain.events import head as audit_head
+from db.columns import Json, Time, utc_now, uuid7
+from db.engine import Database
+from db.errors import RecordError
+from db.inspection.runs import RunHandle
 from db.schema import Artifact, AuditEvent, Base, Finding, Image, Part, Prediction, Report, RunEnd, RunImage
+from db.verification import walk as verification
+from db.verification.walk import Problem, verify
 
 Plant = Any  # tests/db/conftest.py; test folders are not packages
 Attack = Any
@@ -33,11 +38,11 @@ def run(plant: Plant) -> RunHandle:
     return run
 
 
-def first(plant: Plant, kind: str, where: str, **options: Any) -> record.Problem:
+def first(plant: Plant, kind: str, where: str, **options: Any) -> Problem:
     """The first problem found; it must be of this kind and at this place."""
     found = plant.verify(**options)
     assert not found.ok
-    problem: record.Problem = found.problems[0]
+    problem: Problem = found.problems[0]
     assert (problem.kind, problem.where) == (kind, where), [str(p) for p in found.problems]
     return problem
 
@@ -47,7 +52,7 @@ def test_an_untouched_record_verifies(plant: Plant, run: RunHandle) -> None:
     found = plant.verify(artifacts=plant.store, progress=lambda *of: told.append(of))
     assert found.problems == ()
     with plant.db.session() as session:
-        head = record.head(session)
+        head = audit_head(session)
         rows = sum(
             session.scalar(select(func.count()).select_from(t)) or 0 for t in verification.DOMAIN_TABLES
         )
@@ -58,7 +63,7 @@ def test_an_untouched_record_verifies(plant: Plant, run: RunHandle) -> None:
 
 
 def test_an_empty_log_verifies(database: Database) -> None:
-    found = record.verify(database)
+    found = verify(database)
     assert (found.ok, found.events, found.head) == (True, 0, None)
 
 
@@ -120,7 +125,7 @@ def test_a_changed_byte_that_is_not_unicode_and_a_torn_file(plant: Plant, run: R
     assert "the database says: database disk image is malformed" in str(found.problems[0])
     plant.db.close()
     path.write_bytes(good[:100] + b"\xff" * (len(good) - 100))
-    with pytest.raises(record.RecordError, match=r"cannot open database .* malformed"):
+    with pytest.raises(RecordError, match=r"cannot open database .* malformed"):
         plant.verify()
 
 
@@ -157,7 +162,7 @@ def test_a_cut_tail_is_found_by_the_rows_left_and_by_a_head_kept_elsewhere(
     plant: Plant, run: RunHandle, attack: Attack
 ) -> None:
     with plant.db.session() as session:
-        printed = record.head(session)
+        printed = audit_head(session)
         report = session.scalars(select(Report.id)).one()
         artifact = session.scalars(select(Artifact.id).where(Artifact.kind == "report")).one()
     attack("DELETE FROM audit_event WHERE sequence = 12")
@@ -231,7 +236,7 @@ def test_an_edited_event_with_its_hash_recomputed(plant: Plant, run: RunHandle, 
 
 def test_all_hashes_recomputed_from_some_point_on(plant: Plant, run: RunHandle, attack: Attack) -> None:
     with plant.db.session() as session:
-        printed = record.head(session)
+        printed = audit_head(session)
     rehash(plant, attack, "UPDATE audit_event SET actor_id = 'nobody' WHERE sequence = 6", 6, 12)
     first(plant, "report", "report R000001 revision 1")
     # with the report's row rewritten as well, only a head kept elsewhere tells
@@ -243,7 +248,7 @@ def test_all_hashes_recomputed_from_some_point_on(plant: Plant, run: RunHandle, 
             ("artifact", walk._raw(table["artifact"], table["artifact"].c.event_sequence, 11, 12)[0]),
             ("report", walk._raw(table["report"], table["report"].c.event_sequence, 11, 12)[0]),
         ]
-    digest = record.chain.rows_digest(rows)
+    digest = rows_digest(rows)
     rehash(plant, attack, f"UPDATE audit_event SET rows_digest = '{digest}' WHERE sequence = 12", 12, 12)  # noqa: S608
     assert plant.verify().ok
     first(plant, "head", "head 12", expected=[printed])
@@ -288,9 +293,7 @@ def test_a_run_that_does_not_add_up(plant: Plant) -> None:
     plant.record(run, plant.outcome(1))
     none = dict.fromkeys(("review", "reject", "unreadable", "carried_over", "missing", "findings"), 0)
     counts = {"listed": 2, "pass": 2, **none}
-    end = RunEnd(
-        run_id=run.id, status="completed", finished_at=record.utc_now(), counts=counts, missing=[], note=""
-    )
+    end = RunEnd(run_id=run.id, status="completed", finished_at=utc_now(), counts=counts, missing=[], note="")
     with plant.db.write() as recorder:
         recorder.add([end], action="run.finished", actor=plant.actor, entity="run", entity_id=run.id)
     problem = first(plant, "run", "run R000001")
@@ -340,8 +343,8 @@ def _changed(value: Any, kind: type[Any]) -> Any:
             int: 1,
             bool: True,
             object: "{}",
-            UUID: record.uuid7(),
-            datetime: record.utc_now(),
+            UUID: uuid7(),
+            datetime: utc_now(),
         }
         return made[kind]
     if isinstance(value, bool):
@@ -386,7 +389,7 @@ def test_the_least_change_to_any_column_of_any_table_is_found(plant: Plant) -> N
     assert tried > 135
 
 
-def _try_change(session: Session, table: Table, name: str, row: Any) -> list[record.Problem] | None:
+def _try_change(session: Session, table: Table, name: str, row: Any) -> list[Problem] | None:
     column, key = table.c[name], next(iter(table.primary_key))
     kind = {Time: datetime, Json: object}.get(type(column.type)) or column.type.python_type
     value = _changed(row[name], kind)

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 from sqlalchemy import inspect, text
 
-import db as record
-from db import Database, views
+from db import views
+from db.engine import Database
+from db.issued.reports import ReportSubject
 
 Plant = Any  # tests/db/conftest.py; test folders are not packages
 PAGE = Path(__file__).parents[2] / "docs" / "queries.md"
@@ -79,7 +80,7 @@ def test_a_disposition_is_in_effect_when_it_needs_no_approval_or_has_got_it(fill
 
 
 def test_reports_and_who_signed_them(filled: Plant) -> None:
-    subject = record.ReportSubject.period(lot="L1")
+    subject = ReportSubject.period(lot="L1")
     period = filled.issue(subject, b"a lot", record_digest="d" * 64)
     found = {row["report"]: row for row in rows(filled, "SELECT * FROM kensa_reports")}
     assert sorted(found) == ["P000001", "R000001"]

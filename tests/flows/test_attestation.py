@@ -12,7 +12,9 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from configs import load_settings
-from db import ArtifactStore, latest_run, open_database
+from db.artifacts import ArtifactStore
+from db.engine import open_database
+from db.queries.runs import latest_run
 from flows import pipeline
 from flows.reporting import issue_report
 from reports import read_attached
@@ -196,7 +198,7 @@ def test_whatever_a_bucket_raises_is_recorded_and_told(make_line, inspect_all, k
         raise EndpointConnectionError("could not connect to the endpoint")
 
     line = make_line(audit={"checkpoints": str(tmp_path / "notes"), "signing_key": str(key)})
-    monkeypatch.setattr("db.checkpoints.CheckpointFolder.put", unreachable)
+    monkeypatch.setattr("db.transparency.checkpoints.CheckpointFolder.put", unreachable)
     outcome = inspect(line, inspect_all)
     assert outcome.problem == "EndpointConnectionError: could not connect to the endpoint"
     (event,) = line.json("audit", "log", "--action", "checkpoint.failed")

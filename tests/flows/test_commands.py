@@ -13,7 +13,8 @@ import pytest
 from PIL import Image
 from pypdf import PdfReader
 
-from db import open_database, run_findings
+from db.engine import open_database
+from db.queries.finding_records import run_findings
 from flows.console import Format, plain, safe
 from flows.reporting import issue_report
 

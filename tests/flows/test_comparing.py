@@ -8,17 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from db import (
-    ArtifactRef,
-    ExplanationOutcome,
-    ExplanationRecord,
-    FindingOutcome,
-    ImageOutcome,
-    LayerMasks,
-    RecordedFinding,
-    RecordedPrediction,
-    uuid7,
-)
+from db.artifacts import ArtifactRef
+from db.columns import uuid7
+from db.inspection.outcomes import ExplanationOutcome, FindingOutcome, ImageOutcome, LayerMasks
+from db.queries.finding_records import ExplanationRecord
+from db.queries.replays import RecordedFinding, RecordedPrediction
 from flows.comparing import TOLERANCES, compare
 from flows.evidence import encode_map
 

@@ -10,9 +10,15 @@ import sys
 import pytest
 from argon2 import PasswordHasher
 
-import db as record
 from classifiers.data import load_dataset
-from db import Actor, open_database
+from db.chain.events import Actor
+from db.columns import utc_now
+from db.dispositions.decide import dispose
+from db.dispositions.signatures import check_signatures
+from db.engine import open_database
+from db.people.people import add_person
+from db.people.sign_in import authenticate
+from db.queries.runs import list_runs
 from db.schema import ArtifactRetention
 from flows import passwords
 
@@ -51,9 +57,9 @@ def line(recorded):
             ("max", "quality-manager", MANAGER),
         ):
             given = {"name": f"{login.title()} Person", "role": role, "password": password, "hasher": CHEAP}
-            record.add_person(database, login, by=who, **given)
+            add_person(database, login, by=who, **given)
             if login == "boss":
-                who = record.authenticate(database, "boss", BOSS, account=who, hasher=CHEAP)
+                who = authenticate(database, "boss", BOSS, account=who, hasher=CHEAP)
     return recorded
 
 
@@ -193,7 +199,7 @@ def test_a_second_person_approves_or_refuses(line, decide, say):
     assert "max: refuse, agreed" in history
     assert line.kensa("audit", "verify").stdout.startswith("intact")
     with open_database(line.database_url) as database, database.session() as session:
-        assert list(record.check_signatures(session)) == []
+        assert list(check_signatures(session)) == []
 
 
 @pytest.mark.parametrize(
@@ -225,8 +231,8 @@ def test_reviewed_findings_become_training_data(line, decide, tmp_path):
     decide(lost["reference"], "confirm")
     decide(pruned["reference"], "confirm")
     with open_database(line.database_url) as database:  # the first decision about it still awaits approval
-        eve = record.authenticate(database, "eve", ENGINEER, account=Actor("x"), hasher=CHEAP)
-        record.dispose(
+        eve = authenticate(database, "eve", ENGINEER, account=Actor("x"), hasher=CHEAP)
+        dispose(
             database,
             waiting["reference"],
             decision="confirm",
@@ -238,7 +244,7 @@ def test_reviewed_findings_become_training_data(line, decide, tmp_path):
             artifact_digest=pruned["image_digest"],
             state="pruned",
             policy="older than 1 d",
-            created_at=record.utc_now(),
+            created_at=utc_now(),
         )
         with database.write() as recorder:
             recorder.add([row], action="test", actor=Actor("x"), entity="artifact", entity_id=row.id)
@@ -308,7 +314,7 @@ def test_reviewed_findings_become_training_data(line, decide, tmp_path):
 
 def classes_of(line) -> list[str]:
     with open_database(line.database_url) as database, database.session() as session:
-        return list(record.list_runs(session)[0].model.classes)
+        return list(list_runs(session)[0].model.classes)
 
 
 def test_an_export_of_nothing_leaves_nothing(line, decide, tmp_path):

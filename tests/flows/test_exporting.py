@@ -3,8 +3,8 @@
 import pytest
 
 from configs import ConfigError
-from db import Head
-from db.reviewed import ReviewedFinding
+from db.chain.events import Head
+from db.queries.reviewed import ReviewedFinding
 from flows.exporting import _labels
 
 

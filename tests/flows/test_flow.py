@@ -17,16 +17,12 @@ import pytest
 from pypdf import PdfReader
 
 from benchmarks import postgres
-from db import (
-    ArtifactStore,
-    EventFilter,
-    find_events,
-    list_runs,
-    open_database,
-    run_images,
-    run_reports,
-    verify,
-)
+from db.artifacts import ArtifactStore
+from db.engine import open_database
+from db.issued.reports import run_reports
+from db.queries.events import EventFilter, find_events
+from db.queries.runs import list_runs, run_images
+from db.verification.walk import verify
 
 KENSA = Path(sys.executable).with_name("kensa")
 PREFECT = Path(sys.executable).with_name("prefect")

@@ -13,12 +13,18 @@ import pytest
 from argon2 import PasswordHasher
 from pypdf import PdfReader
 
-import db as record
 from classifiers import load_package, save_package
 from classifiers.package import build_model
 from classifiers.reference import as_json, reference_of
 from configs import load_settings
-from db import Actor, ArtifactStore, ReportSubject, open_database
+from db.artifacts import ArtifactStore
+from db.chain.events import Actor, head
+from db.dispositions.decide import dispose
+from db.engine import open_database
+from db.issued.reports import ReportSubject
+from db.people.people import add_person
+from db.people.sign_in import authenticate
+from db.queries.runs import latest_run
 from flows.issuing import Issue
 from flows.reporting import read_run_report
 from reports.attached import LISTING, RECORD, read_attached
@@ -105,11 +111,11 @@ def test_a_dossier_tells_a_finding_its_part_and_what_people_decided(line):
     with open_database(line.database_url) as database:
         given = {"password": PASSWORD, "hasher": CHEAP}
         setup = Actor("setup", "human")
-        record.add_person(database, "boss", name="B. Oss", role="administrator", by=setup, **given)
-        boss = record.authenticate(database, "boss", PASSWORD, account=setup, hasher=CHEAP)
-        record.add_person(database, "eve", name="E. Ve", role="quality-engineer", by=boss, **given)
-        eve = record.authenticate(database, "eve", PASSWORD, account=setup, hasher=CHEAP)
-        record.dispose(database, reference, decision="confirm", reason="a <b>scratch</b>", signer=eve)
+        add_person(database, "boss", name="B. Oss", role="administrator", by=setup, **given)
+        boss = authenticate(database, "boss", PASSWORD, account=setup, hasher=CHEAP)
+        add_person(database, "eve", name="E. Ve", role="quality-engineer", by=boss, **given)
+        eve = authenticate(database, "eve", PASSWORD, account=setup, hasher=CHEAP)
+        dispose(database, reference, decision="confirm", reason="a <b>scratch</b>", signer=eve)
     _, after, number, state = issued(line, "finding", reference)
     assert (number, state) == ("D000001", (2, True))
     assert "Disposition. Confirm by E. Ve, quality-engineer" in after
@@ -190,8 +196,8 @@ def process_of(line):
     """The process that the latest run's report prints."""
     settings = load_settings(line.config, [])
     with open_database(line.database_url) as database, database.session() as session:
-        run = record.latest_run(session)
-        what = Issue(ReportSubject.run(run.reference), run.reference, 1, record.head(session), ())
+        run = latest_run(session)
+        what = Issue(ReportSubject.run(run.reference), run.reference, 1, head(session), ())
         store = ArtifactStore(settings.artifacts.uri)
         return read_run_report(session, store, run.id, settings.report, what).process
 

@@ -19,7 +19,10 @@ from classifiers import Predictor, Preprocessing, Thresholds, load_package, save
 from classifiers.data import load_dataset
 from classifiers.evaluation import measure, predict_dataset
 from configs import ExplainerSettings
-from db import ReportSubject, latest_run, open_database, reports_of, verify
+from db.engine import open_database
+from db.issued.reports import ReportSubject, reports_of
+from db.queries.runs import latest_run
+from db.verification.walk import verify
 from flows.evidence import explainer_for
 from flows.examining import examination, mistakes, overlaps, predict_labelled
 from flows.judging_maps import case_pages, map_quality

@@ -12,7 +12,10 @@ from PIL import Image
 
 from classifiers import PackageError, Predictor, Preprocessing, save_package
 from configs import ConfigError, load_settings
-from db import open_database, run_findings, run_images, run_summary, run_unreadable, verify
+from db.engine import open_database
+from db.queries.finding_records import run_findings
+from db.queries.runs import run_images, run_summary, run_unreadable
+from db.verification.walk import verify
 from explainers.sise import Sise
 from flows import pipeline
 from flows.evidence import attribution_box, encode_map

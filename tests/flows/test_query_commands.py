@@ -5,7 +5,8 @@ import io
 
 import pytest
 
-from db import open_database, run_findings
+from db.engine import open_database
+from db.queries.finding_records import run_findings
 
 
 @pytest.fixture

@@ -13,16 +13,14 @@ from pypdf import PdfReader
 
 from classifiers import load_package
 from configs import load_settings
-from db import (
-    ArtifactStore,
-    find_events,
-    model_artifacts,
-    open_database,
-    run_findings,
-    run_images,
-    verify,
-)
-from db import EventFilter as Events
+from db.artifacts import ArtifactStore
+from db.engine import open_database
+from db.inspection.runs import model_artifacts
+from db.queries.events import EventFilter as Events
+from db.queries.events import find_events
+from db.queries.finding_records import run_findings
+from db.queries.runs import run_images
+from db.verification.walk import verify
 from flows import pipeline
 from flows.comparing import TOLERANCES
 from flows.packages import keep_files

@@ -11,10 +11,15 @@ from hashlib import sha256
 import pytest
 from argon2 import PasswordHasher
 
-import db as record
 from configs import ConfigError
 from configs.schema import SignatureSettings
-from db import Actor, EventFilter, find_events, open_database, report_by_number
+from db.chain.events import Actor
+from db.engine import open_database
+from db.issued.reports import report_by_number
+from db.people.people import add_person
+from db.people.sign_in import authenticate
+from db.queries.events import EventFilter, find_events
+from db.transparency.signed_notes import generate_key, write_key
 from flows import pipeline
 from flows.reporting import issue_report
 from flows.sealing import seal_key
@@ -35,7 +40,7 @@ def inspected(tmp_path_factory):
 @pytest.fixture(scope="module")
 def audit_key(tmp_path_factory):
     folder = tmp_path_factory.mktemp("keys")
-    return record.write_key(record.generate_key("plant-1/line-4"), folder, None)[0]
+    return write_key(generate_key("plant-1/line-4"), folder, None)[0]
 
 
 @pytest.fixture
@@ -68,9 +73,9 @@ def line(make_line, inspect_all, inspected, audit_key, pki, tmp_path):
         who = Actor("setup", "human")
         for login, role in ROLES.items():
             given = {"name": f"{login.title()} Person", "role": role, "password": PASSWORDS[login]}
-            record.add_person(database, login, by=who, hasher=CHEAP, **given)
+            add_person(database, login, by=who, hasher=CHEAP, **given)
             if login == "boss":
-                who = record.authenticate(database, "boss", PASSWORDS["boss"], account=who, hasher=CHEAP)
+                who = authenticate(database, "boss", PASSWORDS["boss"], account=who, hasher=CHEAP)
     shutil.copytree(line.folder, inspected)
     return line
 

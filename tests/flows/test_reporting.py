@@ -2,8 +2,12 @@
 
 from argon2 import PasswordHasher
 
-import db as record
-from db import Actor, open_database
+from db.chain.events import Actor
+from db.dispositions.decide import dispose
+from db.engine import open_database
+from db.issued.reports import reports_of
+from db.people.people import add_person
+from db.people.sign_in import authenticate
 from flows import pipeline
 from flows.issuing import Issue
 from flows.reporting import issue_report, read_run_report
@@ -26,7 +30,7 @@ def test_a_decision_makes_a_new_revision_and_leaves_the_old_one_as_it_was(
 
         def as_printed(report):
             with database.session() as session:
-                earlier = record.reports_of(session, report.subject)
+                earlier = reports_of(session, report.subject)
                 what = Issue(report.subject, report.number, report.revision, report.head, earlier)
                 return repr(read_run_report(session, store, run.id, settings, what))
 
@@ -36,13 +40,13 @@ def test_a_decision_makes_a_new_revision_and_leaves_the_old_one_as_it_was(
         before = as_printed(first.record)
         given = {"password": PASSWORD, "hasher": CHEAP}
         setup = Actor("setup", "human")
-        record.add_person(database, "boss", name="B. Oss", role="administrator", by=setup, **given)
-        boss = record.authenticate(database, "boss", PASSWORD, account=setup, hasher=CHEAP)
-        record.add_person(database, "eve", name="E. Ve", role="quality-engineer", by=boss, **given)
+        add_person(database, "boss", name="B. Oss", role="administrator", by=setup, **given)
+        boss = authenticate(database, "boss", PASSWORD, account=setup, hasher=CHEAP)
+        add_person(database, "eve", name="E. Ve", role="quality-engineer", by=boss, **given)
         assert not issue().new  # people are no part of a run
-        eve = record.authenticate(database, "eve", PASSWORD, account=setup, hasher=CHEAP)
+        eve = authenticate(database, "eve", PASSWORD, account=setup, hasher=CHEAP)
         finding = f"{run.reference}-0001"
-        record.dispose(database, finding, decision="confirm", reason="seen", signer=eve)
+        dispose(database, finding, decision="confirm", reason="seen", signer=eve)
         second = issue()
         assert (second.new, second.record.revision) == (True, 2)
         assert second.record.supersedes_id == first.record.id

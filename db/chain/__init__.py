@@ -1,0 +1,1 @@
+"""The hash chain: how an event is written, and how rows are spelled, inserted and read for it."""

@@ -1,0 +1,52 @@
+"""Rows as they are stored, past the column types: what is hashed, whatever somebody made of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import ColumnElement, Select, Table, literal_column, select, type_coerce
+from sqlalchemy.orm import Session
+from sqlalchemy.types import NullType
+
+from db.chain.events import record_of
+from db.chain.row_text import Record
+from db.columns import Time
+
+_TIME_TEXT = 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'
+
+
+def time_sql(column: str) -> str:
+    """Give the SQL of a time's text on PostgreSQL: one text for each time that its type can hold.
+
+    to_char, because the driver cannot give a time such as 'infinity', which a person could have written;
+    the era, because to_char leaves it out and years before ours would look like ours.
+    """
+    return (
+        f"to_char(timezone('UTC', {column}), '{_TIME_TEXT}')"
+        f" || CASE WHEN {column} < '0001-01-01 00:00:00+00' THEN ' BC' ELSE '' END"
+    )
+
+
+def raw_rows(session: Session, table: Table) -> Select[Any]:
+    """Give the statement for a table's rows as they are stored; add conditions, order and limit to it."""
+    postgres = session.get_bind().dialect.name == "postgresql"
+    return select(
+        *(
+            literal_column(time_sql(f'{table.name}."{column.name}"')).label(column.name)
+            if postgres and isinstance(column.type, Time)
+            else type_coerce(column, NullType()).label(column.name)
+            for column in table.columns
+        )
+    )
+
+
+def raw_records(session: Session, table: Table, condition: ColumnElement[bool]) -> list[Record]:
+    """Give the records, as they are hashed, of a table's rows that meet a condition."""
+    return fetch_records(session, raw_rows(session, table).where(condition))
+
+
+def fetch_records(session: Session, statement: Select[Any]) -> list[Record]:
+    """Run a statement of `raw_rows`."""
+    rows = session.execute(statement)
+    names = tuple(rows.keys())
+    return [record_of(names, row) for row in rows]

@@ -1,0 +1,274 @@
+"""What a signature is, what it is bound to, and whether those recorded hold.
+
+A signature names who signed (login, printed name, role), when, and what it means (21 CFR 11.50), and carries
+the digest of what was signed: the finding with its evidence, and the decision. It is not a cryptographic
+signature of the person's: the password proved who they were, and the audit trail holds what was written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Row, Select, select
+from sqlalchemy.orm import Session, aliased
+
+from db.columns import digest_of, time_text
+from db.errors import RecordError
+from db.lookup import pages, those
+from db.people.people import TASKS, Authenticated, Task
+from db.schema import (
+    Approval,
+    AuditEvent,
+    Disposition,
+    Explanation,
+    Finding,
+    Image,
+    ModelVersion,
+    Person,
+    PersonRevision,
+    Prediction,
+    ReportSignature,
+)
+
+SCHEME = 1
+MEANINGS = ("responsibility", "review", "approval", "refusal")
+MEANING_OF = {"approve": "approval", "refuse": "refusal"}
+_FIELDS = ("scheme", "login", "name", "role", "at", "meaning")
+
+
+@dataclass(frozen=True, slots=True)
+class SignedFinding:
+    """What a signature says of the finding; `recorded_by`: hash of the audit event that recorded it."""
+
+    reference: str
+    recorded_by: str
+    image_digest: str
+    model_digest: str
+    settings_digest: str
+    class_name: str
+    class_score: float
+    score: float
+    threshold: float
+    review_threshold: float | None
+    reject_threshold: float | None
+    map_digest: str | None
+
+    def content(self) -> dict[str, Any]:
+        """Give the finding's part of what is signed."""
+        return {
+            "reference": self.reference,
+            "recorded_by": self.recorded_by,
+            "image": self.image_digest,
+            "model": self.model_digest,
+            "settings": self.settings_digest,
+            "class": self.class_name,
+            "class_score": self.class_score,
+            "score": self.score,
+            "threshold": self.threshold,
+            "review_threshold": self.review_threshold,
+            "reject_threshold": self.reject_threshold,
+            "map": self.map_digest,
+        }
+
+
+def signed_finding(session: Session, finding_id: UUID) -> SignedFinding:
+    """Give what is signed of a finding."""
+    return _finding_of(session.execute(_facts(Finding).where(Finding.id == finding_id)).one())
+
+
+def sign_disposition(
+    signer: Authenticated, at: datetime, finding: SignedFinding, row: Disposition
+) -> dict[str, Any]:
+    """Give the signature of who decides, over the finding and the decision."""
+    return sign(signer, at, "responsibility", _disposition_content(finding, row))
+
+
+def sign_approval(
+    signer: Authenticated, at: datetime, finding: SignedFinding, disposition: Disposition, row: Approval
+) -> dict[str, Any]:
+    """Give the second person's signature, over the finding, the decision as it was signed, and their own."""
+    return sign(signer, at, MEANING_OF[row.decision], _approval_content(finding, disposition, row))
+
+
+def check_signatures(session: Session) -> Iterator[tuple[str, str]]:
+    """Compute every signature's digest again; yield (where, what is wrong) for each that does not hold.
+
+    Checks as well that who signed was, by their record at that time, an active person of that name and role
+    who might do so, and that nobody approved their own decision. Reads 500 signatures at a time. For a
+    record that is otherwise whole: rows that the audit trail says were changed may not even be readable.
+    """
+    for page in pages(session, _dispositions(), Disposition.id, of=_first_id):
+        register = Register(session, {row.Disposition.person for row in page})
+        for row in page:
+            made: Disposition = row.Disposition
+            where = f"disposition {made.id} of finding {row.reference}"
+            content = _disposition_content(_finding_of(row), made)
+            for message in wrong(made.signature, made, "responsibility", "decide", content, register):
+                yield where, message
+    for page in pages(session, _approvals(), Approval.id, of=_first_id):
+        register = Register(session, {row.Approval.person for row in page})
+        for row in page:
+            second: Approval = row.Approval
+            made = row.Disposition
+            where = f"{MEANING_OF[second.decision]} of disposition {made.id} of finding {row.reference}"
+            if second.person == made.person:
+                yield where, f"{second.person} decided and signed as the second person as well"
+            if not made.needs_approval:
+                yield where, "the decision did not need a second person"
+            if second.event_sequence <= made.event_sequence:
+                yield where, "is recorded before the decision itself"
+            content = _approval_content(_finding_of(row), made, second)
+            meaning = MEANING_OF[second.decision]
+            for message in wrong(second.signature, second, meaning, "approve", content, register):
+                yield where, message
+
+
+def sign(signer: Authenticated, at: datetime, meaning: str, content: Mapping[str, Any]) -> dict[str, Any]:
+    """Give a person's signature over some content."""
+    signature = {
+        "scheme": SCHEME,
+        "login": signer.login,
+        "name": signer.name,
+        "role": signer.role,
+        "at": time_text(at),
+        "meaning": meaning,
+    }
+    return signature | {"digest": _digest(signature, content)}
+
+
+def _digest(signature: Mapping[str, Any], content: Mapping[str, Any]) -> str:
+    # Who, when and why are part of it: a signature moved to another decision, or another's name, shows.
+    return digest_of({"signed_by": {name: signature[name] for name in _FIELDS}, **content})
+
+
+def _disposition_content(finding: SignedFinding, row: Disposition) -> dict[str, Any]:
+    return {
+        "finding": finding.content(),
+        "disposition": {
+            "id": row.id.hex,
+            "decision": row.decision,
+            "class": row.class_name,
+            "reason": row.reason,
+            "needs_approval": bool(row.needs_approval),
+            "supersedes": None if row.supersedes_id is None else row.supersedes_id.hex,
+        },
+    }
+
+
+def _approval_content(finding: SignedFinding, disposition: Disposition, row: Approval) -> dict[str, Any]:
+    return _disposition_content(finding, disposition) | {
+        "disposition_signature": (disposition.signature or {}).get("digest"),
+        "approval": {"id": row.id.hex, "decision": row.decision, "reason": row.reason},
+    }
+
+
+def _facts(*first: Any) -> Select[Any]:
+    recorded = aliased(AuditEvent)
+    return (
+        select(
+            *first,
+            Finding.reference,
+            recorded.hash.label("recorded_by"),
+            Image.digest.label("image_digest"),
+            ModelVersion.digest.label("model_digest"),
+            Prediction.settings_digest,
+            Finding.class_name,
+            Finding.class_score,
+            Finding.score,
+            Finding.threshold,
+            Prediction.review_threshold,
+            Prediction.reject_threshold,
+            Explanation.map_digest,
+        )
+        .join(recorded, recorded.sequence == Finding.event_sequence)
+        .join(Prediction, Prediction.id == Finding.prediction_id)
+        .join(Image, Image.id == Prediction.image_id)
+        .join(ModelVersion, ModelVersion.id == Prediction.model_version_id)
+        .outerjoin(Explanation, Explanation.finding_id == Finding.id)
+    )
+
+
+def _finding_of(row: Row[Any]) -> SignedFinding:
+    return SignedFinding(**{name: getattr(row, name) for name in SignedFinding.__slots__})
+
+
+def _dispositions() -> Select[Any]:
+    return _facts(Disposition).join_from(Finding, Disposition, Disposition.finding_id == Finding.id)
+
+
+def _approvals() -> Select[Any]:
+    return (
+        _facts(Approval, Disposition)
+        .join_from(Finding, Disposition, Disposition.finding_id == Finding.id)
+        .join(Approval, Approval.disposition_id == Disposition.id)
+    )
+
+
+def _first_id(row: Row[Any]) -> UUID:
+    identifier: UUID = row[0].id
+    return identifier
+
+
+class Register:
+    """What was true of some people at any time: their revisions, by login, in the order of events."""
+
+    def __init__(self, session: Session, logins: set[str]) -> None:
+        revisions = select(
+            Person.login,
+            PersonRevision.event_sequence,
+            PersonRevision.name,
+            PersonRevision.role,
+            PersonRevision.active,
+        ).join(PersonRevision, PersonRevision.person_id == Person.id)
+        self._rows: dict[str, list[Row[Any]]] = {}
+        for row in those(session, revisions.order_by(PersonRevision.event_sequence), Person.login, logins):
+            self._rows.setdefault(row.login, []).append(row)
+
+    def at(self, login: str, sequence: int) -> Row[Any] | None:
+        """Give the revision that was in force when an event was written."""
+        earlier = [row for row in self._rows.get(login, []) if row.event_sequence <= sequence]
+        return earlier[-1] if earlier else None
+
+
+def wrong(
+    signature: Mapping[str, Any] | None,
+    row: Disposition | Approval | ReportSignature,
+    meaning: str,
+    task: Task,
+    content: Mapping[str, Any],
+    register: Register,
+) -> Iterator[str]:
+    """Say what is wrong with a row's signature: its digest over the content, and who it names."""
+    if not isinstance(signature, dict) or set(signature) != {*_FIELDS, "digest"}:
+        yield "carries no signature"
+        return
+    if signature["scheme"] != SCHEME:
+        yield f"its signature follows scheme {signature['scheme']}, not {SCHEME}"
+        return
+    try:
+        digest = _digest(signature, content)
+    except RecordError as error:
+        yield f"what was signed cannot be read: {error}"
+        return
+    if digest != signature["digest"]:
+        yield "what was signed is not what is recorded: its signature has another digest"
+    if signature["login"] != row.person or signature["at"] != time_text(row.created_at):
+        yield "its signature names another person or time than the record"
+    if signature["meaning"] != meaning:
+        yield f"its signature means {signature['meaning']}, not {meaning}"
+    then = register.at(row.person, row.event_sequence)
+    if then is None:
+        yield f"nobody with the login {row.person} was known at that time"
+    elif not then.active:
+        yield f"{row.person} was disabled at that time"
+    elif (then.name, then.role) != (signature["name"], signature["role"]):
+        yield (
+            f"its signature says {signature['name']}, {signature['role']}, "
+            f"but {row.person} was {then.name}, {then.role} at that time"
+        )
+    elif task not in TASKS[then.role]:
+        yield f"{row.person} was {then.role} at that time, who may not {task}"

@@ -1,0 +1,1 @@
+"""Numbers for reports, as of an event: scopes, periods, series, changes, agreement."""

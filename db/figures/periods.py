@@ -1,0 +1,265 @@
+"""What a report across runs says: its runs, what became of its pictures, what was found on them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from sqlalchemy import CTE, ColumnElement, and_, distinct, func, select
+from sqlalchemy.orm import Session
+
+from db.columns import storable
+from db.figures.scopes import Scope, line_conditions, lines_of, runs_in
+from db.index_walk import NEWEST
+from db.inspection.runs import ModelRecord, RunCounts, run_reference
+from db.lookup import those
+from db.queries.finding_records import FindingRecord, finding_record, finding_rows
+from db.queries.runs import RunImageRecord, UnreadableRecord, image_records, image_rows
+from db.schema import Finding, Image, ModelVersion, Part, Run, RunEnd, RunImage
+
+
+@dataclass(frozen=True, slots=True)
+class PeriodRun:
+    """A run in a scope. `status`: completed, failed or unfinished; `listed`: its lines in the scope.
+
+    `counted`: those by which a picture counts.
+    """
+
+    id: UUID
+    reference: str
+    source: str
+    status: str
+    note: str
+    started_at: datetime
+    finished_at: datetime | None
+    model_digest: str
+    settings_digest: str
+    software_version: str
+    listed: int
+    counted: int
+
+
+@dataclass(frozen=True, slots=True)
+class PeriodSummary:
+    """What a report across runs says first.
+
+    `counts`: of pictures, each once, with its latest outcome; `listings`: lines of runs, so that `repeated`
+    of them are of pictures that were listed again. `missing` (run, uri): announced to a run of the scope, for
+    whatever lot and station, and listed by none. `models`, `settings`: all that decided, most pictures first;
+    settings by their digest, as the first run that has them froze them.
+    """
+
+    runs: tuple[PeriodRun, ...]
+    counts: RunCounts
+    listings: int
+    class_counts: tuple[tuple[str, int], ...]
+    parts: int
+    lots: tuple[str, ...]
+    stations: tuple[str, ...]
+    models: tuple[ModelRecord, ...]
+    settings: tuple[tuple[str, Mapping[str, Any]], ...]
+    missing: tuple[tuple[str, str], ...]
+    first_at: datetime | None
+    last_at: datetime | None
+
+    @property
+    def repeated(self) -> int:
+        """Lines of pictures that were listed again, and do not count."""
+        return self.listings - self.counts.listed
+
+    @property
+    def unfinished(self) -> tuple[PeriodRun, ...]:
+        """Runs that did not complete."""
+        return tuple(run for run in self.runs if run.status != "completed")
+
+
+def period_summary(session: Session, scope: Scope, upto: int | None = None) -> PeriodSummary:
+    """Sum up a scope, as of event `upto`. Reads every line in it."""
+    lines = lines_of(session, scope, upto)
+    tallies = _tallies(session, lines)
+    counted: Counter[str] = Counter()
+    for tally in tallies:
+        counted[tally.verdict] += tally.counted
+    classes = session.execute(
+        select(Finding.class_name, func.count())
+        .join(lines, and_(lines.c.prediction_id == Finding.prediction_id, lines.c.counted == 1))
+        .group_by(Finding.class_name)
+        .order_by(func.count().desc(), Finding.class_name)
+    ).all()
+    in_scope = line_conditions(session, scope, upto)
+    parts = session.scalar(select(func.count(distinct(RunImage.part_id))).where(*in_scope))
+    runs, models, settings = _runs(session, scope, tallies, upto)
+    missing = _missing(session, [run.id for run in runs], in_scope, upto)
+    return PeriodSummary(
+        runs=runs,
+        counts=RunCounts(
+            listed=sum(counted.values()),
+            passed=counted["pass"],
+            review=counted["review"],
+            reject=counted["reject"],
+            unreadable=counted["unreadable"],
+            carried_over=sum(tally.counted for tally in tallies if tally.carried_over),
+            missing=len(missing),
+            findings=sum(count for _, count in classes),
+        ),
+        listings=sum(tally.listed for tally in tallies),
+        class_counts=tuple((name, count) for name, count in classes),
+        parts=parts or 0,
+        lots=tuple(sorted({tally.lot for tally in tallies if tally.lot})),
+        stations=tuple(sorted({tally.station for tally in tallies if tally.station})),
+        models=models,
+        settings=settings,
+        missing=missing,
+        first_at=min((tally.first_at for tally in tallies), default=None),
+        last_at=max((tally.last_at for tally in tallies), default=None),
+    )
+
+
+def scope_findings(
+    session: Session, scope: Scope, *, limit: int | None = None, upto: int | None = None
+) -> list[FindingRecord]:
+    """Give the findings on the counted pictures of a scope, highest score first, then by reference.
+
+    Decisions about them are as of event `upto`.
+    """
+    lines = lines_of(session, scope, upto)
+    chosen = (
+        select(Finding.id, lines.c.id)
+        .join(lines, lines.c.prediction_id == Finding.prediction_id)
+        .where(lines.c.counted == 1)
+        .order_by(Finding.score.desc(), Finding.reference, lines.c.event_sequence)
+    )
+    pairs = session.execute(chosen if limit is None else chosen.limit(limit)).tuples().all()
+    evidence = finding_rows(RunImage.prediction_id == Finding.prediction_id, upto)
+    rows = those(session, evidence, RunImage.id, {line for _, line in pairs})
+    found = {(row.Finding.id, row.RunImage.id): row for row in rows}
+    return [finding_record(found[pair]) for pair in pairs]
+
+
+def scope_images(session: Session, scope: Scope, upto: int | None = None) -> Iterator[RunImageRecord]:
+    """Stream the counted pictures of a scope in the order of their uris, as of event `upto`."""
+    lines = lines_of(session, scope, upto)
+    counted = image_rows().join(lines, lines.c.id == RunImage.id).where(lines.c.counted == 1)
+    return image_records(session, counted.order_by(RunImage.uri, RunImage.event_sequence, RunImage.id))
+
+
+def class_occurrence(
+    session: Session, scope: Scope, class_name: str, upto: int | None = None
+) -> tuple[int, int]:
+    """Count the pictures of a scope that were flagged with a class, and all of its pictures, as of `upto`."""
+    lines = lines_of(session, scope, upto)
+    of_class = select(Finding.prediction_id).where(Finding.class_name == storable(class_name))
+    flagged = func.count().filter(lines.c.prediction_id.in_(of_class))
+    count = select(flagged, func.count()).select_from(lines).where(lines.c.counted == 1)
+    return session.execute(count).tuples().one()
+
+
+def scope_unreadable(session: Session, scope: Scope, upto: int | None = None) -> list[UnreadableRecord]:
+    """Give the counted pictures of a scope that could not be inspected, in the order of their uris."""
+    lines = lines_of(session, scope, upto)
+    rows = session.execute(
+        select(lines.c.uri, lines.c.reason, Image.digest)
+        .outerjoin(Image, Image.id == lines.c.image_id)
+        .where(lines.c.counted == 1, lines.c.verdict == "unreadable")
+        .order_by(lines.c.uri, lines.c.event_sequence)
+    )
+    return [UnreadableRecord(uri, reason or "", digest) for uri, reason, digest in rows]
+
+
+class _Tally(NamedTuple):
+    """Lines that are alike in all this, and how many of them count."""
+
+    run_id: UUID
+    lot: str | None
+    station: str | None
+    verdict: str
+    carried_over: bool
+    listed: int
+    counted: int
+    first_at: datetime
+    last_at: datetime
+
+
+def _tallies(session: Session, lines: CTE) -> list[_Tally]:
+    # All at once: which lines count takes far longer to tell than to add up.
+    alike = (lines.c.run_id, Part.lot, lines.c.station, lines.c.verdict, lines.c.carried_over)
+    rows = session.execute(
+        select(*alike, func.count(), func.sum(lines.c.counted))
+        .add_columns(func.min(lines.c.created_at), func.max(lines.c.created_at))
+        .select_from(lines)
+        .outerjoin(Part, Part.id == lines.c.part_id)
+        .group_by(*alike)
+    )
+    return [_Tally(*row) for row in rows]
+
+
+Settings = tuple[tuple[str, Mapping[str, Any]], ...]
+
+
+def _runs(
+    session: Session, scope: Scope, tallies: list[_Tally], upto: int | None
+) -> tuple[tuple[PeriodRun, ...], tuple[ModelRecord, ...], Settings]:
+    listed: Counter[UUID] = Counter()
+    counted: Counter[UUID] = Counter()
+    for tally in tallies:
+        listed[tally.run_id] += tally.listed
+        counted[tally.run_id] += tally.counted
+    wanted = set(listed)
+    if scope.run is None and scope.lot is None and scope.station is None:
+        # In a time also runs that began and recorded nothing: one that broke must not be passed over.
+        wanted |= set(session.scalars(runs_in(scope, upto).where(Run.started_at >= scope.since)))
+    statement = (
+        select(Run, ModelVersion, RunEnd)
+        .join(ModelVersion, ModelVersion.id == Run.model_version_id)
+        .outerjoin(RunEnd, and_(RunEnd.run_id == Run.id, RunEnd.event_sequence <= (upto or NEWEST)))
+    )
+    runs: list[PeriodRun] = []
+    models: dict[str, ModelRecord] = {}
+    settings: dict[str, Mapping[str, Any]] = {}
+    pictures: Counter[str] = Counter()
+    found = those(session, statement, Run.id, wanted)
+    for run, model, end in sorted(found, key=lambda row: row.Run.number):
+        runs.append(
+            PeriodRun(
+                id=run.id,
+                reference=run_reference(run.number),
+                source=run.source,
+                status=end.status if end else "unfinished",
+                note=end.note if end else "",
+                started_at=run.started_at,
+                finished_at=end.finished_at if end else None,
+                model_digest=model.digest,
+                settings_digest=run.settings_digest,
+                software_version=run.software_version,
+                listed=listed[run.id],
+                counted=counted[run.id],
+            )
+        )
+        models.setdefault(model.digest, ModelRecord.of(model))
+        settings.setdefault(run.settings_digest, run.settings)
+        pictures[model.digest] += counted[run.id]
+        pictures[run.settings_digest] += counted[run.id]
+    return (
+        tuple(runs),
+        tuple(sorted(models.values(), key=lambda model: (-pictures[model.digest], model.digest))),
+        tuple(sorted(settings.items(), key=lambda pair: (-pictures[pair[0]], pair[0]))),
+    )
+
+
+def _missing(
+    session: Session, runs: list[UUID], in_scope: list[ColumnElement[bool]], upto: int | None
+) -> tuple[tuple[str, str], ...]:
+    ends = select(Run.number, RunEnd.missing, RunEnd.run_id).join(RunEnd, RunEnd.run_id == Run.id)
+    ended = ends.where(RunEnd.event_sequence <= (upto or NEWEST))
+    announced = [
+        (run_reference(number), storable(uri))
+        for number, missing, _ in sorted(those(session, ended, RunEnd.run_id, runs))
+        for uri in missing
+    ]
+    uris = {uri for _, uri in announced}
+    listed = {uri for (uri,) in those(session, select(RunImage.uri).where(*in_scope), RunImage.uri, uris)}
+    return tuple((run, uri) for run, uri in announced if uri not in listed)

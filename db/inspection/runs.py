@@ -1,0 +1,346 @@
+"""The life of a run: its model, its start or resumption, its end."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any, Protocol
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, func, select
+from sqlalchemy.orm import Session
+
+from db.artifacts import ArtifactRef
+from db.chain.events import Actor
+from db.columns import storable, utc_now
+from db.engine import Database
+from db.errors import RecordError
+from db.schema import RUN_STATUSES, Artifact, AuditEvent, Finding, ModelVersion, Run, RunEnd, RunImage
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRecord:
+    """A registered model package."""
+
+    id: UUID
+    digest: str
+    name: str
+    architecture: str
+    classes: tuple[str, ...]
+    task: str
+    thresholds: Mapping[str, Any] | None
+    card: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, row: ModelVersion) -> ModelRecord:
+        """Give the record of a row."""
+        return cls(
+            id=row.id,
+            digest=row.digest,
+            name=row.name,
+            architecture=row.architecture,
+            classes=tuple(row.classes),
+            task=row.task,
+            thresholds=row.thresholds,
+            card=row.card,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class RunHandle:
+    """A run that is under way. `resumed`: it had been started before and not finished."""
+
+    id: UUID
+    number: int
+    source: str
+    settings_digest: str
+    model: ModelRecord
+    started_at: datetime
+    resumed: bool
+
+    @property
+    def reference(self) -> str:
+        """The run's printed number, such as R000012."""
+        return run_reference(self.number)
+
+
+class RecordedRun(Protocol):
+    """What a run is recorded under: `RunHandle` while it is under way, `RunSummary` afterwards."""
+
+    @property
+    def id(self) -> UUID:
+        """The run's id."""
+
+    @property
+    def settings_digest(self) -> str:
+        """SHA-256 (hex) of what decides its outcomes beside picture and model."""
+
+    @property
+    def model(self) -> ModelRecord:
+        """The model that decided."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunCounts:
+    """The accounting: listed = passed + review + reject + unreadable. `missing`: announced, not there."""
+
+    listed: int
+    passed: int
+    review: int
+    reject: int
+    unreadable: int
+    carried_over: int
+    missing: int
+    findings: int
+
+    def as_dict(self) -> dict[str, int]:
+        """Give the counts under the glossary's names (`pass` is a word Python keeps for itself)."""
+        return {("pass" if name == "passed" else name): count for name, count in asdict(self).items()}
+
+
+def run_reference(number: int) -> str:
+    """Give the printed number of a run, such as R000012."""
+    return f"R{number:06d}"
+
+
+def find_run_id(session: Session, which: UUID | int | str) -> UUID:
+    """Give the id of a run named by id, number, "12" or "R000012"; RecordError if there is none."""
+    key: ColumnElement[bool] | None = None
+    if isinstance(which, UUID):
+        key = Run.id == which
+    elif isinstance(which, int):
+        key = Run.number == which
+    elif (digits := which.strip().lstrip("Rr")).isdecimal() and len(digits) < 10:
+        key = Run.number == int(digits)
+    found = None if key is None else session.scalar(select(Run.id).where(key))
+    if found is None:
+        raise RecordError(f"there is no run {which}: give a number such as 12 or R000012")
+    return found
+
+
+def register_model(
+    db: Database,
+    *,
+    digest: str,
+    name: str,
+    architecture: str,
+    classes: Sequence[str],
+    task: str,
+    thresholds: Mapping[str, Any] | None,
+    card: Mapping[str, Any],
+    actor: Actor,
+    artifacts: Sequence[ArtifactRef] = (),
+) -> ModelRecord:
+    """Record a model package under its digest; one that is recorded already is given back as it stands.
+
+    `artifacts`: the package's files in the artefact store. Of a model that was recorded without them an
+    event of its own says that they are stored now.
+    """
+    with db.write() as recorder:
+        session = recorder.session
+        row = session.scalar(select(ModelVersion).where(ModelVersion.digest == digest))
+        wanted = {ref.digest: ref for ref in artifacts}
+        known = session.scalars(select(Artifact.digest).where(Artifact.digest.in_(wanted)))
+        new = [artifact_row(wanted[missing]) for missing in sorted(wanted.keys() - set(known))]
+        if row is not None and new:
+            recorder.add(
+                new,
+                action="model.stored",
+                actor=actor,
+                entity="model_version",
+                entity_id=row.id,
+                payload={"name": row.name},
+                model_digest=digest,
+                artifact_digests=list(wanted),
+            )
+        if row is None:
+            row = ModelVersion(
+                digest=digest,
+                name=name,
+                architecture=architecture,
+                classes=list(classes),
+                task=task,
+                thresholds=None if thresholds is None else dict(thresholds),
+                card=dict(card),
+            )
+            recorder.add(
+                [*new, row],
+                action="model.registered",
+                actor=actor,
+                entity="model_version",
+                entity_id=row.id,
+                payload={"name": name},
+                model_digest=digest,
+                artifact_digests=list(wanted),
+            )
+        return ModelRecord.of(row)
+
+
+def model_artifacts(session: Session, model_digest: str) -> dict[str, ArtifactRef]:
+    """Give the stored files of a model package by their media type; empty where none were stored."""
+    listed = session.scalars(
+        select(AuditEvent.artifact_digests)
+        .where(
+            AuditEvent.model_digest == model_digest,
+            AuditEvent.action.in_(("model.registered", "model.stored")),
+        )
+        .order_by(AuditEvent.sequence)
+    ).all()
+    digests = {digest for each in listed for digest in each}
+    rows = session.scalars(select(Artifact).where(Artifact.digest.in_(digests), Artifact.kind == "model"))
+    return {row.media_type: ArtifactRef(row.digest, row.kind, row.media_type, row.size) for row in rows}
+
+
+def start_or_resume_run(
+    db: Database,
+    *,
+    source: str,
+    settings: Mapping[str, Any],
+    settings_digest: str,
+    model: ModelRecord,
+    actor: Actor,
+    host: str,
+    trigger: str = "manual",
+) -> RunHandle:
+    """Start a run under the next number, or take up the latest unfinished one of the same kind.
+
+    The same kind: same source, settings digest and model. `settings` are kept as they are, frozen.
+    """
+    with db.write() as recorder:
+        unfinished = (
+            select(Run)
+            .outerjoin(RunEnd, RunEnd.run_id == Run.id)
+            .where(
+                RunEnd.id.is_(None),
+                Run.source == storable(source),
+                Run.settings_digest == settings_digest,
+                Run.model_version_id == model.id,
+            )
+            .order_by(Run.number.desc())
+            .limit(1)
+        )
+        row = recorder.session.scalar(unfinished)
+        resumed = row is not None
+        if row is None:
+            row = Run(
+                number=(recorder.session.scalar(select(func.max(Run.number))) or 0) + 1,
+                source=storable(source),
+                settings=dict(settings),
+                settings_digest=settings_digest,
+                model_version_id=model.id,
+                software_version=db.software_version,
+                host=host,
+                trigger=trigger,
+                started_at=utc_now(),
+            )
+        recorder.add(
+            [] if resumed else [row],
+            action="run.resumed" if resumed else "run.started",
+            actor=actor,
+            entity="run",
+            entity_id=row.id,
+            run_id=row.id,
+            payload={"number": row.number, "host": host, "trigger": trigger},
+            model_digest=model.digest,
+            settings_digest=settings_digest,
+        )
+        return RunHandle(
+            id=row.id,
+            number=row.number,
+            source=row.source,
+            settings_digest=row.settings_digest,
+            model=model,
+            started_at=row.started_at,
+            resumed=resumed,
+        )
+
+
+def run_counts(session: Session, run_id: UUID, missing: int, upto: int | None = None) -> RunCounts:
+    """Count a run's listed pictures by verdict, and the findings on them, from the rows up to an event."""
+    mine = [RunImage.run_id == run_id]
+    if upto is not None:
+        mine.append(RunImage.event_sequence <= upto)
+    rows = session.execute(
+        select(RunImage.verdict, RunImage.carried_over, func.count())
+        .where(*mine)
+        .group_by(RunImage.verdict, RunImage.carried_over)
+    ).all()
+    by_verdict = {
+        verdict: sum(n for v, _, n in rows if v == verdict)
+        for verdict in ("pass", "review", "reject", "unreadable")
+    }
+    findings = session.scalar(
+        select(func.count(Finding.id))
+        .join(RunImage, RunImage.prediction_id == Finding.prediction_id)
+        .where(*mine)
+    )
+    return RunCounts(
+        listed=sum(n for _, _, n in rows),
+        passed=by_verdict["pass"],
+        review=by_verdict["review"],
+        reject=by_verdict["reject"],
+        unreadable=by_verdict["unreadable"],
+        carried_over=sum(n for _, carried_over, n in rows if carried_over),
+        missing=missing,
+        findings=findings or 0,
+    )
+
+
+def finish_run(
+    db: Database,
+    run: RunHandle,
+    *,
+    actor: Actor,
+    status: str = "completed",
+    listed: int | None = None,
+    missing: Sequence[str] = (),
+    note: str = "",
+) -> RunCounts:
+    """Record a run's end with its counts, taken from its rows; a run that has ended keeps the end it has.
+
+    `listed`: how many pictures the source listed; a completed run that recorded another number is refused
+    with RecordError, for a picture would have been skipped. `missing`: announced but not found.
+    """
+    if status not in RUN_STATUSES:
+        raise RecordError(f"run status {status!r} is none of {', '.join(RUN_STATUSES)}")
+    with db.write() as recorder:
+        ended = recorder.session.scalar(select(RunEnd).where(RunEnd.run_id == run.id))
+        if ended is not None:
+            return counts_from(ended.counts)
+        counts = run_counts(recorder.session, run.id, len(missing))
+        if status == "completed" and listed is not None and listed != counts.listed:
+            raise RecordError(
+                f"run {run.reference} listed {listed} pictures and recorded {counts.listed}: run it again to "
+                "record the others, or finish it as failed"
+            )
+        row = RunEnd(
+            run_id=run.id,
+            status=status,
+            finished_at=utc_now(),
+            counts=counts.as_dict(),
+            missing=[storable(uri) for uri in missing],
+            note=storable(note),
+        )
+        recorder.add(
+            [row],
+            action="run.finished",
+            actor=actor,
+            entity="run",
+            entity_id=run.id,
+            run_id=run.id,
+            payload={"status": status},
+            model_digest=run.model.digest,
+            settings_digest=run.settings_digest,
+        )
+        return counts
+
+
+def counts_from(stored: Mapping[str, int]) -> RunCounts:
+    """Give the counts of a stored mapping."""
+    return RunCounts(**{("passed" if name == "pass" else name): count for name, count in stored.items()})
+
+
+def artifact_row(ref: ArtifactRef) -> Artifact:
+    """Give the row of stored bytes."""
+    return Artifact(digest=ref.digest, kind=ref.kind, media_type=ref.media_type, size=ref.size)

@@ -1,0 +1,1 @@
+"""Reports that were issued, and who signed them off."""

@@ -1,0 +1,1 @@
+"""Who may sign: people, their roles, their passwords."""

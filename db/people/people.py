@@ -1,0 +1,342 @@
+"""People who can sign: added, changed, disabled; each change a new revision, none ever deleted.
+
+A role says what a person may do, and nobody may do everything: who manages people decides nothing.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Literal
+from uuid import UUID
+
+from argon2 import PasswordHasher
+from sqlalchemy import ColumnElement, Select, func, select
+from sqlalchemy.orm import Session
+
+from db.chain.events import Actor
+from db.columns import storable, utc_now
+from db.engine import Database
+from db.errors import RecordError
+from db.people.passwords import HASHER, hash_password
+from db.schema import ROLES, Person, PersonRevision
+
+Task = Literal["decide", "approve", "manage"]
+
+# The one table of who may do what; docs/dispositions.md prints it.
+TASKS: Mapping[str, frozenset[Task]] = {
+    "quality-engineer": frozenset({"decide"}),
+    "quality-manager": frozenset({"decide", "approve"}),
+    "auditor": frozenset(),
+    "administrator": frozenset({"manage"}),
+}
+# How long after the password a signature may be made: 21 CFR 11.200 wants the identity proved at signing.
+FRESH = timedelta(minutes=5)
+_LOGIN = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
+_LONGEST_NAME = 200
+
+
+@dataclass(frozen=True, slots=True)
+class PersonRecord:
+    """A person as they are now. `changed_at`: since when name, role, password and state are these."""
+
+    id: UUID
+    login: str
+    name: str
+    role: str
+    active: bool
+    revision: int
+    created_at: datetime
+    changed_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Authenticated:
+    """A person whose identity was proved (`sign_in.authenticate`), as of one revision of their own."""
+
+    person_id: UUID
+    login: str
+    name: str
+    role: str
+    revision: int
+    at: datetime
+
+    @property
+    def actor(self) -> Actor:
+        """Who acts, as audit events name them."""
+        return Actor(self.login, "human", self.name, self.role)
+
+
+def list_people(session: Session) -> list[PersonRecord]:
+    """Give everybody, disabled ones included, in the order of their logins."""
+    rows = session.execute(_people().order_by(Person.login))
+    return [_record(person, revision) for person, revision in rows]
+
+
+def find_person(session: Session, login: str) -> PersonRecord:
+    """Give the person of this login; RecordError if there is none."""
+    return _record(*current(session, login))
+
+
+def add_person(
+    db: Database,
+    login: str,
+    *,
+    name: str,
+    role: str,
+    password: str,
+    by: Authenticated | Actor,
+    hasher: PasswordHasher = HASHER,
+) -> PersonRecord:
+    """Add a person; `by` an administrator or, for the first person alone, the account that sets kensa up.
+
+    RecordError for a login that somebody has or had, a name that cannot be printed, an unknown role, a weak
+    password, a first person who is no administrator, and where `by` may not.
+    """
+    if not _LOGIN.fullmatch(login):
+        raise RecordError(
+            f"login {login!r}: give 1 to 63 of a-z, 0-9, dot, hyphen and underscore, a letter or digit first"
+        )
+    name, role = _printable(name), _known_role(role)
+    hashed = hash_password(login, password, hasher)
+    with db.write() as recorder:
+        session = recorder.session
+        actor = _manager(session, by)
+        if isinstance(by, Actor) and role != "administrator":
+            raise RecordError("the first person manages the others: give them the role administrator")
+        if session.scalar(select(Person.id).where(Person.login == login)) is not None:
+            raise RecordError(
+                f"login {login!r} is taken, and a login is never given away again: choose another"
+            )
+        person = Person(login=login, created_at=utc_now())
+        revision = PersonRevision(
+            person_id=person.id,
+            revision=1,
+            name=name,
+            role=role,
+            active=True,
+            password_hash=hashed,
+            created_at=person.created_at,
+        )
+        recorder.add(
+            [person, revision],
+            action="person.added",
+            actor=actor,
+            entity="person",
+            entity_id=person.id,
+            payload={"login": login},
+            new=_public(person, revision),
+        )
+        return _record(person, revision)
+
+
+def disable_person(db: Database, login: str, *, by: Authenticated, reason: str | None = None) -> PersonRecord:
+    """Take from a person the right to sign in; what they signed stands.
+
+    RecordError for the last active administrator.
+    """
+
+    def change(now: PersonRevision) -> dict[str, Any]:
+        if not now.active:
+            raise RecordError(f"{login!r} is disabled already")
+        return {"active": False}
+
+    return _revise(db, login, "person.disabled", change, by=by, reason=reason)
+
+
+def enable_person(db: Database, login: str, *, by: Authenticated, reason: str | None = None) -> PersonRecord:
+    """Let a disabled person sign in again, with the password they had."""
+
+    def change(now: PersonRevision) -> dict[str, Any]:
+        if now.active:
+            raise RecordError(f"{login!r} is not disabled")
+        return {"active": True}
+
+    return _revise(db, login, "person.enabled", change, by=by, reason=reason)
+
+
+def change_person(
+    db: Database,
+    login: str,
+    *,
+    by: Authenticated,
+    name: str | None = None,
+    role: str | None = None,
+    reason: str | None = None,
+) -> PersonRecord:
+    """Give a person another printed name or role from now on; RecordError where nothing would change."""
+    given = {
+        key: value
+        for key, value in (
+            ("name", None if name is None else _printable(name)),
+            ("role", None if role is None else _known_role(role)),
+        )
+        if value is not None
+    }
+
+    def change(now: PersonRevision) -> dict[str, Any]:
+        if all(getattr(now, key) == value for key, value in given.items()):
+            raise RecordError(f"nothing to change: {login!r} is {now.name}, {now.role}, already")
+        return given
+
+    return _revise(db, login, "person.changed", change, by=by, reason=reason)
+
+
+def change_password(
+    db: Database, login: str, password: str, *, by: Authenticated, hasher: PasswordHasher = HASHER
+) -> PersonRecord:
+    """Give a person another password; `by` themselves or an administrator. RecordError for a weak one."""
+    hashed = hash_password(login, password, hasher)
+    own = by.login == login
+    return _revise(db, login, "person.password_changed", lambda _: {"password_hash": hashed}, by=by, own=own)
+
+
+def require(session: Session, signer: Authenticated, task: Task | None) -> None:
+    """Raise RecordError unless the sign-in still holds and the person's role allows the task (if any).
+
+    Call it under the lock that writes what they do.
+    """
+    person, now = current(session, signer.login)
+    if (person.id, now.revision) != (signer.person_id, signer.revision) or not now.active:
+        raise RecordError(f"the record of {signer.login!r} was changed since they signed in: sign in again")
+    if utc_now() - signer.at > FRESH:
+        raise RecordError(
+            f"{signer.login!r} signed in more than {FRESH.seconds // 60} minutes ago: sign in again"
+        )
+    if task is not None and task not in TASKS[now.role]:
+        able = " or ".join(role for role in ROLES if task in TASKS[role])
+        raise RecordError(f"{signer.login!r} is {now.role} and may not {_SPELLED[task]}: it takes a {able}")
+
+
+_SPELLED: Mapping[Task, str] = {
+    "decide": "decide about findings",
+    "approve": "approve or refuse decisions",
+    "manage": "manage people",
+}
+
+
+def current(session: Session, login: str) -> tuple[Person, PersonRevision]:
+    """Give a person and their latest revision; RecordError if there is no such login."""
+    found = lookup(session, login)
+    if found is None:
+        raise RecordError(f"there is no person {login!r}: `kensa people list` shows who there is")
+    return found
+
+
+def lookup(session: Session, login: str) -> tuple[Person, PersonRevision] | None:
+    """Give a person and their latest revision, if there is such a login."""
+    row = session.execute(_people(Person.login == storable(login))).one_or_none()
+    return None if row is None else (row[0], row[1])
+
+
+def _people(*conditions: ColumnElement[bool]) -> Select[tuple[Person, PersonRevision]]:
+    latest = (
+        select(func.max(PersonRevision.revision))
+        .where(PersonRevision.person_id == Person.id)
+        .correlate(Person)
+        .scalar_subquery()
+    )
+    joined = select(Person, PersonRevision).join(
+        PersonRevision, (PersonRevision.person_id == Person.id) & (PersonRevision.revision == latest)
+    )
+    return joined.where(*conditions)
+
+
+def _revise(
+    db: Database,
+    login: str,
+    action: str,
+    change: Callable[[PersonRevision], Mapping[str, Any]],
+    *,
+    by: Authenticated,
+    own: bool = False,
+    reason: str | None = None,
+) -> PersonRecord:
+    """Record a new revision. `change` gives what differs; `own`: whether it is the person's own affair."""
+    with db.write() as recorder:
+        session = recorder.session
+        if own:  # whatever the role: the sign-in counts
+            require(session, by, None)
+        actor = by.actor if own else _manager(session, by)
+        person, now = current(session, login)
+        values: dict[str, Any] = {
+            "name": now.name,
+            "role": now.role,
+            "active": now.active,
+            "password_hash": now.password_hash,
+        } | dict(change(now))
+        manages = now.active and now.role == "administrator"
+        if manages and not (values["active"] and values["role"] == "administrator"):
+            others = _people(
+                PersonRevision.active.is_(True), PersonRevision.role == "administrator", Person.login != login
+            )
+            if session.execute(others.limit(1)).first() is None:
+                raise RecordError(
+                    f"{login!r} is the last active administrator: nobody could manage people. "
+                    "Add another administrator first"
+                )
+        revision = PersonRevision(
+            person_id=person.id, revision=now.revision + 1, created_at=utc_now(), **values
+        )
+        recorder.add(
+            [revision],
+            action=action,
+            actor=actor,
+            entity="person",
+            entity_id=person.id,
+            payload={"login": login},
+            old=_public(person, now),
+            new=_public(person, revision),
+            reason=(reason or "").strip() or None,
+        )
+        return _record(person, revision)
+
+
+def _manager(session: Session, by: Authenticated | Actor) -> Actor:
+    if isinstance(by, Authenticated):
+        require(session, by, "manage")
+        return by.actor
+    if session.scalar(select(Person.id).limit(1)) is not None:
+        raise RecordError("there are people already: an administrator must sign in to manage them")
+    return by
+
+
+def _printable(name: str) -> str:
+    name = " ".join(storable(name).split())
+    if not name or len(name) > _LONGEST_NAME or not name.isprintable():
+        raise RecordError(
+            f"name {name!r}: give the name as signatures print it, 1 to {_LONGEST_NAME} characters"
+        )
+    return name
+
+
+def _known_role(role: str) -> str:
+    if role not in ROLES:
+        raise RecordError(f"role {role!r} is none of {', '.join(ROLES)}")
+    return role
+
+
+def _public(person: Person, revision: PersonRevision) -> dict[str, Any]:
+    """Give what an event says of a person: everything but the password's hash."""
+    return {
+        "login": person.login,
+        "name": revision.name,
+        "role": revision.role,
+        "active": revision.active,
+        "revision": revision.revision,
+    }
+
+
+def _record(person: Person, revision: PersonRevision) -> PersonRecord:
+    return PersonRecord(
+        id=person.id,
+        login=person.login,
+        name=revision.name,
+        role=revision.role,
+        active=revision.active,
+        revision=revision.revision,
+        created_at=person.created_at,
+        changed_at=revision.created_at,
+    )

@@ -1,0 +1,1 @@
+"""Questions to the record: runs, findings, events, parts, recalls."""

@@ -1,0 +1,301 @@
+"""What a question is about: parts, lots, stations, images, classes, verdicts, scores."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import ColumnElement, Select, and_, or_, select, text
+from sqlalchemy.orm import Session
+
+from db.errors import RecordError
+from db.index_walk import FEW, Candidates, Column, Way, count_upto, one_by_one, unordered
+from db.schema import (
+    CARRIED_OVER,
+    FLAGGED,
+    VERDICTS,
+    Approval,
+    Disposition,
+    Finding,
+    Image,
+    ModelVersion,
+    Part,
+    Prediction,
+    Replay,
+    RunImage,
+)
+
+_COVERED = 20_000  # what an index holds by itself is sorted faster
+_FINDINGS = 8_000  # with more it is faster to look at decisions, newest first
+
+Condition = ColumnElement[bool]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subject:
+    """Which pictures and findings: every field given must hold of the same listed picture.
+
+    `image`: digest, or its first 6 digits or more; scores are predictions', bounds included; `class_name`:
+    of a finding on the picture.
+    """
+
+    part: str | None = None
+    lot: str | None = None
+    station: str | None = None
+    image: str | None = None
+    class_name: str | None = None
+    verdict: str | None = None
+    min_score: float | None = None
+    max_score: float | None = None
+
+    def check(self) -> None:
+        """Raise RecordError for what no picture can meet."""
+        if self.verdict is not None and self.verdict not in VERDICTS:
+            raise RecordError(f"verdict {self.verdict!r} is none of {', '.join(VERDICTS)}")
+        low, high = self.min_score, self.max_score
+        for bound in (low, high):
+            if bound is not None and not 0 <= bound <= 1:
+                raise RecordError(f"score {bound} is not between 0 and 1")
+        if low is not None and high is not None and low > high:
+            raise RecordError(f"no score is at least {low} and at most {high}")
+
+    @property
+    def scored(self) -> bool:
+        """Whether scores matter."""
+        return self.min_score is not None or self.max_score is not None
+
+    def score_range(self, column: Any) -> list[Condition]:
+        """Give the conditions on a column of scores."""
+        low = [] if self.min_score is None else [column >= self.min_score]
+        return low if self.max_score is None else [*low, column <= self.max_score]
+
+    def never_flagged(self) -> bool:
+        """Whether no flagged picture can meet it."""
+        return self.verdict in ("pass", "unreadable")
+
+
+@dataclass(frozen=True, slots=True)
+class Lines:
+    """A subject as conditions on a listed picture (`RunImage`), each checked by key."""
+
+    each: tuple[Condition, ...]
+    finding: tuple[Condition, ...]
+
+    @classmethod
+    def of(cls, session: Session, subject: Subject) -> Lines:
+        """Resolve a subject; RecordError for an image that there is none of."""
+        subject.check()
+        each: list[Condition] = []
+        if subject.part is not None or subject.lot is not None:
+            each.append(
+                one_by_one(Part.id == RunImage.part_id, *part_conditions(subject)).correlate(RunImage)
+            )
+        if subject.station is not None:
+            # An expression, lest SQLite look all of a station's pictures through for each key it is given.
+            each.append(RunImage.station + "" == subject.station)
+        if subject.image is not None:
+            each.append(RunImage.image_id.in_(find_image_ids(session, subject.image)))
+        if subject.verdict is not None:
+            each.append(RunImage.verdict == subject.verdict)
+        if subject.scored:
+            scored = one_by_one(
+                Prediction.id == RunImage.prediction_id, *subject.score_range(Prediction.score)
+            )
+            each.append(scored.correlate(RunImage))
+        finding = [] if subject.class_name is None else [Finding.class_name == subject.class_name]
+        return cls(tuple(each), tuple(finding))
+
+    def __bool__(self) -> bool:
+        return bool(self.each or self.finding)
+
+    def classed(self) -> list[Condition]:
+        """Give the condition that a listed picture has such a finding, if one is asked for."""
+        found = one_by_one(Finding.prediction_id == RunImage.prediction_id, *self.finding)
+        return [found.correlate(RunImage)] if self.finding else []
+
+    def of_event(self, sequence: Column) -> Condition:
+        """Give the condition that an event concerns such a picture or a finding on one."""
+        return or_(
+            one_by_one(RunImage.event_sequence == sequence, *self.each, *self.classed()),
+            one_by_one(Disposition.event_sequence == sequence, self.of_disposition()),
+            one_by_one(
+                Approval.event_sequence == sequence,
+                Disposition.id == Approval.disposition_id,
+                self.of_disposition(),
+            ),
+            one_by_one(Replay.event_sequence == sequence, self.of_replay()),
+        )
+
+    def of_disposition(self) -> Condition:
+        """Give the condition that a disposition is about a finding on such a picture."""
+        return one_by_one(
+            Finding.id == Disposition.finding_id,
+            RunImage.prediction_id == Finding.prediction_id,
+            *self.each,
+            *self.finding,
+        ).correlate(Disposition)
+
+    def of_replay(self) -> Condition:
+        """Give the condition that a replay computed such a picture's decision again."""
+        classed = one_by_one(Finding.prediction_id == Replay.prediction_id, *self.finding)
+        line = one_by_one(RunImage.prediction_id == Replay.prediction_id, *self.each)
+        return and_(line.correlate(Replay), *([classed.correlate(Replay)] if self.finding else []))
+
+
+def part_conditions(subject: Subject) -> list[Condition]:
+    """Give the conditions on `Part`."""
+    serial = [] if subject.part is None else [Part.serial == subject.part]
+    return serial if subject.lot is None else [*serial, Part.lot == subject.lot]
+
+
+# Spelled as the partial indexes spell it, for without that they are not used.
+FLAGGED_LINE = text(f"run_image.{FLAGGED}")
+CARRIED_LINE = text(f"run_image.{CARRIED_OVER}")
+
+
+def event_ways(session: Session, subject: Subject, lines: Lines) -> list[Way]:
+    """Give, for each filter, a way to the events that concern what it selects; `lines`: the whole subject."""
+    ways: list[Way] = []
+    line = select(RunImage.event_sequence)
+    met_again = line.where(CARRIED_LINE, *lines.each, *lines.classed())
+    if subject.class_name is not None:
+        met_again = met_again.where(RunImage.verdict.in_(("review", "reject")))  # from the index alone
+    carried = Candidates(met_again, RunImage.event_sequence)
+    if subject.image is not None:
+        images = RunImage.image_id.in_(find_image_ids(session, subject.image))
+        ways.append(_sorted_lines(session, lines, line.where(images)))
+    if subject.class_name is not None:
+        ways.append(_class_way(session, subject, lines, carried))
+    if subject.station is not None:
+        listed = line.where(RunImage.station == subject.station)
+        flagged = listed.where(FLAGGED_LINE)
+        if subject.verdict not in (None, "pass"):
+            listed = flagged = flagged.where(RunImage.verdict == subject.verdict)
+        ways.append(_indexed_lines(session, lines, listed, _decisions(session, lines, flagged, _on(flagged))))
+    elif subject.verdict not in (None, "pass"):
+        listed = line.where(RunImage.verdict == subject.verdict, FLAGGED_LINE)
+        decided = () if subject.never_flagged() else _decisions(session, lines, listed, _on(listed))
+        ways.append(_indexed_lines(session, lines, listed, decided))
+    if subject.part is not None or subject.lot is not None:
+        parts = line.join(Part, Part.id == RunImage.part_id).where(*part_conditions(subject))
+        ways.append(_sorted_lines(session, lines, parts))
+    if subject.scored:
+        ways.append(_score_way(session, subject, lines, carried))
+    if subject.verdict == "pass":
+        passed = Candidates(line.where(RunImage.verdict == subject.verdict), RunImage.event_sequence)
+        ways.append(Way(FEW + 1, (passed, *_replays(lines))))
+    return ways
+
+
+def _indexed_lines(
+    session: Session, lines: Lines, listed: Select[Any], decided: tuple[Candidates, ...]
+) -> Way:
+    """Follow lines that an index gives in order, and what was decided about them."""
+    size = count_upto(session, listed)
+    replayed = _replays_of(_predictions(listed)) if size <= FEW else _replays(lines)
+    return Way(size, (Candidates(listed, RunImage.event_sequence), *decided, *replayed))
+
+
+def _sorted_lines(session: Session, lines: Lines, listed: Select[Any]) -> Way:
+    """Sort lines that no index has in order, and what was decided about them."""
+    size = count_upto(session, listed)
+    replayed = _replays_of(_predictions(listed)) if size <= FEW else _replays(lines)
+    flagged = listed.where(RunImage.verdict.in_(("review", "reject")))
+    decided = _decisions(session, lines, flagged, _on(flagged))
+    return Way(size, (Candidates(listed, unordered(RunImage.event_sequence)), *decided, *replayed))
+
+
+def _class_way(session: Session, subject: Subject, lines: Lines, carried: Candidates) -> Way:
+    """Follow the findings of a class."""
+    named = Finding.class_name == subject.class_name
+    made = select(Finding.event_sequence).where(named)
+    size = count_upto(session, made)
+    decided = _decisions(session, lines, made, select(Finding.id).where(named))
+    if size > FEW:
+        replayed = _replays(lines)
+    else:
+        predictions = select(Finding.prediction_id).where(named)
+        met_again = select(RunImage.event_sequence).where(RunImage.prediction_id.in_(predictions))
+        carried = Candidates(met_again, unordered(RunImage.event_sequence))
+        replayed = _replays_of(predictions)
+    return Way(size, (Candidates(made, Finding.event_sequence), carried, *decided, *replayed))
+
+
+def _score_way(session: Session, subject: Subject, lines: Lines, carried: Candidates) -> Way:
+    """Follow the index over scores while its range can be sorted, else the pictures themselves."""
+    range_ = subject.score_range(Prediction.score)
+    scored = select(Prediction.event_sequence).where(*range_)
+    size = count_upto(session, scored, _COVERED)
+    sequence = Prediction.event_sequence if size > _COVERED else unordered(Prediction.event_sequence)
+    flagged = subject.score_range(Finding.score)
+    if size > FEW:
+        replayed = _replays(lines)
+    else:
+        predictions = select(Prediction.id).where(*range_)
+        met_again = select(RunImage.event_sequence).where(RunImage.prediction_id.in_(predictions))
+        carried = Candidates(met_again, unordered(RunImage.event_sequence))
+        replayed = _replays_of(predictions)
+    made, found = select(Finding.event_sequence).where(*flagged), select(Finding.id).where(*flagged)
+    decided = _decisions(session, lines, made, found)
+    return Way(size, (Candidates(scored, sequence), carried, *decided, *replayed))
+
+
+def _on(listed: Select[Any]) -> Select[Any]:
+    """Select the findings on listed pictures."""
+    return select(Finding.id).where(Finding.prediction_id.in_(_predictions(listed)))
+
+
+def _predictions(listed: Select[Any]) -> Select[Any]:
+    return listed.with_only_columns(RunImage.prediction_id, maintain_column_froms=True)
+
+
+def _decisions(
+    session: Session, lines: Lines, counted: Select[Any], found: Select[Any]
+) -> tuple[Candidates, ...]:
+    """Give dispositions and approvals: by way of few findings, or newest first, each checked."""
+    of_few = count_upto(session, counted, _FINDINGS) <= _FINDINGS
+    few_approvals = count_upto(session, select(Approval.event_sequence)) <= FEW
+    if of_few:
+        disposition = select(Disposition.event_sequence).where(Disposition.finding_id.in_(found))
+        dispositions = Candidates(disposition, unordered(Disposition.event_sequence))
+    else:
+        disposition = select(Disposition.event_sequence).where(lines.of_disposition())
+        dispositions = Candidates(disposition, Disposition.event_sequence)
+    if of_few and not few_approvals:
+        decided = select(Disposition.id).where(Disposition.finding_id.in_(found))
+        approval = select(Approval.event_sequence).where(Approval.disposition_id.in_(decided))
+        return dispositions, Candidates(approval, unordered(Approval.event_sequence))
+    approval = select(Approval.event_sequence).join(Disposition, Disposition.id == Approval.disposition_id)
+    return dispositions, Candidates(approval.where(lines.of_disposition()), Approval.event_sequence)
+
+
+def _replays_of(predictions: Select[Any]) -> tuple[Candidates, ...]:
+    replay = select(Replay.event_sequence).where(Replay.prediction_id.in_(predictions))
+    return (Candidates(replay, unordered(Replay.event_sequence)),)
+
+
+def _replays(lines: Lines) -> tuple[Candidates, ...]:
+    return (Candidates(select(Replay.event_sequence).where(lines.of_replay()), Replay.event_sequence),)
+
+
+def find_image_ids(session: Session, digest: str) -> list[Any]:
+    """Give the ids of images whose digest begins so; RecordError for no such image, or under 6 digits."""
+    begins = digest.strip().lower()
+    if not 6 <= len(begins) <= 64 or set(begins) - set("0123456789abcdef"):
+        raise RecordError(f"image {digest!r}: give 6 or more digits of the SHA-256 of its bytes")
+    # A range, for SQLite's LIKE passes indexes by; every hex digit sorts before "g".
+    found = session.scalars(select(Image.id).where(Image.digest >= begins, Image.digest < begins + "g"))
+    if not (ids := list(found)):
+        raise RecordError(f"there is no image {digest}: give 6 or more digits of the SHA-256 of its bytes")
+    return ids
+
+
+def find_model_digests(session: Session, which: str) -> list[str]:
+    """Give the digests of models of this name, or that begin so (6 digits or more); RecordError if none."""
+    named = ModelVersion.name == which
+    begins = ModelVersion.digest.startswith(which, autoescape=True)
+    condition = or_(named, begins) if len(which) >= 6 else named
+    digests = list(session.scalars(select(ModelVersion.digest).where(condition)))
+    if not digests:
+        raise RecordError(f"there is no model {which!r}: give its name, or 6 or more digits of its digest")
+    return digests

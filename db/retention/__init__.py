@@ -1,0 +1,1 @@
+"""How long evidence is kept: the inventory, the policy, removal on record."""

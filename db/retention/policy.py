@@ -1,0 +1,175 @@
+"""Which artefacts a retention policy lets go: those that nothing recorded since the cut refers to."""
+
+from __future__ import annotations
+
+import re
+from calendar import monthrange
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import ColumnElement, CompoundSelect, exists, false, or_, select, union
+from sqlalchemy.orm import Session, aliased
+
+from db.columns import aware
+from db.errors import RecordError
+from db.lookup import those
+from db.retention.inventory import retention_of
+from db.schema import (
+    Approval,
+    Artifact,
+    AuditEvent,
+    Disposition,
+    Explanation,
+    Finding,
+    Image,
+    Prediction,
+    RunImage,
+)
+
+PRUNABLE = ("picture", "map", "block_map")  # reports and models stay
+_PAGE = 200
+_AGE = re.compile(r"([1-9][0-9]{0,4})([dwmy])")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PrunePolicy:
+    """Which artefacts may go: of these kinds, and used by nothing recorded since `before` (aware).
+
+    Evidence of a flagged picture stays until each finding on it has a disposition in effect and none that
+    awaits approval, unless `undecided_too`; with `keep_findings` it stays in any case.
+    """
+
+    older_than: str
+    before: datetime
+    kinds: tuple[str, ...] = PRUNABLE
+    keep_findings: bool = False
+    undecided_too: bool = False
+
+    def __post_init__(self) -> None:
+        aware(self.before)
+        wrong = [kind for kind in self.kinds if kind not in PRUNABLE]
+        if wrong or not self.kinds:
+            given = ", ".join(wrong) or "nothing"
+            raise RecordError(f"artefacts of kind {given} are not pruned: give some of {', '.join(PRUNABLE)}")
+        if self.keep_findings and self.undecided_too:
+            raise RecordError(
+                "keeping the evidence of findings, and pruning it undecided: give one of the two"
+            )
+
+    def __str__(self) -> str:
+        return f"older than {self.older_than} (before {self.before:%Y-%m-%d})"
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """An artefact that a policy lets go; `size` in bytes."""
+
+    digest: str
+    kind: str
+    size: int
+
+
+def age_before(age: str, now: datetime) -> datetime:
+    """Give the time that lies 90d (days), 6w (weeks), 18m (months) or 2y (years) before `now`.
+
+    RecordError for anything else. Months and years go by the calendar: 1m before 31 March is the last of
+    February.
+    """
+    matched = _AGE.fullmatch(age.strip())
+    if matched is None:
+        raise RecordError(f"{age!r} is no age: give days, weeks, months or years such as 90d, 6w, 18m or 2y")
+    count, unit = int(matched[1]), matched[2]
+    try:
+        if unit in "dw":
+            return now - timedelta(days=count * (7 if unit == "w" else 1))
+        year, month = divmod(now.year * 12 + now.month - 1 - count * (12 if unit == "y" else 1), 12)
+        return now.replace(year=year, month=month + 1, day=min(now.day, monthrange(year, month + 1)[1]))
+    except (ValueError, OverflowError):
+        raise RecordError(f"{age!r} ago is before the year 1: give a smaller age") from None
+
+
+def candidates(session: Session, policy: PrunePolicy, digit: str) -> Iterator[Candidate]:
+    """Stream what may go among the digests that begin with a digit, ascending."""
+    needed = _needed_maps(session, policy, digit)
+    above = digit
+    while True:
+        rows = session.execute(
+            select(Artifact.digest, Artifact.kind, Artifact.size)
+            .join(AuditEvent, AuditEvent.sequence == Artifact.event_sequence)
+            .where(
+                Artifact.digest > above,
+                Artifact.digest < chr(ord(digit) + 1),
+                Artifact.kind.in_(policy.kinds),
+                AuditEvent.at < policy.before,
+            )
+            .order_by(Artifact.digest)
+            .limit(_PAGE)
+        ).all()
+        page = [row.digest for row in rows if row.digest not in needed]
+        pictures = select(Image.digest).join(Prediction, Prediction.image_id == Image.id)
+        if "picture" in policy.kinds:
+            pictures = pictures.where(_kept(policy))
+        kept = {digest for (digest,) in those(session, pictures, Image.digest, page)}
+        kept |= {digest for digest, said in retention_of(session, page).items() if said.pruned}
+        for row in rows:
+            if row.digest not in needed and row.digest not in kept:
+                yield Candidate(row.digest, row.kind, row.size)
+        if len(rows) < _PAGE:
+            return
+        above = rows[-1].digest
+
+
+def _needed_maps(session: Session, policy: PrunePolicy, digit: str) -> set[str]:
+    """Give the maps of explanations that stay; equal maps of different findings share one artefact."""
+    statement = (
+        select(Explanation.map_digest, Explanation.block_map_digests, _kept(policy))
+        .join(Finding, Finding.id == Explanation.finding_id)
+        .join(Prediction, Prediction.id == Finding.prediction_id)
+        .execution_options(yield_per=500)
+    )
+    needed: set[str] = set()
+    for fused, blocks, kept in session.execute(statement):
+        if kept or "map" not in policy.kinds:
+            needed |= {fused} if fused is not None and fused.startswith(digit) else set()
+        if kept or "block_map" not in policy.kinds:
+            needed |= {block["digest"] for block in blocks if block["digest"].startswith(digit)}
+    return needed
+
+
+def _kept(policy: PrunePolicy) -> ColumnElement[bool]:
+    """Give the condition on a prediction under which its evidence stays."""
+    line, own = aliased(RunImage), aliased(Finding)
+    recent = exists().where(line.prediction_id == Prediction.id, line.created_at >= policy.before)
+    if policy.undecided_too:
+        return recent
+    if policy.keep_findings:
+        return or_(recent, exists().where(own.prediction_id == Prediction.id))
+    answered = exists().where(Approval.disposition_id == Disposition.id)
+    approved = exists().where(Approval.disposition_id == Disposition.id, Approval.decision == "approve")
+    alone = or_(Disposition.needs_approval.is_(None), Disposition.needs_approval == false())
+    decided = exists().where(Disposition.finding_id == own.id, or_(alone, approved))
+    pending = exists().where(Disposition.finding_id == own.id, ~alone, ~answered)
+    return or_(recent, exists().where(own.prediction_id == Prediction.id, or_(~decided, pending)))
+
+
+def used_since(session: Session, since: int) -> set[str]:
+    """Give the artefacts of every prediction that was made, listed or decided about after an event."""
+    listed: CompoundSelect[Any] = union(
+        select(RunImage.prediction_id).where(RunImage.event_sequence > since),
+        select(Finding.prediction_id)
+        .join(Disposition, Disposition.finding_id == Finding.id)
+        .where(Disposition.event_sequence > since),
+    )
+    pictures = select(Image.digest).join(Prediction, Prediction.image_id == Image.id)
+    maps = (
+        select(Explanation.map_digest, Explanation.block_map_digests)
+        .join(Finding, Finding.id == Explanation.finding_id)
+        .where(Finding.prediction_id.in_(listed))
+    )
+    used = set(session.scalars(pictures.where(Prediction.id.in_(listed))))
+    for fused, blocks in session.execute(maps):
+        used |= {fused} if fused is not None else set()
+        used |= {block["digest"] for block in blocks}
+    return used

@@ -1,0 +1,1 @@
+"""What outsiders can check: the Merkle tree, signed notes, checkpoints, inclusion proofs."""

@@ -1,0 +1,205 @@
+"""Inclusion proofs: a finding's record for an outsider, who checks it with a checkpoint and no database.
+
+A proof holds events as they are hashed, the rows they speak for, and for each event its path to the Merkle
+root that a checkpoint signs. Who has the checkpoint's public key from elsewhere needs to trust nothing else.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+from sqlalchemy import and_, select
+from sqlalchemy.orm import Session
+
+from db.chain.events import SCHEME, event_hash, rows_digest
+from db.chain.row_text import Record
+from db.chain.stored_rows import raw_records
+from db.errors import RecordError
+from db.lookup import those
+from db.schema import (
+    DOMAIN_TABLES,
+    Approval,
+    Base,
+    Disposition,
+    Finding,
+    Part,
+    Prediction,
+    Run,
+    RunImage,
+)
+from db.transparency.checkpoints import event_leaves, hash_of
+from db.transparency.merkle import inclusion_paths, root_from_path
+from db.transparency.signed_notes import CheckpointNote, VerifierKey, open_checkpoint
+
+FORMAT, VERSION = "kensa inclusion proof", 1
+_AT_ONCE = 500  # events
+
+
+@dataclass(frozen=True, slots=True)
+class ProvedEvent:
+    """An event that a proof vouches for, and the rows it speaks for, as they were hashed."""
+
+    event: Record
+    rows: tuple[tuple[str, Record], ...]
+
+    @property
+    def sequence(self) -> int:
+        """The event's number."""
+        return int(self.event["sequence"])
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedProof:
+    """A proof that holds: what it proves, and the checkpoint that it leads to."""
+
+    events: tuple[ProvedEvent, ...]
+    checkpoint: CheckpointNote
+
+
+def events_of_finding(session: Session, reference: str) -> list[int]:
+    """Give the numbers of the events that make up a finding: its part, run, decision, dispositions.
+
+    RecordError if there is no such finding.
+    """
+    if not (found := events_of_findings(session, [reference])):
+        raise RecordError(f"there is no finding {reference}: give a reference such as R000012-0003")
+    return found[reference]
+
+
+def events_of_findings(
+    session: Session, references: Collection[str], upto: int | None = None
+) -> dict[str, list[int]]:
+    """Give for each of these findings, those that there are, the events up to `upto` that make it up."""
+    finding = select(Finding.reference, Finding.id)
+    line = and_(RunImage.prediction_id == Finding.prediction_id, RunImage.carried_over.is_(False))
+    decided = finding.join(Disposition, Disposition.finding_id == Finding.id)
+    statements = [
+        finding.add_columns(Finding.event_sequence),
+        finding.join(Prediction, Prediction.id == Finding.prediction_id).add_columns(
+            Prediction.event_sequence
+        ),
+        finding.join(Run, Run.id == Finding.run_id).add_columns(Run.event_sequence),
+        finding.join(RunImage, line).join(Part, Part.id == RunImage.part_id).add_columns(Part.event_sequence),
+        decided.add_columns(Disposition.event_sequence),
+        decided.join(Approval, Approval.disposition_id == Disposition.id).add_columns(
+            Approval.event_sequence
+        ),
+    ]
+    events: dict[str, set[int]] = {}
+    for statement in statements:
+        for reference, _, sequence in those(session, statement, Finding.reference, references):
+            events.setdefault(reference, set())
+            if upto is None or sequence <= upto:
+                events[reference].add(sequence)
+    return {reference: sorted(found) for reference, found in events.items()}
+
+
+def make_proof(session: Session, events: Sequence[int], note: str, signed: CheckpointNote) -> dict[str, Any]:
+    """Give the proof, as JSON-ready values, that these events are in the log that a checkpoint signs.
+
+    RecordError where the checkpoint does not cover them, or is not one of this log.
+    """
+    if late := [sequence for sequence in events if sequence > signed.tree_size]:
+        raise RecordError(
+            f"event {late[0]} is not covered by the checkpoint of {signed.tree_size} events: sign a new one "
+            "(`kensa audit checkpoint`)"
+        )
+    if session.scalar(hash_of(signed.tree_size)) != signed.head_hash:
+        raise RecordError(f"the checkpoint of {signed.tree_size} events is not one of this log")
+    paths = inclusion_paths(
+        [sequence - 1 for sequence in events],
+        event_leaves(session, 0, signed.tree_size),
+        signed.tree_size,
+    )
+    return {
+        "format": FORMAT,
+        "version": VERSION,
+        "tree_size": signed.tree_size,
+        "root": base64.b64encode(signed.root).decode(),
+        "events": [
+            {
+                **event,
+                "leaf_index": sequence - 1,
+                "path": [base64.b64encode(node).decode() for node in path],
+            }
+            for sequence, event, path in zip(events, _events(session, events), paths, strict=True)
+        ],
+        "checkpoint": note,
+    }
+
+
+def _events(session: Session, sequences: Sequence[int]) -> list[dict[str, Any]]:
+    """Give events with their rows, a bounded number of them at a time."""
+    events = Base.metadata.tables["audit_event"]
+    given: list[dict[str, Any]] = []
+    for start in range(0, len(sequences), _AT_ONCE):
+        some = sequences[start : start + _AT_ONCE]
+        found = {
+            int(record["sequence"]): record
+            for record in raw_records(session, events, events.c.sequence.in_(some))
+        }
+        rows: dict[int, dict[tuple[str, str], Record]] = {sequence: {} for sequence in some}
+        for table in DOMAIN_TABLES:
+            for record in raw_records(session, table, table.c.event_sequence.in_(some)):
+                rows[int(record["event_sequence"])][table.name, str(record["id"])] = record
+        given += [_event(sequence, found.get(sequence), rows[sequence]) for sequence in some]
+    return given
+
+
+def _event(sequence: int, event: Record | None, rows: dict[tuple[str, str], Record]) -> dict[str, Any]:
+    if event is None:
+        raise RecordError(f"there is no audit event {sequence}")
+    listed = [(str(table), str(identifier)) for table, identifier in json.loads(str(event["rows"]))]
+    if set(listed) != set(rows):
+        raise RecordError(f"event {sequence}: its rows are not those it lists; run `kensa audit verify`")
+    return {"event": event, "rows": [[table, rows[table, identifier]] for table, identifier in listed]}
+
+
+def check_proof(proof: Mapping[str, Any], checkpoint: str, trusted: Sequence[VerifierKey]) -> CheckedProof:
+    """Check a proof against a checkpoint that came by another way; RecordError says which step fails."""
+    signed = open_checkpoint(checkpoint, trusted)
+    if (proof.get("format"), proof.get("version")) != (FORMAT, VERSION):
+        raise RecordError(f"not a proof of this kind: expected {FORMAT!r}, version {VERSION}")
+    if proof.get("tree_size") != signed.tree_size:
+        raise RecordError(
+            f"the proof is for a log of {proof.get('tree_size')} events, the checkpoint for one of "
+            f"{signed.tree_size}: take the checkpoint that the proof was made for, or a new proof"
+        )
+    entries = proof.get("events")
+    if not isinstance(entries, list) or not entries:
+        raise RecordError("the proof holds no event")
+    return CheckedProof(tuple(_checked(entry, signed) for entry in entries), signed)
+
+
+def _checked(entry: Any, signed: CheckpointNote) -> ProvedEvent:
+    try:
+        event = cast(Record, dict(entry["event"]))
+        rows = tuple((str(table), cast(Record, dict(record))) for table, record in entry["rows"])
+        path = [base64.b64decode(node, validate=True) for node in entry["path"]]
+        sequence, index = int(event["sequence"]), entry["leaf_index"]
+        listed = [(str(table), str(identifier)) for table, identifier in json.loads(str(event["rows"]))]
+        leaf = bytes.fromhex(str(event["hash"]))
+        digest, hashed = rows_digest(rows), event_hash(event)
+    except (KeyError, TypeError, ValueError, binascii.Error) as error:
+        raise RecordError(f"the proof is damaged: {type(error).__name__} {error}") from None
+    where = f"event {sequence}"
+    if event.get("scheme") != SCHEME:
+        raise RecordError(f"{where}: follows scheme {event.get('scheme')}, not {SCHEME}")
+    if digest != event.get("rows_digest") or [(t, r.get("id")) for t, r in rows] != listed:
+        raise RecordError(f"{where}: the rows in the proof are not those that the event speaks for")
+    if any(record.get("event_sequence") != sequence for _, record in rows):
+        raise RecordError(f"{where}: a row in the proof belongs to another event")
+    if hashed != event["hash"]:
+        raise RecordError(f"{where}: was changed: its hash is not that of its contents")
+    try:
+        root = root_from_path(index, signed.tree_size, leaf, path)
+    except (TypeError, ValueError) as error:
+        raise RecordError(f"{where}: its path does not lead to a root: {error}") from None
+    if index != sequence - 1 or root != signed.root:
+        raise RecordError(f"{where}: is not in the log that {signed.signed_by[0]} signed")
+    return ProvedEvent(event, rows)
