@@ -22,7 +22,7 @@ from classifiers.data import load_dataset
 from classifiers.package import build_model
 from explainers import create_explainer
 from explainers.metrics import cascading_randomisation
-from sources import decode
+from sources.decoding import decode
 
 DATA = Path(os.environ.get("KENSA_DATA", "../shared/data")).resolve()
 KENSA = Path(sys.executable).with_name("kensa")

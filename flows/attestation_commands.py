@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from configs import ConfigError
+from configs.loading import ConfigError
 from db.artifacts import ArtifactStore
 from db.chain.events import Head
 from db.columns import time_text

@@ -144,7 +144,7 @@ def config_show(config: Config = None, overrides: Overrides = None) -> None:
 def config_check(config: Config = None, overrides: Overrides = None) -> None:
     """Check settings, paths and the model package without starting anything."""
     from classifiers import Predictor
-    from configs import ConfigError, check_paths
+    from configs.loading import ConfigError, check_paths
     from flows.evidence import explainer_for
     from flows.pipeline import checked_package
     from flows.sealing import check_seal
@@ -170,11 +170,11 @@ def config_check(config: Config = None, overrides: Overrides = None) -> None:
 def _expected_errors() -> tuple[type[Exception], ...]:
     # Imported when something has gone wrong, so that `kensa --version` does not wait for torch.
     from classifiers.errors import ClassifierError
-    from configs import ConfigError
+    from configs.loading import ConfigError
     from db.errors import RecordError
     from explainers import ExplainerError
     from reports import ReportError
-    from sources import SourceError, Unreadable
+    from sources.errors import SourceError, Unreadable
 
     return (ClassifierError, ConfigError, RecordError, ExplainerError, ReportError, SourceError, Unreadable)
 

@@ -8,8 +8,9 @@ import torch
 
 from classifiers import Decision, ModelPackage, PackageError, Predictor, decide
 from db.inspection.outcomes import ImageOutcome
-from sources import Unreadable, picture_statistics
-from sources import decode as decode_picture
+from sources.decoding import decode as decode_picture
+from sources.errors import Unreadable
+from sources.picture_statistics import picture_statistics
 
 
 @dataclass(frozen=True)

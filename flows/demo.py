@@ -12,7 +12,8 @@ from flows.console import ConsoleObserver, Format, out, print_rows, progress_bar
 from flows.inspection import inspect
 from flows.observer import observed_by
 from flows.record_commands import FINDING_COLUMNS
-from sources import Unreadable, decode
+from sources.decoding import decode
+from sources.errors import Unreadable
 from sources.synthetic import write_inspection_folder
 
 PACKAGE = Path(classifiers.__file__).parent / "packages" / "synthetic-surface"

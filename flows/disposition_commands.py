@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from configs import ConfigError
+from configs.loading import ConfigError
 from db.dispositions.decide import approve, dispose, refuse
 from db.dispositions.history import DispositionRecord, FindingState, finding_state
 from db.engine import Database

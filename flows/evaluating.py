@@ -8,8 +8,8 @@ import torch
 from rich.table import Table
 
 from classifiers import Preprocessing
-from configs import ConfigError, EvaluationSettings
-from configs.evaluation import EvaluatedModelSettings, FolderData, SeverstalData, VocData
+from configs.evaluation import EvaluatedModelSettings, EvaluationSettings, FolderData, SeverstalData, VocData
+from configs.loading import ConfigError
 from explainers.evaluation import (
     Columns,
     Cut,

@@ -12,7 +12,7 @@ from PIL import Image
 from scipy import ndimage
 
 from classifiers import Predictor
-from configs import ExplainerSettings
+from configs.schema import ExplainerSettings
 from db.artifacts import ArtifactRef
 from db.inspection.outcomes import ExplanationOutcome, FindingOutcome, ImageOutcome, LayerMasks
 from explainers import Explainer, ExplainerError, Explanation, create_explainer, explainer_options

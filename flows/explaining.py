@@ -7,11 +7,13 @@ import torch
 from PIL import Image
 
 from classifiers import Predictor, load_package
-from configs import ConfigError, ExplainerSettings
+from configs.loading import ConfigError
+from configs.schema import ExplainerSettings
 from explainers import drop_increase
 from explainers.drawing import figure
 from flows.evidence import explainer_for
-from sources import Unreadable, decode
+from sources.decoding import decode
+from sources.errors import Unreadable
 
 
 def explain_picture(

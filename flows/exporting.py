@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from configs import ConfigError
+from configs.loading import ConfigError
 from db.artifacts import ArtifactStore
 from db.chain.events import Actor, Head
 from db.engine import Database

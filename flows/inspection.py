@@ -11,7 +11,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.futures import PrefectFuture
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from configs import load_settings
+from configs.loading import load_settings
 from flows import pipeline
 from flows.issuing import IssuedReport
 from flows.observer import current_observer
@@ -19,7 +19,7 @@ from flows.pipeline import Batch, Inspection, RunResult
 from flows.quiet import guard_ephemeral_server
 from flows.reporting import issue_report
 from flows.signing import SignedHead
-from sources import ListedImage
+from sources.folder import ListedImage
 
 
 # NO_CACHE: Prefect would hash every batch's pixels to look it up; what is done is known by the record.

@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 
 import typer
 
-from configs import Settings
+from configs.schema import Settings
 from db.artifacts import ArtifactStore
 from db.chain.events import Actor
 from db.engine import Database

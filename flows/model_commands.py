@@ -13,7 +13,7 @@ import typer
 import yaml
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from configs import ConfigError
+from configs.loading import ConfigError
 from flows.console import err, out, progress_bar, safe
 from flows.options import Overrides
 
@@ -318,7 +318,7 @@ def evaluate(
 ) -> None:
     """Judge explainers by the paper's metrics on a data set with ground truth; the same command goes on after
     a kill."""
-    from configs import load_evaluation
+    from configs.evaluation import load_evaluation
 
     settings = load_evaluation(config, overrides or [])
     from flows.evaluating import evaluate_and_report

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from configs import ConfigError, Settings
+from configs.loading import ConfigError
+from configs.schema import Settings
 from flows.console import out, print_unsealed, progress_bar, safe
 from flows.model_commands import ImageColumn, LabelColumn
 from flows.options import Config, Overrides, settings_of
@@ -67,7 +68,7 @@ def report_model(
         raise ConfigError(f"{model}: no model package here; and of a model in the record: {error}") from None
     if settings is None and out_file is None:
         raise ConfigError("give --out FILE for the report, or --config for a record to keep it in")
-    from configs import ExplainerSettings
+    from configs.schema import ExplainerSettings
     from flows.model_reporting import Asked, Labelled
 
     asked = Asked(

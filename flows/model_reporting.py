@@ -12,8 +12,7 @@ from sqlalchemy.orm import Session
 from classifiers import ModelPackage, Predictor
 from classifiers.data import Dataset, load_dataset
 from classifiers.overlap import RECORDED
-from configs import ExplainerSettings
-from configs.schema import ReportSettings
+from configs.schema import ExplainerSettings, ReportSettings
 from db.artifacts import ArtifactStore
 from db.chain.events import Actor
 from db.engine import Database

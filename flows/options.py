@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from configs import ConfigError, Settings, load_settings
+from configs.loading import ConfigError, load_settings
+from configs.schema import Settings
 
 Config = Annotated[
     str | None,

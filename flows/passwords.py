@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from configs import ConfigError
+from configs.loading import ConfigError
 from db.engine import Database
 from db.people.people import Authenticated
 from db.people.sign_in import authenticate

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from configs import ConfigError
+from configs.loading import ConfigError
 from db.people.people import (
     PersonRecord,
     add_person,

@@ -12,7 +12,8 @@ import torch
 
 from classifiers import ModelPackage, PackageError, Predictor, load_package
 from classifiers.package import MANIFEST_FILE
-from configs import ConfigError, Settings, check_paths
+from configs.loading import ConfigError, check_paths
+from configs.schema import Settings
 from db.artifacts import ArtifactStore
 from db.chain.events import Actor
 from db.columns import digest_of, storable
@@ -31,7 +32,8 @@ from flows.deciding import Picture, decide_pictures, read_picture, with_decision
 from flows.evidence import explain_findings, explainer_for
 from flows.packages import keep_files
 from flows.signing import SignedHead, open_signer, sign_head
-from sources import ListedImage, Source, Unreadable, open_source
+from sources.errors import Unreadable
+from sources.folder import ListedImage, Source, open_source
 
 _log = logging.getLogger("kensa")
 

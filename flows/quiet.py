@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 
-from configs import ConfigError
+from configs.loading import ConfigError
 
 _DEFAULTS = {
     "DO_NOT_TRACK": "1",

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from configs import ConfigError
+from configs.loading import ConfigError
 from db.chain.events import Actor
 from db.engine import Database, open_database
 from db.queries.events import EventFilter, find_events, get_event

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from classifiers import ModelPackage, PackageError, Predictor
 from classifiers.predict import resolve_device
-from configs import ExplainerSettings
+from configs.schema import ExplainerSettings
 from db.artifacts import ArtifactStore
 from db.chain.events import Actor
 from db.columns import digest_of, storable

@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from configs import ConfigError, Settings
+from configs.loading import ConfigError
+from configs.schema import Settings
 from db.engine import open_database
 from db.errors import RecordError
 from flows.console import err, out, safe

@@ -3,7 +3,7 @@
 import logging
 from dataclasses import dataclass
 
-from configs import ConfigError
+from configs.loading import ConfigError
 from configs.schema import SignatureSettings
 from reports.keys import CertificateInfo, Key, Pkcs12Key, TokenKey, describe_key
 from reports.signing import Act, Profile, check_profile, seal

@@ -5,7 +5,8 @@ from pathlib import Path
 from prefect.schedules import Cron
 from prefect.settings import get_current_settings
 
-from configs import ConfigError, Settings
+from configs.loading import ConfigError
+from configs.schema import Settings
 from flows.inspection import inspect
 
 

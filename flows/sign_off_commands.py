@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from configs import ConfigError
+from configs.loading import ConfigError
 from db.artifacts import ArtifactStore
 from db.engine import Database
 from db.errors import RecordError

@@ -4,8 +4,7 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
-from configs import Settings
-from configs.schema import AuditSettings
+from configs.schema import AuditSettings, Settings
 from db.chain.events import Actor
 from db.engine import Database
 from db.errors import RecordError

@@ -44,8 +44,6 @@ FACES = {
     "explainers",
     "explainers/evaluation",
     "explainers/metrics",
-    "configs",
-    "sources",
     "reports",
 }
 

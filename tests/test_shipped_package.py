@@ -5,7 +5,7 @@ from pathlib import Path
 
 from classifiers import Predictor, load_package
 from classifiers.reference import read_reference
-from configs import load_settings
+from configs.loading import load_settings
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "classifiers" / "packages" / "synthetic-surface"

@@ -14,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from explainers.errors import ExplainerError
-from sources import Unreadable, decode
+from sources.decoding import decode
+from sources.errors import Unreadable
 
 Pixels = npt.NDArray[np.uint8]
 Mask = npt.NDArray[np.bool_]

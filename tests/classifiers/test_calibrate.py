@@ -23,7 +23,7 @@ from classifiers.pictures import read_pixels
 from classifiers.predict import Predictor
 from classifiers.reference import read_reference
 from classifiers.thresholds import Thresholds
-from sources import picture_statistics
+from sources.picture_statistics import picture_statistics
 
 WriteCsv = Callable[..., Path]
 

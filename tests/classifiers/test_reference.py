@@ -3,7 +3,7 @@ import pytest
 
 from classifiers import PackageError
 from classifiers.reference import Spread, as_json, read_reference, reference_of, spread
-from sources import PictureStatistics
+from sources.picture_statistics import PictureStatistics
 
 
 def test_a_spread_by_hand() -> None:

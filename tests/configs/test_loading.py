@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from configs import ConfigError, check_paths, load_settings, profile_path
+from configs.loading import ConfigError, check_paths, load_settings, profile_path
 
 MINIMAL = "source: {uri: pictures}\nmodel: {package: pkg}\n"
 

@@ -18,10 +18,10 @@ import torch
 import yaml
 
 from classifiers import Predictor, Preprocessing, Thresholds, save_package
-from configs import load_settings
+from configs.loading import load_settings
 from flows import pipeline
 from flows.cli import main
-from sources import decode
+from sources.decoding import decode
 from sources.synthetic import SURFACE_CLASSES, write_inspection_folder
 
 KENSA = Path(sys.executable).with_name("kensa")

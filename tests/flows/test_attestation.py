@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from jsonschema import Draft202012Validator
 
-from configs import load_settings
+from configs.loading import load_settings
 from db.artifacts import ArtifactStore
 from db.engine import open_database
 from db.queries.runs import latest_run

@@ -12,8 +12,8 @@ import yaml
 from PIL import Image
 from typer.testing import CliRunner
 
-from configs import ConfigError, load_evaluation
-from configs.evaluation import CocoData, FolderData, SeverstalData, VocData
+from configs.evaluation import CocoData, FolderData, SeverstalData, VocData, load_evaluation
+from configs.loading import ConfigError
 from explainers import ExplainerError
 from explainers.sise import Sise
 from flows.cli import app

@@ -2,7 +2,7 @@
 
 import pytest
 
-from configs import ConfigError
+from configs.loading import ConfigError
 from db.chain.events import Head
 from db.queries.reviewed import ReviewedFinding
 from flows.exporting import _labels

@@ -16,7 +16,7 @@ from pypdf import PdfReader
 from classifiers import load_package, save_package
 from classifiers.package import build_model
 from classifiers.reference import as_json, reference_of
-from configs import load_settings
+from configs.loading import load_settings
 from db.artifacts import ArtifactStore
 from db.chain.events import Actor, head
 from db.dispositions.decide import dispose

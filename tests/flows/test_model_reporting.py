@@ -18,7 +18,7 @@ from pypdf import PdfReader
 from classifiers import Predictor, Preprocessing, Thresholds, load_package, save_package
 from classifiers.data import load_dataset
 from classifiers.evaluation import measure, predict_dataset
-from configs import ExplainerSettings
+from configs.schema import ExplainerSettings
 from db.engine import open_database
 from db.issued.reports import ReportSubject, reports_of
 from db.queries.runs import latest_run

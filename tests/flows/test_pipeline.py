@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from classifiers import PackageError, Predictor, Preprocessing, save_package
-from configs import ConfigError, load_settings
+from configs.loading import ConfigError, load_settings
 from db.engine import open_database
 from db.queries.finding_records import run_findings
 from db.queries.runs import run_images, run_summary, run_unreadable
@@ -21,7 +21,8 @@ from flows import pipeline
 from flows.evidence import attribution_box, encode_map
 from flows.reporting import issue_report
 from flows.stored_evidence import decode_map
-from sources import decode, picture_statistics
+from sources.decoding import decode
+from sources.picture_statistics import picture_statistics
 
 
 def verdicts_of(url: str, run_id) -> dict[str, tuple]:

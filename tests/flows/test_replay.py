@@ -12,7 +12,7 @@ import yaml
 from pypdf import PdfReader
 
 from classifiers import load_package
-from configs import load_settings
+from configs.loading import load_settings
 from db.artifacts import ArtifactStore
 from db.engine import open_database
 from db.inspection.runs import model_artifacts

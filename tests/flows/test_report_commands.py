@@ -11,7 +11,7 @@ from hashlib import sha256
 import pytest
 from argon2 import PasswordHasher
 
-from configs import ConfigError
+from configs.loading import ConfigError
 from configs.schema import SignatureSettings
 from db.chain.events import Actor
 from db.engine import open_database

@@ -12,8 +12,9 @@ import pytest
 from PIL import Image, ImageFile
 from PIL.TiffImagePlugin import PHOTOMETRIC_INTERPRETATION
 
-from sources import Unreadable, decode
 from sources import decoding as decoding_module
+from sources.decoding import decode
+from sources.errors import Unreadable
 
 
 def encode(image: Image.Image, format: str, **options: Any) -> bytes:

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from sources import DecodedImage, Unreadable, decode
+from sources.decoding import DecodedImage, decode
+from sources.errors import Unreadable
 
 # In production Pillow's warnings stay warnings; as errors they would hide the paths behind them.
 pytestmark = pytest.mark.filterwarnings("ignore")

@@ -13,8 +13,9 @@ from fsspec.implementations.local import LocalFileSystem
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sources import ListedImage, Metadata, SourceError, Unreadable, open_source
-from sources.folder import _version
+from sources.errors import SourceError, Unreadable
+from sources.folder import ListedImage, _version, open_source
+from sources.metadata import Metadata
 
 
 class Folder:

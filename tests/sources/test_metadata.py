@@ -6,8 +6,8 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from sources import Metadata, SourceError
-from sources.metadata import compile_pattern, from_name, load_timezone, parse_manifest, parse_time
+from sources.errors import SourceError
+from sources.metadata import Metadata, compile_pattern, from_name, load_timezone, parse_manifest, parse_time
 
 BERLIN = ZoneInfo("Europe/Berlin")
 

@@ -7,8 +7,7 @@ import numpy.typing as npt
 import pytest
 from PIL import Image, ImageFilter
 
-from sources import PictureStatistics, picture_statistics
-from sources.picture_statistics import WORKING_SIZE
+from sources.picture_statistics import WORKING_SIZE, PictureStatistics, picture_statistics
 
 
 def rgb(levels: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:

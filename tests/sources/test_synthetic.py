@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sources import SourceError, open_source
-from sources import decode as decode_bytes
+from sources.decoding import decode as decode_bytes
+from sources.errors import SourceError
+from sources.folder import open_source
 from sources.surfaces import _DEFECTS
 from sources.synthetic import SURFACE_CLASSES, surface, write_dataset, write_inspection_folder
 
