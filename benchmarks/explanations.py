@@ -18,8 +18,8 @@ import torch
 import yaml
 
 from classifiers import load_package
-from classifiers.data import load_dataset
-from classifiers.package import build_model
+from classifiers.data.dataset import load_dataset
+from classifiers.package.package import build_model
 from explainers import create_explainer
 from explainers.metrics import cascading_randomisation
 from sources.decoding import decode

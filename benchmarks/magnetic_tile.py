@@ -21,9 +21,9 @@ import yaml
 from PIL import Image
 
 from classifiers import Predictor, load_package
-from classifiers.data import Dataset, load_dataset
-from classifiers.evaluation import measure, predict_dataset
-from classifiers.metrics import auroc, balanced_accuracy
+from classifiers.data.dataset import Dataset, load_dataset
+from classifiers.measure.evaluation import measure, predict_dataset
+from classifiers.measure.metrics import auroc, balanced_accuracy
 from classifiers.predict import Prediction
 from db.artifacts import ArtifactStore
 from db.engine import open_database

@@ -1,19 +1,23 @@
 """Classifiers: the model package on disk, training, calibration and batched prediction with timm CNNs.
 
-This face is what an inspection needs. Training, calibration and evaluation live in their own modules:
-`classifiers.data`, `classifiers.train`, `classifiers.calibrate`, `classifiers.evaluation`.
+This face is what an inspection needs. Labelled data, training and measuring lie in `classifiers.data`,
+`classifiers.training` and `classifiers.measure`.
+
+Importing this package is cheap: torch comes in only when one of the names below is first asked for.
 """
 
-from classifiers.package import (
-    ModelPackage,
-    PackageError,
-    Preprocessing,
-    Thresholds,
-    load_package,
-    restore_package,
-    save_package,
-)
-from classifiers.predict import Decision, Prediction, Predictor, decide
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from classifiers.errors import PackageError
+
+if TYPE_CHECKING:
+    from classifiers.package.package import ModelPackage, load_package, restore_package, save_package
+    from classifiers.package.preprocessing import Preprocessing
+    from classifiers.package.thresholds import Thresholds
+    from classifiers.predict import Decision, Prediction, Predictor, decide
 
 __all__ = [
     "Decision",
@@ -28,3 +32,22 @@ __all__ = [
     "restore_package",
     "save_package",
 ]
+
+_HOMES = {
+    "Decision": "classifiers.predict",
+    "ModelPackage": "classifiers.package.package",
+    "Prediction": "classifiers.predict",
+    "Predictor": "classifiers.predict",
+    "Preprocessing": "classifiers.package.preprocessing",
+    "Thresholds": "classifiers.package.thresholds",
+    "decide": "classifiers.predict",
+    "load_package": "classifiers.package.package",
+    "restore_package": "classifiers.package.package",
+    "save_package": "classifiers.package.package",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 
 from classifiers.errors import PackageError
-from classifiers.network import fold_temperature
-from classifiers.package import ModelPackage, build_model
-from classifiers.parity import check_parity, parity_logits
+from classifiers.package.network import fold_temperature
+from classifiers.package.package import ModelPackage, build_model
+from classifiers.package.parity import check_parity, parity_logits
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -40,9 +40,9 @@ class Tolerance:
 # The same numbers are added in another order on another processor, library or batch size: rounding differs.
 # Probabilities: float32 has 24 bits of mantissa; 2e-7 was seen between batches of 1 and 16 and between oneDNN
 # and PyTorch's own convolutions (the demo's model), and 1e-4 leaves room for deeper networks with a wider
-# spread of logits. float16 has 13 bits fewer and bfloat16 16; `classifiers.parity` allows logits as much.
-# Maps: methods choose by comparing (Otsu's threshold, the masks that sise-fast scores, its kernel), and a
-# choice that hangs on the last bit can fall the other way: between those libraries 3 of 21 findings had a
+# spread of logits. float16 has 13 bits fewer and bfloat16 16; `classifiers.package.parity` allows logits as
+# much. Maps: methods choose by comparing (Otsu's threshold, the masks that sise-fast scores, its kernel), and
+# a choice that hangs on the last bit can fall the other way: between those libraries 3 of 21 findings had a
 # layer whose map moved by up to 0.21 in a pixel, yet its rank correlation stayed at 0.98, in bfloat16 too.
 # Any two different findings of that model had 0.94 at most (their deepest layers), 0.92 for the whole map.
 TOLERANCES = {

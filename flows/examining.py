@@ -10,10 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from classifiers import Decision, ModelPackage, Prediction, Predictor, decide
-from classifiers.data import Dataset, Item
-from classifiers.evaluation import defective_mask, measure, predict_dataset
-from classifiers.metrics import reliability
-from classifiers.overlap import recorded_digests, role_of, shared
+from classifiers.data.dataset import Dataset, Item
+from classifiers.data.overlap import recorded_digests, role_of, shared
+from classifiers.measure.evaluation import defective_mask, measure, predict_dataset
+from classifiers.measure.metrics import reliability
 from flows.model_facts import share_of
 from reports.charts_scores import bin_scores
 from reports.model_report import (

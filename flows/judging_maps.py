@@ -10,8 +10,8 @@ from typing import cast
 import numpy as np
 import torch
 
-from classifiers.data import Item
-from classifiers.pictures import read_pixels
+from classifiers.data.dataset import Item
+from classifiers.data.pictures import read_pixels
 from db.inspection.outcomes import ExplanationOutcome, ImageOutcome
 from explainers import Explainer
 from explainers.evaluation import (

@@ -66,8 +66,8 @@ def train(
     seed: Annotated[int, typer.Option()] = 0,
 ) -> None:
     """Train a timm CNN and write a model package; the same command goes on after a kill."""
-    from classifiers.data import load_dataset, split_by_group
-    from classifiers.train import train as train_model
+    from classifiers.data.dataset import load_dataset, split_by_group
+    from classifiers.training.train import train as train_model
 
     with out.status("reading the labels …"):
         dataset = load_dataset(
@@ -133,9 +133,9 @@ def calibrate(
 ) -> None:
     """Fit temperature and thresholds to a target escape rate; write a new model package."""
     from classifiers import Predictor, load_package
-    from classifiers.calibrate import calibrate as calibrate_package
-    from classifiers.data import Dataset, load_dataset
-    from classifiers.evaluation import evaluate
+    from classifiers.data.dataset import Dataset, load_dataset
+    from classifiers.measure.calibrate import calibrate as calibrate_package
+    from classifiers.measure.evaluation import evaluate
 
     uncalibrated = load_package(package)
 
@@ -208,8 +208,8 @@ def _pairs(entries: list[str], option: str) -> dict[str, Any]:
 
 
 def _train_settings(entries: list[str], **chosen: Any) -> Any:
-    from classifiers.pictures import Augmentation
-    from classifiers.settings import TrainSettings
+    from classifiers.data.pictures import Augmentation
+    from classifiers.training.settings import TrainSettings
 
     augmentation: dict[str, Any] = {}
     for name, value in _pairs(entries, "--set").items():
@@ -223,7 +223,7 @@ def _train_settings(entries: list[str], **chosen: Any) -> Any:
     except TypeError as error:
         # dataclasses answer an unknown name with a TypeError that names it.
         raise ConfigError(
-            f"--set: {str(error).split('() ')[-1]}; see classifiers.settings.TrainSettings"
+            f"--set: {str(error).split('() ')[-1]}; see classifiers.training.settings.TrainSettings"
         ) from None
 
 

@@ -5,10 +5,10 @@ from dataclasses import asdict
 from typing import Any
 
 from classifiers import ModelPackage
-from classifiers.data import Dataset
-from classifiers.intervals import interval, upper_bound
-from classifiers.overlap import recorded_digests
-from classifiers.reference import read_reference
+from classifiers.data.dataset import Dataset
+from classifiers.data.overlap import recorded_digests
+from classifiers.measure.intervals import interval, upper_bound
+from classifiers.measure.reference import read_reference
 from db.figures.experience import ModelExperience
 from reports.model_report import (
     Calibration,
@@ -53,7 +53,7 @@ def data_sides(package: ModelPackage, known: Mapping[str, Dataset]) -> tuple[Dat
 
     Args:
         package: the model.
-        known: role -> the data, found to be that of the package; see `classifiers.overlap`.
+        known: role -> the data, found to be that of the package; see `classifiers.data.overlap`.
     """
     told = _mapping(package.training.get("data_counts"))
     sides = []

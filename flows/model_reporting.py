@@ -10,8 +10,8 @@ from pathlib import Path
 from sqlalchemy.orm import Session
 
 from classifiers import ModelPackage, Predictor
-from classifiers.data import Dataset, load_dataset
-from classifiers.overlap import RECORDED
+from classifiers.data.dataset import Dataset, load_dataset
+from classifiers.data.overlap import RECORDED
 from configs.schema import ExplainerSettings, ReportSettings
 from db.artifacts import ArtifactStore
 from db.chain.events import Actor
@@ -36,7 +36,7 @@ Bar = Callable[[str], AbstractContextManager[Callable[[int, int], None]]]
 
 @dataclass(frozen=True)
 class Labelled:
-    """How labelled pictures are read; see `classifiers.data.load_dataset`."""
+    """How labelled pictures are read; see `classifiers.data.dataset.load_dataset`."""
 
     label_column: str = "label"
     image_column: str = "image"

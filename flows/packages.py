@@ -4,7 +4,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from classifiers import ModelPackage, PackageError, load_package, restore_package
-from classifiers.package import MANIFEST_FILE, WEIGHTS_FILE
+from classifiers.package.package import MANIFEST_FILE, WEIGHTS_FILE
 from db.artifacts import ArtifactRef, ArtifactStore
 from db.engine import Database
 from db.errors import ArtifactError

@@ -11,7 +11,7 @@ from itertools import islice
 import torch
 
 from classifiers import ModelPackage, PackageError, Predictor, load_package
-from classifiers.package import MANIFEST_FILE
+from classifiers.package.package import MANIFEST_FILE
 from configs.loading import ConfigError, check_paths
 from configs.schema import Settings
 from db.artifacts import ArtifactStore

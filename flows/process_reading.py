@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from sqlalchemy.orm import Session
 
-from classifiers.reference import QUANTILES, Spread, read_reference
+from classifiers.measure.reference import QUANTILES, Spread, read_reference
 from db.figures.agreement import double_decisions
 from db.figures.changes import changes_of
 from db.figures.scopes import Scope

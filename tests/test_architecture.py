@@ -1,6 +1,7 @@
 """The house: imports point one way, and some rooms know nothing of some things."""
 
 import ast
+import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -113,6 +114,12 @@ def test_every_package_of_a_room_has_its_place_in_the_order() -> None:
     for room, order in PACKAGES.items():
         packages = {path.parent.name for path in (ROOT / room).glob("*/__init__.py")}
         assert packages <= set(order), f"{room}: {sorted(packages - set(order))}"
+
+
+@pytest.mark.parametrize("room", ["classifiers", "explainers"])
+def test_a_public_face_is_lazy(room: str) -> None:
+    code = f"import sys, {room}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
 
 
 def test_faces_of_packages_import_nothing() -> None:

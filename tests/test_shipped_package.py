@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from classifiers import Predictor, load_package
-from classifiers.reference import read_reference
+from classifiers.measure.reference import read_reference
 from configs.loading import load_settings
 
 ROOT = Path(__file__).parent.parent

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from classifiers.data import SUFFIXES
+from classifiers.data.dataset import SUFFIXES
 from explainers.errors import ExplainerError
 from explainers.evaluation.samples import Choice, Mask, Pixels, Sample, SampleSet, read_csv, read_picture
 

@@ -15,8 +15,8 @@ import torchvision
 from torch import Tensor, device, nn
 
 from classifiers import Predictor, Preprocessing, load_package
-from classifiers.manifest import canonical
-from classifiers.network import create_network
+from classifiers.package.manifest import canonical
+from classifiers.package.network import create_network
 from classifiers.predict import resolve_device
 from explainers.errors import ExplainerError
 from explainers.evaluation.samples import read_csv

@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from classifiers import Preprocessing
-from classifiers.manifest import canonical
+from classifiers.package.manifest import canonical
 from explainers import registry
 from explainers.errors import ExplainerError
 from explainers.evaluation.measures import complete, measure

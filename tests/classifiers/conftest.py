@@ -12,13 +12,13 @@ import pytest
 import torch
 from PIL import Image
 
-from classifiers.data import Dataset, load_dataset
-from classifiers.network import create_network
-from classifiers.package import ModelPackage, save_package
-from classifiers.pictures import Augmentation
-from classifiers.preprocessing import Preprocessing
-from classifiers.settings import TrainSettings
-from classifiers.thresholds import Thresholds
+from classifiers.data.dataset import Dataset, load_dataset
+from classifiers.data.pictures import Augmentation
+from classifiers.package.network import create_network
+from classifiers.package.package import ModelPackage, save_package
+from classifiers.package.preprocessing import Preprocessing
+from classifiers.package.thresholds import Thresholds
+from classifiers.training.settings import TrainSettings
 
 ARCHITECTURE = "test_efficientnet"
 PREPROCESSING = Preprocessing((32, 32), (0.5, 0.5, 0.5), (0.25, 0.25, 0.25), "bilinear", "pad")

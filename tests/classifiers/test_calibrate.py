@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from classifiers.calibrate import (
+from classifiers.data.dataset import Dataset, load_dataset
+from classifiers.data.pictures import read_pixels
+from classifiers.measure.calibrate import (
     CalibrationError,
     calibrate,
     check_enough,
@@ -16,13 +18,11 @@ from classifiers.calibrate import (
     fit_temperature,
     loss,
 )
-from classifiers.data import Dataset, load_dataset
-from classifiers.evaluation import evaluate
-from classifiers.package import ModelPackage, PackageError
-from classifiers.pictures import read_pixels
+from classifiers.measure.evaluation import evaluate
+from classifiers.measure.reference import read_reference
+from classifiers.package.package import ModelPackage, PackageError
+from classifiers.package.thresholds import Thresholds
 from classifiers.predict import Predictor
-from classifiers.reference import read_reference
-from classifiers.thresholds import Thresholds
 from sources.picture_statistics import picture_statistics
 
 WriteCsv = Callable[..., Path]

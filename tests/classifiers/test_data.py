@@ -10,9 +10,9 @@ from hypothesis import given, reject
 from hypothesis import strategies as st
 from PIL import Image
 
-from classifiers.data import DataError, Dataset, Item, label_matrix, load_dataset, split_by_group
-from classifiers.pictures import Augmentation, AugmentedPictures, Pictures, read_pixels
-from classifiers.preprocessing import Preprocessing
+from classifiers.data.dataset import DataError, Dataset, Item, label_matrix, load_dataset, split_by_group
+from classifiers.data.pictures import Augmentation, AugmentedPictures, Pictures, read_pixels
+from classifiers.package.preprocessing import Preprocessing
 
 WriteCsv = Callable[..., Path]
 

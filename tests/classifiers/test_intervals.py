@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from classifiers.intervals import interval, most_misses, needed_without_misses, upper_bound
+from classifiers.measure.intervals import interval, most_misses, needed_without_misses, upper_bound
 
 
 def test_no_miss_in_59_bounds_five_percent() -> None:

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-from classifiers.data import DataError, Dataset, Item
-from classifiers.evaluation import evaluate, measure, predict_dataset, share
-from classifiers.metrics import auroc, balanced_accuracy, class_recalls, one_hot, reliability
-from classifiers.objective import balance_weights, training_loss, validation_metrics
-from classifiers.package import ModelPackage
-from classifiers.pictures import read_pixels
+from classifiers.data.dataset import DataError, Dataset, Item
+from classifiers.data.pictures import read_pixels
+from classifiers.measure.evaluation import evaluate, measure, predict_dataset, share
+from classifiers.measure.metrics import auroc, balanced_accuracy, class_recalls, one_hot, reliability
+from classifiers.package.package import ModelPackage
 from classifiers.predict import Prediction, Predictor, defect_scores
+from classifiers.training.objective import balance_weights, training_loss, validation_metrics
 
 
 def test_auroc_by_hand() -> None:

@@ -5,9 +5,9 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
-from classifiers.data import Dataset, load_dataset, split_by_group
-from classifiers.overlap import Shared, recorded_digests, role_of, shared
-from classifiers.package import ModelPackage
+from classifiers.data.dataset import Dataset, load_dataset, split_by_group
+from classifiers.data.overlap import Shared, recorded_digests, role_of, shared
+from classifiers.package.package import ModelPackage
 
 
 def made_from(package: ModelPackage, training: Dataset, validation: Dataset) -> ModelPackage:

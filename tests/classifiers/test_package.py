@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 import torch
 
-from classifiers import manifest
-from classifiers.network import create_network
-from classifiers.package import (
+from classifiers.package import manifest
+from classifiers.package.network import create_network
+from classifiers.package.package import (
     ModelPackage,
     PackageError,
     build_model,
@@ -23,7 +23,7 @@ from classifiers.package import (
     restore_package,
     save_package,
 )
-from classifiers.thresholds import Thresholds
+from classifiers.package.thresholds import Thresholds
 
 MakePackage = Callable[..., ModelPackage]
 
@@ -309,7 +309,7 @@ def test_saving_leaves_the_model_as_it_was(tmp_path: Path, package: ModelPackage
 def test_importing_the_room_is_light() -> None:
     """A bare GPU machine has torch, torchvision, timm, safetensors, numpy and Pillow."""
     code = (
-        "import sys, classifiers, classifiers.calibrate, classifiers.train, classifiers.evaluation\n"
+        "import sys, classifiers.measure.calibrate, classifiers.training.train, classifiers.measure.evaluation\n"
         "heavy = {'scipy', 'torchmetrics', 'prefect', 'sqlalchemy', 'pydantic', 'fastapi', 'rich', 'typer'}\n"
         "print(sorted(heavy & set(sys.modules)))"
     )

@@ -11,12 +11,12 @@ import pytest
 import torch
 from PIL import Image
 
-from classifiers import manifest
-from classifiers.network import fold_temperature
-from classifiers.package import ModelPackage, PackageError, build_model, load_package
-from classifiers.parity import check_parity, parity_pictures
+from classifiers.package import manifest
+from classifiers.package.network import fold_temperature
+from classifiers.package.package import ModelPackage, PackageError, build_model, load_package
+from classifiers.package.parity import check_parity, parity_pictures
+from classifiers.package.preprocessing import Preprocessing
 from classifiers.predict import Predictor, decide, defect_scores
-from classifiers.preprocessing import Preprocessing
 
 MakePackage = Callable[..., ModelPackage]
 

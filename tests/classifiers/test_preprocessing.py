@@ -7,9 +7,9 @@ import pytest
 import torch
 from PIL import Image
 
-from classifiers.data import load_dataset
-from classifiers.pictures import measure_colour
-from classifiers.preprocessing import Preprocessing
+from classifiers.data.dataset import load_dataset
+from classifiers.data.pictures import measure_colour
+from classifiers.package.preprocessing import Preprocessing
 
 
 def test_content_box_by_hand() -> None:

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from classifiers import PackageError
-from classifiers.reference import Spread, as_json, read_reference, reference_of, spread
+from classifiers.measure.reference import Spread, as_json, read_reference, reference_of, spread
 from sources.picture_statistics import PictureStatistics
 
 

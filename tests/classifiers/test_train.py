@@ -16,16 +16,16 @@ import pytest
 import safetensors.torch
 import torch
 
-from classifiers.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
-from classifiers.data import Dataset, load_dataset, split_by_group
+from classifiers.data.dataset import Dataset, load_dataset, split_by_group
 from classifiers.errors import ClassifierError
-from classifiers.evaluation import evaluate
-from classifiers.network import create_network
-from classifiers.package import ModelPackage, PackageError, build_model, load_package
+from classifiers.measure.evaluation import evaluate
+from classifiers.package.network import create_network
+from classifiers.package.package import ModelPackage, PackageError, build_model, load_package
 from classifiers.predict import Predictor
-from classifiers.pretrained import has_folded_batch_norms, load_pretrained, unfold_batch_norms
-from classifiers.settings import TrainingError, TrainSettings
-from classifiers.train import TrainProgress, train
+from classifiers.training.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
+from classifiers.training.pretrained import has_folded_batch_norms, load_pretrained, unfold_batch_norms
+from classifiers.training.settings import TrainingError, TrainSettings
+from classifiers.training.train import TrainProgress, train
 
 WriteCsv = Callable[..., Path]
 
@@ -117,7 +117,7 @@ def test_killed_with_sigkill_and_resumed(
     code = (
         "import os, pickle, signal, sys\n"
         "from pathlib import Path\n"
-        "from classifiers.train import train\n"
+        "from classifiers.training.train import train\n"
         "job, out, deadly = sys.argv[1:]\n"
         "def progress(now):\n"
         "    if deadly == 'yes' and now.epoch == 2 and now.phase == 'training' and now.done == 2:\n"

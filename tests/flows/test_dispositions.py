@@ -10,7 +10,7 @@ import sys
 import pytest
 from argon2 import PasswordHasher
 
-from classifiers.data import load_dataset
+from classifiers.data.dataset import load_dataset
 from db.chain.events import Actor
 from db.columns import utc_now
 from db.dispositions.decide import dispose

@@ -14,8 +14,8 @@ from argon2 import PasswordHasher
 from pypdf import PdfReader
 
 from classifiers import load_package, save_package
-from classifiers.package import build_model
-from classifiers.reference import as_json, reference_of
+from classifiers.measure.reference import as_json, reference_of
+from classifiers.package.package import build_model
 from configs.loading import load_settings
 from db.artifacts import ArtifactStore
 from db.chain.events import Actor, head

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from classifiers.data.pictures import CACHE_BYTES, Augmentation
 from classifiers.errors import ClassifierError
-from classifiers.pictures import CACHE_BYTES, Augmentation
 
 
 class TrainingError(ClassifierError):

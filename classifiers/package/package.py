@@ -17,12 +17,12 @@ import safetensors
 import safetensors.torch
 import torch
 
-from classifiers import manifest
 from classifiers.errors import PackageError
-from classifiers.network import create_network
-from classifiers.parity import parity_logits
-from classifiers.preprocessing import Preprocessing
-from classifiers.thresholds import Thresholds
+from classifiers.package import manifest
+from classifiers.package.network import create_network
+from classifiers.package.parity import parity_logits
+from classifiers.package.preprocessing import Preprocessing
+from classifiers.package.thresholds import Thresholds
 
 __all__ = [
     "ModelPackage",

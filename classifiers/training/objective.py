@@ -6,8 +6,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from classifiers.data import Dataset, label_matrix
-from classifiers.metrics import auroc, balanced_accuracy
+from classifiers.data.dataset import Dataset, label_matrix
+from classifiers.measure.metrics import auroc, balanced_accuracy
 
 
 def balance_weights(

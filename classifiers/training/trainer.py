@@ -16,16 +16,16 @@ from timm.optim import create_optimizer_v2  # type: ignore[attr-defined]
 from timm.scheduler.scheduler_factory import create_scheduler_v2
 from timm.utils.model_ema import ModelEmaV3
 
-from classifiers.checkpoint import Checkpoint
-from classifiers.data import Dataset, label_matrix
-from classifiers.network import create_network
-from classifiers.objective import balance_weights, training_loss, validation_metrics
-from classifiers.package import ModelPackage, save_package
-from classifiers.pictures import AugmentedPictures, Pictures, draws, measure_colour
+from classifiers.data.dataset import Dataset, label_matrix
+from classifiers.data.pictures import AugmentedPictures, Pictures, draws, measure_colour
+from classifiers.package.network import create_network
+from classifiers.package.package import ModelPackage, save_package
+from classifiers.package.preprocessing import Preprocessing
 from classifiers.predict import resolve_device
-from classifiers.preprocessing import Preprocessing
-from classifiers.pretrained import has_folded_batch_norms, starting_network, unfold_batch_norms
-from classifiers.settings import TrainingError, TrainSettings
+from classifiers.training.checkpoint import Checkpoint
+from classifiers.training.objective import balance_weights, training_loss, validation_metrics
+from classifiers.training.pretrained import has_folded_batch_norms, starting_network, unfold_batch_norms
+from classifiers.training.settings import TrainingError, TrainSettings
 
 # Pictures on which folded batch norms are measured.
 UNFOLDING_PICTURES = 256

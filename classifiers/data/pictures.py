@@ -16,8 +16,8 @@ from timm.data.random_erasing import RandomErasing
 from timm.data.transforms_factory import create_transform
 from torchvision import transforms
 
-from classifiers.data import DataError, Dataset, Item
-from classifiers.preprocessing import Preprocessing
+from classifiers.data.dataset import DataError, Dataset, Item
+from classifiers.package.preprocessing import Preprocessing
 from sources.decoding import decode
 from sources.errors import Unreadable
 

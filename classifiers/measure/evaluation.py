@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from classifiers.data import DataError, Dataset, label_matrix
-from classifiers.intervals import interval, upper_bound
-from classifiers.metrics import auroc, balanced_accuracy, one_hot
-from classifiers.package import ModelPackage
-from classifiers.pictures import Pictures
+from classifiers.data.dataset import DataError, Dataset, label_matrix
+from classifiers.data.pictures import Pictures
+from classifiers.measure.intervals import interval, upper_bound
+from classifiers.measure.metrics import auroc, balanced_accuracy, one_hot
+from classifiers.package.package import ModelPackage
 from classifiers.predict import Prediction, Predictor, to_prediction
 
 CONFIDENCE = 0.95

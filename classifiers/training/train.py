@@ -8,12 +8,12 @@ from pathlib import Path
 
 import torch
 
-from classifiers.checkpoint import read_checkpoint, write_checkpoint
-from classifiers.data import Dataset
-from classifiers.manifest import canonical
-from classifiers.package import ModelPackage, load_package
-from classifiers.settings import TrainingError, TrainSettings
-from classifiers.trainer import Progress, Trainer, TrainProgress
+from classifiers.data.dataset import Dataset
+from classifiers.package.manifest import canonical
+from classifiers.package.package import ModelPackage, load_package
+from classifiers.training.checkpoint import read_checkpoint, write_checkpoint
+from classifiers.training.settings import TrainingError, TrainSettings
+from classifiers.training.trainer import Progress, Trainer, TrainProgress
 
 __all__ = ["TrainProgress", "TrainSettings", "TrainingError", "train"]
 

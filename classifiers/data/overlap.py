@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from classifiers.data import Dataset
-from classifiers.package import ModelPackage
+from classifiers.data.dataset import Dataset
+from classifiers.package.package import ModelPackage
 
 RECORDED = ("training", "validation", "calibration")
 

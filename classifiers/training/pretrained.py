@@ -14,8 +14,8 @@ import timm
 import torch
 
 from classifiers.errors import ClassifierError
-from classifiers.network import create_network
-from classifiers.settings import TrainSettings
+from classifiers.package.network import create_network
+from classifiers.training.settings import TrainSettings
 
 
 def starting_network(settings: TrainSettings, n_classes: int) -> tuple[torch.nn.Module, dict[str, Any]]:

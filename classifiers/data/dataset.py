@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from classifiers.errors import ClassifierError
-from classifiers.manifest import canonical
+from classifiers.package.manifest import canonical
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp"})
 

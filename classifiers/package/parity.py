@@ -17,7 +17,7 @@ from classifiers.errors import PackageError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from classifiers.preprocessing import Preprocessing
+    from classifiers.package.preprocessing import Preprocessing
 
 # Largest difference allowed, as a share of the spread of the stored logits (at least 1). Float32 differs by
 # summation order alone; the others by the width of their mantissa, through some dozens of layers.

@@ -11,16 +11,16 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from classifiers.data import Dataset, label_matrix
+from classifiers.data.dataset import Dataset, label_matrix
+from classifiers.data.overlap import role_of
 from classifiers.errors import ClassifierError
-from classifiers.evaluation import dataset_logits, defective_mask
-from classifiers.intervals import most_misses, needed_without_misses, upper_bound
-from classifiers.metrics import auroc
-from classifiers.overlap import role_of
-from classifiers.package import ModelPackage, build_model, save_package
+from classifiers.measure.evaluation import dataset_logits, defective_mask
+from classifiers.measure.intervals import most_misses, needed_without_misses, upper_bound
+from classifiers.measure.metrics import auroc
+from classifiers.measure.reference import as_json, reference_of
+from classifiers.package.package import ModelPackage, build_model, save_package
+from classifiers.package.thresholds import Thresholds
 from classifiers.predict import Predictor, defect_scores, to_prediction
-from classifiers.reference import as_json, reference_of
-from classifiers.thresholds import Thresholds
 from sources.picture_statistics import PictureStatistics, picture_statistics
 
 CONFIDENCE = 0.95

@@ -1,0 +1,1 @@
+"""Labelled pictures: data sets, splits by group, augmentation, overlap of two sets."""

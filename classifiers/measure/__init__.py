@@ -1,0 +1,1 @@
+"""How well a model does: calibration, metrics with intervals, reference statistics."""

@@ -1,0 +1,1 @@
+"""The model package on disk: its files, manifest, preprocessing, thresholds, network, parity."""
