@@ -32,7 +32,7 @@ from torch import nn
 
 from explainers import create_explainer
 from explainers.isolation import isolated
-from explainers.probing import probe
+from explainers.sise.probing import probe
 
 MODELS = ["resnet18", "resnet50", "mobilenetv3_large_100", "efficientnet_b0", "vgg16"]
 # A layer with some hundred maps, all of which Score-CAM masks with: enough to hide what comes once.

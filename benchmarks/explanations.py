@@ -21,7 +21,7 @@ from classifiers import load_package
 from classifiers.data.dataset import load_dataset
 from classifiers.package.package import build_model
 from explainers import create_explainer
-from explainers.metrics import cascading_randomisation
+from explainers.metrics.sanity import cascading_randomisation
 from sources.decoding import decode
 
 DATA = Path(os.environ.get("KENSA_DATA", "../shared/data")).resolve()

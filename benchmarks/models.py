@@ -194,7 +194,7 @@ named. `tests/explainers/test_families.py` runs the same table and holds this pa
 
 Of {len(FAMILIES)} modules, {counts["cnn"]} are CNNs and explained; {counts["hybrid"]} are hybrids that keep
 feature maps up to their head, and explained; {counts["refused"]} are refused, by name and with the reason.
-The layer rule is in [`explainers/layers.py`](../explainers/layers.py). *Input* is the side of the square
+The layer rule is in [`sise/layers.py`](../explainers/sise/layers.py). *Input* is the side of the square
 picture in pixels (a larger one has larger maps, and may have a deeper layer more); layers stand in the order
 of fusion, shallow to deep; *maps* is the number of feature maps in all of them. The status is the
 representative's: other members of a module may differ, and say so when called. Some representatives have

@@ -14,7 +14,7 @@ from explainers.explanation import Explainer
 
 # Name -> where its class is: a method's module is imported when the method is first asked for.
 _METHODS = {
-    "ada-sise": "explainers.sise:AdaSise",
+    "ada-sise": "explainers.sise.sise:AdaSise",
     "extremal-perturbation": "explainers.baselines.extremal:ExtremalPerturbation",
     "fullgrad": "explainers.baselines.gradients:FullGrad",
     "grad-cam": "explainers.baselines.cam:GradCam",
@@ -23,8 +23,8 @@ _METHODS = {
     "layer-cam": "explainers.baselines.cam:LayerCam",
     "rise": "explainers.baselines.rise:Rise",
     "score-cam": "explainers.baselines.cam:ScoreCam",
-    "sise": "explainers.sise:Sise",
-    "sise-fast": "explainers.fast:SiseFast",
+    "sise": "explainers.sise.sise:Sise",
+    "sise-fast": "explainers.sise.sise_fast:SiseFast",
 }
 
 

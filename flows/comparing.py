@@ -11,7 +11,7 @@ from db.columns import digest_of, storable
 from db.inspection.outcomes import ExplanationOutcome, FindingOutcome, ImageOutcome, LayerMasks
 from db.queries.finding_records import ExplanationRecord
 from db.queries.replays import RecordedFinding, RecordedPrediction
-from explainers.metrics import rank_correlation
+from explainers.metrics.sanity import rank_correlation
 from flows.stored_evidence import FloatMap, decode_map
 
 

@@ -10,34 +10,18 @@ from rich.table import Table
 from classifiers import Preprocessing
 from configs.evaluation import EvaluatedModelSettings, EvaluationSettings, FolderData, SeverstalData, VocData
 from configs.loading import ConfigError
-from explainers.evaluation import (
-    Columns,
-    Cut,
-    EvaluatedModel,
-    Evaluation,
-    GridRow,
-    MeasureSettings,
-    Method,
-    Plan,
-    SampleSet,
-    Summary,
-    choose,
-    coco_samples,
-    draw,
-    fit_mask,
-    folder_samples,
-    heading,
-    known_only,
-    package_model,
-    read_mapping,
-    row_texts,
-    save_grid,
-    severstal_samples,
-    summarise,
-    voc_samples,
-    weights_model,
-    write_tables,
-)
+from explainers.evaluation.coco import coco_samples
+from explainers.evaluation.folder import Columns, folder_samples
+from explainers.evaluation.grid import GridRow, save_grid
+from explainers.evaluation.measures import MeasureSettings
+from explainers.evaluation.models import EvaluatedModel, package_model, read_mapping, weights_model
+from explainers.evaluation.plan import Method, Plan
+from explainers.evaluation.running import Evaluation, fit_mask
+from explainers.evaluation.samples import SampleSet, choose, draw, known_only
+from explainers.evaluation.severstal import Cut, severstal_samples
+from explainers.evaluation.summary import Summary, summarise
+from explainers.evaluation.tables import heading, row_texts, write_tables
+from explainers.evaluation.voc import voc_samples
 from flows.console import out, progress_bar, safe
 
 Progress = Callable[[int, int], None]

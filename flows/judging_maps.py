@@ -14,19 +14,13 @@ from classifiers.data.dataset import Item
 from classifiers.data.pictures import read_pixels
 from db.inspection.outcomes import ExplanationOutcome, ImageOutcome
 from explainers import Explainer
-from explainers.evaluation import (
-    FAILED,
-    MEASURES,
-    Cell,
-    Choice,
-    EvaluatedModel,
-    MeasureSettings,
-    Outcome,
-    fit_mask,
-    folder_samples,
-    measure,
-    summarise,
-)
+from explainers.evaluation.folder import folder_samples
+from explainers.evaluation.measures import MEASURES, MeasureSettings, measure
+from explainers.evaluation.models import EvaluatedModel
+from explainers.evaluation.outcomes import FAILED, Outcome
+from explainers.evaluation.running import fit_mask
+from explainers.evaluation.samples import Choice
+from explainers.evaluation.summary import Cell, summarise
 from flows.deciding import read_picture, with_decision
 from flows.evidence import Explained, Memory, explain_each, explain_findings
 from flows.examining import Examined

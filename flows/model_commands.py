@@ -337,7 +337,7 @@ def patches(
     seed: Annotated[int, typer.Option(help="Of that draw.")] = 0,
 ) -> None:
     """Cut Severstal's steel strips into labelled patches for `kensa train`."""
-    from explainers.evaluation import write_patches
+    from explainers.evaluation.severstal import write_patches
 
     with progress_bar("cutting strips") as progress:
         labels = write_patches(table, images, out_folder, good=good, seed=seed, progress=progress)

@@ -13,9 +13,9 @@ from explainers.baselines.base import Attribution, Baseline, eval_package, finit
 from explainers.errors import ExplainerError
 from explainers.explanation import Layer
 from explainers.isolation import Rows, model_name
-from explainers.layers import candidates, choose
 from explainers.maps import FLAT, upsample
 from explainers.scoring import Activation
+from explainers.sise.layers import candidates, choose
 
 
 class _Cam(Baseline):

@@ -11,16 +11,11 @@ from torch import Tensor
 
 from explainers.errors import ExplainerError
 from explainers.evaluation.models import EvaluatedModel
-from explainers.metrics import (
-    bbox,
-    drop_increase,
-    ebpg,
-    insertion_deletion,
-    miou,
-    pointing_game,
-    rank_correlation,
-)
+from explainers.metrics.faithfulness import insertion_deletion
+from explainers.metrics.localisation import bbox, ebpg, miou, pointing_game
+from explainers.metrics.sanity import rank_correlation
 from explainers.scoring import Precision
+from explainers.trust import drop_increase
 
 
 @dataclass(frozen=True)

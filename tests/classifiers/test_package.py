@@ -309,7 +309,8 @@ def test_saving_leaves_the_model_as_it_was(tmp_path: Path, package: ModelPackage
 def test_importing_the_room_is_light() -> None:
     """A bare GPU machine has torch, torchvision, timm, safetensors, numpy and Pillow."""
     code = (
-        "import sys, classifiers.measure.calibrate, classifiers.training.train, classifiers.measure.evaluation\n"
+        "import sys, classifiers.training.train\n"
+        "import classifiers.measure.calibrate, classifiers.measure.evaluation\n"
         "heavy = {'scipy', 'torchmetrics', 'prefect', 'sqlalchemy', 'pydantic', 'fastapi', 'rich', 'typer'}\n"
         "print(sorted(heavy & set(sys.modules)))"
     )

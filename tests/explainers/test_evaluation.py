@@ -15,25 +15,15 @@ from torch import Tensor, nn
 
 from classifiers import Preprocessing
 from explainers import ExplainerError, Explanation, registry
-from explainers.evaluation import (
-    EvaluatedModel,
-    Evaluation,
-    GridRow,
-    MeasureSettings,
-    Method,
-    Outcome,
-    Plan,
-    Sample,
-    SampleSet,
-    as_markdown,
-    fit_mask,
-    maps_grid,
-    package_model,
-    read_mapping,
-    summarise,
-    weights_model,
-    write_tables,
-)
+from explainers.evaluation.grid import GridRow, maps_grid
+from explainers.evaluation.measures import MeasureSettings
+from explainers.evaluation.models import EvaluatedModel, package_model, read_mapping, weights_model
+from explainers.evaluation.outcomes import Outcome
+from explainers.evaluation.plan import Method, Plan
+from explainers.evaluation.running import Evaluation, fit_mask
+from explainers.evaluation.samples import Sample, SampleSet
+from explainers.evaluation.summary import summarise
+from explainers.evaluation.tables import as_markdown, write_tables
 
 ALL = ("ebpg", "miou", "bbox", "drop", "increase", "pointing_game", "rank_correlation")
 

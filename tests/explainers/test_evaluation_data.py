@@ -10,20 +10,11 @@ import pytest
 from PIL import Image
 
 from explainers import ExplainerError
-from explainers.evaluation import (
-    Columns,
-    Cut,
-    Sample,
-    SampleSet,
-    choose,
-    coco_samples,
-    draw,
-    folder_samples,
-    known_only,
-    severstal_samples,
-    voc_samples,
-    write_patches,
-)
+from explainers.evaluation.coco import coco_samples
+from explainers.evaluation.folder import Columns, folder_samples
+from explainers.evaluation.samples import Sample, SampleSet, choose, draw, known_only
+from explainers.evaluation.severstal import Cut, severstal_samples, write_patches
+from explainers.evaluation.voc import voc_samples
 
 
 def save(path: Path, pixels: np.ndarray) -> Path:

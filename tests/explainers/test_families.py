@@ -9,7 +9,7 @@ import torch
 from benchmarks.models import FAMILIES, PAGE, build, explain, page, row
 from explainers import ExplainerError, Explanation, create_explainer
 from explainers.isolation import isolated
-from explainers.layers import candidates
+from explainers.sise.layers import candidates
 
 # The head of MobileNetV5 is fed a map that joins several resolutions at one of the finer ones.
 JOINS_AT_A_FINER_ONE = {"mobilenetv5"}

@@ -10,8 +10,9 @@ from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import Matern
 
 from explainers import ExplainerError, create_explainer
-from explainers.fast import mask_statistics, predict_scores, spread
 from explainers.maps import upsample
+from explainers.sise.score_prediction import predict_scores, spread
+from explainers.sise.sise_fast import mask_statistics
 
 
 @pytest.mark.parametrize(
@@ -45,14 +46,14 @@ def test_spread_of_fewer_points_than_groups_or_of_equal_points():
 
 def test_predicted_scores_are_those_of_a_gaussian_process():
     """One length scale, one noise, against scikit-learn, in the logits of the scores."""
-    from explainers import fast
+    from explainers.sise import score_prediction
 
     points, at = torch.rand(40, 3), torch.tensor([0, 7, 11, 25, 39])
     scores = torch.rand(5, 1)
     known = points[at].double()
     apart = torch.pdist(known)
     reach = float(torch.cat([apart, apart]).median())
-    residuals, predicted = fast._regress(
+    residuals, predicted = score_prediction._regress(
         torch.cdist(known, known),
         torch.cdist(points.double(), known, compute_mode="donot_use_mm_for_euclid_dist"),
         scores.double(),

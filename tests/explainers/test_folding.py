@@ -10,7 +10,7 @@ import torch
 import torchvision
 from torch import nn
 
-from explainers.folding import fold, foldable_pairs
+from explainers.sise.folding import fold, foldable_pairs
 
 
 def stirred(model):

@@ -10,8 +10,8 @@ from torch import nn
 
 from explainers import ExplainerError, create_explainer
 from explainers.isolation import isolated
-from explainers.layers import candidates, choose
 from explainers.scoring import score_direction
+from explainers.sise.layers import candidates, choose
 
 
 def probe(model, image, layers=None):

@@ -14,7 +14,7 @@ from torchcam.metrics import DeletionInsertionMetric
 from torchvision.transforms.v2.functional import gaussian_blur
 
 from explainers import ExplainerError
-from explainers.metrics import insertion_deletion
+from explainers.metrics.faithfulness import insertion_deletion
 
 X = torch.tensor([2.0, 0.0, 1.0, 3.0]).view(1, 1, 1, 4)
 MAP = torch.tensor([[[1.0, 0.2, 0.1, 0.5]]])  # order of the pixels: 1st, 4th, 2nd, 3rd

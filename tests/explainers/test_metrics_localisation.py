@@ -10,7 +10,7 @@ import quantus
 import torch
 
 from explainers import ExplainerError
-from explainers.metrics import bbox, ebpg, miou, pointing_game
+from explainers.metrics.localisation import bbox, ebpg, miou, pointing_game
 
 # Ten pixels; the truth holds the 1st, the 3rd and the 6th, of which the map has 0.5, 0.2 and 0.
 MAPS = torch.tensor([[[0.5, 0.3, 0.2, 0.0, 0.0], [0.0, 0.0, 0.0, 0.0, 0.0]]])

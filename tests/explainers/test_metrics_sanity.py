@@ -8,7 +8,7 @@ from scipy.stats import spearmanr
 from torch import nn
 
 from explainers import ExplainerError, create_explainer
-from explainers.metrics import cascading_randomisation, rank_correlation
+from explainers.metrics.sanity import cascading_randomisation, rank_correlation
 
 SMALL = ["classifier", "features.7", "features.4", "features.3", "features.0"]
 

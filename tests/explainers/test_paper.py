@@ -50,9 +50,9 @@ from torch import Tensor
 
 from explainers import create_explainer
 from explainers.isolation import isolated
-from explainers.layers import candidates, choose
 from explainers.maps import fuse, minmax, otsu_threshold, relevance_mask
 from explainers.scoring import Block, score_direction, score_masks, weighted_masks
+from explainers.sise.layers import candidates, choose
 
 X = torch.tensor([2.0, 0.0, 1.0, 3.0]).view(1, 1, 1, 4)
 ONE = torch.tensor([1])

@@ -8,7 +8,7 @@ from skimage.filters import threshold_otsu
 from torch import nn
 
 from explainers import ExplainerError, create_explainer
-from explainers.sise import AdaSise
+from explainers.sise.sise import AdaSise
 
 
 def counted(model: nn.Module) -> list[int]:

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from configs.evaluation import CocoData, FolderData, SeverstalData, VocData, load_evaluation
 from configs.loading import ConfigError
 from explainers import ExplainerError
-from explainers.sise import Sise
+from explainers.sise.sise import Sise
 from flows.cli import app
 from sources.synthetic import write_dataset
 

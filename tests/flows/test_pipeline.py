@@ -16,7 +16,7 @@ from db.engine import open_database
 from db.queries.finding_records import run_findings
 from db.queries.runs import run_images, run_summary, run_unreadable
 from db.verification.walk import verify
-from explainers.sise import Sise
+from explainers.sise.sise import Sise
 from flows import pipeline
 from flows.evidence import attribution_box, encode_map
 from flows.reporting import issue_report
@@ -206,7 +206,7 @@ def test_a_map_that_cannot_be_made_is_said_not_lost(make_line, monkeypatch, insp
     def broken(*_):
         raise ExplainerError("layer 3: not a number")
 
-    monkeypatch.setattr("explainers.sise.Sise.__call__", broken)
+    monkeypatch.setattr("explainers.sise.sise.Sise.__call__", broken)
     inspection, result = inspect_all(line.config)
     with open_database(line.database_url) as database, database.session() as session:
         findings = run_findings(session, inspection.run.id)

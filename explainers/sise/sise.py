@@ -11,10 +11,8 @@ from torch import Tensor, nn
 
 from explainers.errors import ExplainerError
 from explainers.explanation import OK, PARTIAL, UNDEFINED, Explanation, Layer, Targets
-from explainers.folding import Pairs, fold, foldable_pairs
 from explainers.isolation import Rows, isolated, model_device, private_images, private_rows
 from explainers.maps import FLAT, Fusion, fuse, minmax, otsu_threshold
-from explainers.probing import Tap, probe
 from explainers.scoring import (
     DTYPES,
     Activation,
@@ -25,6 +23,8 @@ from explainers.scoring import (
     score_masks,
     weighted_masks,
 )
+from explainers.sise.folding import Pairs, fold, foldable_pairs
+from explainers.sise.probing import Tap, probe
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class Sise:
 
         Args:
             model: returns (B, K) logits. Never changed: not its mode, gradients, hooks, buffers, weights.
-            layers: module names to probe, or None for the rule of `explainers.layers`.
+            layers: module names to probe, or None for the rule of `explainers.sise.layers`.
             activation: "softmax" (single-label) or "sigmoid" (multi-label, single-logit).
             mu: keep the maps whose gradient exceeds `mu` times the layer's largest; in [0, 1).
             batch_size: masked pictures per forward pass: 4-16 is best on a CPU, hundreds on a GPU.

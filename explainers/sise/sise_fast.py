@@ -13,16 +13,13 @@ from torch import Tensor, nn
 from explainers.errors import ExplainerError
 from explainers.maps import Fusion, upsample
 from explainers.scoring import Activation, Block, Precision, Scored, score_masks
-from explainers.sise import Kept, Sise
+from explainers.sise.score_prediction import predict_scores, spread
+from explainers.sise.sise import Kept, Sise
 
 _SIDE = 16  # masks are compared at this resolution at most
-_ROUNDS = 12  # of k-means
 _CHUNK = 64  # masks at full size at a time
 _DEEPER = 2.5  # times as many scored masks in a layer as in the one before it
 _LEAST = 4  # scored masks of a layer, where the share allows
-_REACH = (0.5, 1.0, 2.0, 4.0, 8.0)  # length scales tried, in units of the median distance of scored masks
-_NOISE = (1e-3, 1e-2, 1e-1)  # variances tried of what the masks' likeness cannot explain, over the kernel's
-_EXTREME = 1e-4  # scores nearer to 0 or 1 count as this near
 
 
 class SiseFast(Sise):
@@ -204,90 +201,3 @@ def _likeness(features: Tensor, low: Tensor, span: Tensor) -> Tensor:
     side = (min(masks.shape[1], _SIDE), min(masks.shape[2], _SIDE))
     points = F.adaptive_avg_pool2d(masks[:, None], side).flatten(1)
     return points / math.sqrt(points.shape[1])
-
-
-def spread(points: Tensor, count: int) -> Tensor:
-    """Choose points that stand for all: k-means (Lloyd), begun at the farthest points, then the nearest ones.
-
-    Deterministic: it begins with the point nearest to the mean.
-
-    Args:
-        points: (n, d) float.
-        count: groups wanted, 1 or more.
-
-    Returns:
-        (k,) int64, ascending, k <= count: indices of the points nearest to the centres.
-    """
-    if count >= len(points):
-        return torch.arange(len(points), device=points.device)
-    begun = [(points - points.mean(dim=0)).square().sum(dim=1).argmin()]
-    gap = torch.full((len(points),), torch.inf, device=points.device)
-    while len(begun) < count:
-        gap = torch.minimum(gap, (points - points[begun[-1]]).square().sum(dim=1))
-        begun.append(gap.argmax())
-    centres = points[torch.stack(begun)]
-    for _ in range(_ROUNDS):
-        member = F.one_hot(torch.cdist(points, centres).argmin(dim=1), count).to(points.dtype)
-        sizes = member.sum(dim=0)[:, None]
-        centres = torch.where(sizes > 0, (member.T @ points) / sizes.clamp_min(1), centres)
-    nearest: Tensor = torch.unique(torch.cdist(centres, points).argmin(dim=1))
-    return nearest
-
-
-def predict_scores(points: Tensor, at: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
-    """Predict every mask's scores from those of some: Gaussian-process regression of logits, class by class.
-
-    Args:
-        points: (n, d) float, see `_likeness`.
-        at: (k,) int64, which of them are scored.
-        scores: (k, R) float32 in [0, 1].
-
-    Returns:
-        (n, R) float32 in [0, 1], at `at` the scores themselves; (R,) float32, the root mean square error of
-        the scores when each of the k is predicted from the others; 0 where all n are scored, NaN for k = 1.
-    """
-    values = torch.logit(scores.double(), eps=_EXTREME)
-    # Without the short cut through a matrix product, whose rounding would part a point from itself.
-    to_known = torch.cdist(points.double(), points[at].double(), compute_mode="donot_use_mm_for_euclid_dist")
-    between = to_known[at]
-    apart = between[between > 0]
-    if len(apart) == 0:
-        predicted = values.mean(dim=0).expand(len(points), -1)
-        left_out = values.mean(dim=0).expand(len(at), -1)
-    else:
-        trials = [
-            _regress(between, to_known, values, reach * apart.median(), noise)
-            for reach in _REACH
-            for noise in _NOISE
-        ]
-        residuals = torch.stack([residual for residual, _ in trials])  # (trials, k, R)
-        best = residuals.square().mean(dim=1).argmin(dim=0)  # (R,)
-        own = torch.arange(len(best), device=best.device)
-        predicted = torch.stack([prediction for _, prediction in trials])[best, :, own].T
-        left_out = values - residuals[best, :, own].T
-    everywhere = torch.sigmoid(predicted).float()
-    everywhere[at] = scores
-    error = (torch.sigmoid(left_out) - scores.double()).square().mean(dim=0).sqrt().float()
-    if len(at) == len(points):
-        error = torch.zeros_like(error)
-    elif len(at) == 1:
-        error = torch.full_like(error, torch.nan)
-    return everywhere, error
-
-
-def _regress(
-    between: Tensor, to_known: Tensor, values: Tensor, reach: Tensor, noise: float
-) -> tuple[Tensor, Tensor]:
-    """Leave-one-out residuals (k, R) and prediction (n, R) for one length scale and noise."""
-    inverse = torch.linalg.inv(
-        _matern(between / reach) + noise * torch.eye(len(between), device=between.device)
-    )
-    mean = (inverse.sum(dim=0) @ values) / inverse.sum()
-    weights = inverse @ (values - mean)
-    return weights / inverse.diagonal()[:, None], _matern(to_known / reach) @ weights + mean
-
-
-def _matern(distance: Tensor) -> Tensor:
-    """Matern kernel of order 3/2 (Rasmussen and Williams 2006, equation 4.17)."""
-    scaled = math.sqrt(3.0) * distance
-    return (1.0 + scaled) * torch.exp(-scaled)

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from explainers.errors import ExplainerError
 from explainers.isolation import model_name
-from explainers.layers import candidates, choose
 from explainers.scoring import Activation, check_class_count, probability, score_direction
+from explainers.sise.layers import candidates, choose
 
 
 @dataclass(frozen=True)

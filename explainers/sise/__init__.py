@@ -1,0 +1,1 @@
+"""SISE and its variants: the layer rule, feature maps, masks, scores, fusion."""
