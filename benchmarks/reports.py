@@ -28,26 +28,16 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from reports import (
-    AuditHead,
-    Counts,
-    Criteria,
-    Criterion,
-    Document,
-    Evidence,
-    Explanation,
-    FindingPage,
-    LayerMasks,
-    Model,
-    RunReport,
-)
-from reports.attached import Supplement
-from reports.inspection_composing import compose_run
-from reports.listing import ListedPicture
-from reports.parts import print_job, style_sheet
-from reports.render import cut, render
-from reports.weasy import Asset, MemoryFetcher, own_font
-from reports.workers import cores
+from reports.attachments.listing import ListedPicture
+from reports.attachments.manifest import Supplement
+from reports.compose.inspection import compose_run
+from reports.content.base import AuditHead, Counts, Criteria, Criterion, Model
+from reports.content.finding import Evidence, Explanation, FindingPage, LayerMasks
+from reports.content.inspection import RunReport
+from reports.document import Document
+from reports.pdf.blocks import print_job, style_sheet
+from reports.pdf.layout import Asset, MemoryFetcher, own_font
+from reports.pdf.render import cores, cut, render
 
 START = datetime(2026, 11, 23, 6, 0, 4, tzinfo=UTC)
 LAYERS = (("act1", 56), ("layer1.1", 56), ("layer2.1", 28), ("layer3.1", 14), ("layer4.1", 7))

@@ -107,7 +107,8 @@ def _head(text: str) -> Head:
 
 
 def _report(path: Path) -> ReportFile:
-    from reports import ReportError, read_attached
+    from reports.attachments.manifest import read_attached
+    from reports.errors import ReportError
 
     try:
         carried = read_attached(path.read_bytes())

@@ -173,7 +173,7 @@ def _expected_errors() -> tuple[type[Exception], ...]:
     from configs.loading import ConfigError
     from db.errors import RecordError
     from explainers import ExplainerError
-    from reports import ReportError
+    from reports.errors import ReportError
     from sources.errors import SourceError, Unreadable
 
     return (ClassifierError, ConfigError, RecordError, ExplainerError, ReportError, SourceError, Unreadable)

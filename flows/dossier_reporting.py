@@ -31,9 +31,9 @@ from flows.issuing import (
 from flows.process_reading import revisions_of, sign_offs_of
 from flows.reporting import STATUS
 from flows.supplements import supplement_of
-from reports import Document
-from reports.dossier import DecidedBy, Dossier, Entry, Occurrence, PictureLine, ReplayLine
-from reports.dossier_composing import compose_dossier
+from reports.compose.dossier import compose_dossier
+from reports.content.dossier import DecidedBy, Dossier, Entry, Occurrence, PictureLine, ReplayLine
+from reports.document import Document
 
 _LISTED = ("inspected", "carried over", "unreadable")
 _BEFORE = timedelta(days=30)

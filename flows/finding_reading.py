@@ -15,18 +15,9 @@ from db.inspection.runs import ModelRecord
 from db.queries.finding_records import FindingRecord
 from db.retention.inventory import Retention, retention_of
 from flows.stored_evidence import StoredEvidence
-from reports import (
-    Criteria,
-    Criterion,
-    Decided,
-    Explanation,
-    FindingPage,
-    LayerMasks,
-    Model,
-    Rate,
-    ReportError,
-)
-from reports.finding import DecisionState
+from reports.content.base import Criteria, Criterion, Model, Rate
+from reports.content.finding import Decided, DecisionState, Explanation, FindingPage, LayerMasks
+from reports.errors import ReportError
 
 _STATES: Mapping[str, DecisionState] = {
     "in effect": "in force",

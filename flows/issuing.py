@@ -25,8 +25,10 @@ from db.queries.events import get_event
 from db.transparency.checkpoints import latest_checkpoint
 from db.transparency.signed_notes import parse_checkpoint
 from flows.sealing import Sealed, seal_report
-from reports import AuditHead, Document, SignedCheckpoint, Style
-from reports.attached import RECORD
+from reports.attachments.manifest import RECORD
+from reports.content.base import AuditHead, SignedCheckpoint
+from reports.document import Document
+from reports.style import Style
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,7 @@ def issue(
     Raises:
         RecordError: no such subject. ReportError: the record does not make a report.
     """
-    from reports.render import render
+    from reports.pdf.render import render
 
     with database.session() as session:
         planned = next_report(session, subject)

@@ -26,10 +26,9 @@ from flows.evidence import Explained, Memory, explain_each, explain_findings
 from flows.examining import Examined
 from flows.model_facts import pairs
 from flows.stored_evidence import decode_map
-from reports import Evidence, Explanation, FindingPage, Held, Labelled, LayerMasks
-from reports.finding import Verdict
-from reports.model_report import Case, MapQuality, Metric, Mistake
-from reports.wording import judge_map
+from reports.content.finding import Evidence, Explanation, FindingPage, Held, Labelled, LayerMasks, Verdict
+from reports.content.map_trust import judge_map
+from reports.content.model import Case, MapQuality, Metric, Mistake
 from sources.decoding import MAX_PIXELS
 
 Progress = Callable[[int, int], None]

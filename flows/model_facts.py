@@ -10,7 +10,7 @@ from classifiers.data.overlap import recorded_digests
 from classifiers.measure.intervals import interval, upper_bound
 from classifiers.measure.reference import read_reference
 from db.figures.experience import ModelExperience
-from reports.model_report import (
+from reports.content.model import (
     Calibration,
     DataSide,
     FieldClass,

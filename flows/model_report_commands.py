@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from db.artifacts import ArtifactStore
     from db.engine import Database
     from flows.model_reporting import Asked
-    from reports.model_report import ModelReport
+    from reports.content.model import ModelReport
 
 
 def report_model(
@@ -147,7 +147,7 @@ def _package(
 
 
 def _say(report: "ModelReport", path: Path, state: str) -> None:
-    from reports.model_wording import conclude_model
+    from reports.compose.model import conclude_model
 
     conclusion = conclude_model(report)
     out.print(f"{safe(str(path))} ({state})", soft_wrap=True)

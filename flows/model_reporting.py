@@ -26,10 +26,11 @@ from flows.model_facts import calibration_of, data_sides, field_experience, mode
 from flows.pipeline import register_package
 from flows.process_reading import revisions_of, sign_offs_of
 from flows.supplements import superseded
-from reports import Document, Supplement
-from reports.model_composing import compose_model
-from reports.model_report import ModelReport
-from reports.render import render
+from reports.attachments.manifest import Supplement
+from reports.compose.model import compose_model
+from reports.content.model import ModelReport
+from reports.document import Document
+from reports.pdf.render import render
 
 Bar = Callable[[str], AbstractContextManager[Callable[[int, int], None]]]
 

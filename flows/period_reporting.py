@@ -16,9 +16,9 @@ from flows.issuing import Issue, IssuedReport, audit_head, checkpoint_at, issue,
 from flows.process_reading import period_process, review_of, revisions_of, sign_offs_of
 from flows.reporting import STATUS, counts_of
 from flows.supplements import supplement_of
-from reports import Document
-from reports.inspection_composing import compose_period
-from reports.period import ModelInForce, PeriodReport, RunLine, Scope
+from reports.compose.inspection import compose_period
+from reports.content.period import ModelInForce, PeriodReport, RunLine, Scope
+from reports.document import Document
 
 
 def issue_period_report(

@@ -15,9 +15,10 @@ from db.queries.events import get_event
 from db.queries.finding_records import FindingRecord
 from db.queries.runs import RunSummary
 from flows.issuing import Issue
-from reports.drift import Drift, Reference, Sample, Trend, compare, trend
-from reports.process import Process, Review, Revision, SignOff
-from reports.spc import Subgroup
+from reports.content.base import Revision, SignOff
+from reports.content.process import Process, Review
+from reports.stats.control_chart import Subgroup
+from reports.stats.drift import Drift, Reference, Sample, Trend, compare, trend
 from reports.wording import plural
 
 _RUNS = 25  # on a control chart

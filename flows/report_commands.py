@@ -39,9 +39,9 @@ def report_verify(
     Works without settings and without the record, and says what that leaves open.
     """
     from flows.verifying import check_log, check_record
-    from reports.signatures import Check
-    from reports.signing import read_certificates
-    from reports.verifying import summary, verify_file
+    from reports.signatures.read import Check
+    from reports.signatures.sign import read_certificates
+    from reports.signatures.verify import summary, verify_file
 
     settings = _settings(config, overrides)
     roots = trust or ([] if settings is None else list(settings.report.signature.trust_roots))

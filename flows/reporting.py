@@ -17,8 +17,10 @@ from flows.finding_reading import classes_of, finding_pages, model_of, once
 from flows.issuing import Issue, IssuedReport, audit_head, checkpoint_at, issue, issued_at, style_of
 from flows.process_reading import review_of, revisions_of, run_process, sign_offs_of
 from flows.supplements import supplement_of
-from reports import Counts, Document, RunReport
-from reports.inspection_composing import compose_run
+from reports.compose.inspection import compose_run
+from reports.content.base import Counts
+from reports.content.inspection import RunReport
+from reports.document import Document
 
 STATUS = {
     "completed": "completed",

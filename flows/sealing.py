@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from configs.loading import ConfigError
 from configs.schema import SignatureSettings
-from reports.keys import CertificateInfo, Key, Pkcs12Key, TokenKey, describe_key
-from reports.signing import Act, Profile, check_profile, seal
+from reports.signatures.keys import CertificateInfo, Key, Pkcs12Key, TokenKey, describe_key
+from reports.signatures.sign import Act, Profile, check_profile, seal
 
 _log = logging.getLogger("kensa")
 

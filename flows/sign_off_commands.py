@@ -67,8 +67,8 @@ def report_sign(
     """Sign an issued report off: adds a signature to its PDF, and records it."""
     from flows.issuing import write_report
     from flows.sealing import profile_of, seal_key
-    from reports.keys import Key, Pkcs12Key, TokenKey
-    from reports.signing import Act, sign_off
+    from reports.signatures.keys import Key, Pkcs12Key, TokenKey
+    from reports.signatures.sign import Act, sign_off
 
     settings = settings_of(config, overrides)
     if pkcs12 is not None and module is not None:
@@ -144,7 +144,7 @@ def _to_sign(database: Database, report: str, revision: int | None) -> ReportRec
 
 def _unharmed(store: ArtifactStore, record: ReportRecord) -> bytes:
     """Read the report's latest file, and see that it is sound."""
-    from reports.verifying import verify_file
+    from reports.signatures.verify import verify_file
 
     pdf = store.get(record.latest_digest)
     broken = [c.line() for c in verify_file(_name(record), pdf).checks if c.outcome == "broken"]

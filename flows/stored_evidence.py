@@ -13,7 +13,7 @@ from PIL import Image
 
 from db.artifacts import ArtifactStore
 from db.errors import ArtifactError
-from reports import Evidence
+from reports.content.finding import Evidence
 
 FloatMap = npt.NDArray[np.float32]
 _log = logging.getLogger("kensa")

@@ -11,10 +11,10 @@ from db.figures.scopes import Scope
 from db.transparency.inclusion import events_of_findings, make_proof
 from db.transparency.signed_notes import parse_checkpoint
 from flows.issuing import Issue
-from reports import SignedCheckpoint
-from reports.attached import Superseded, Supplement
-from reports.finding import FindingPage
-from reports.listing import ListedPicture
+from reports.attachments.listing import ListedPicture
+from reports.attachments.manifest import Superseded, Supplement
+from reports.content.base import SignedCheckpoint
+from reports.content.finding import FindingPage
 
 
 def supplement_of(

@@ -15,11 +15,11 @@ from db.queries.events import get_event
 from db.queries.runs import find_run, run_summary
 from db.transparency.inclusion import check_proof
 from db.transparency.signed_notes import NoteError, VerifierKey, open_checkpoint, parse_checkpoint
-from reports.attached import RECORD, Attached
+from reports.attachments.manifest import RECORD, Attached
 from reports.errors import ReportError
-from reports.signatures import Check
-from reports.trust import second
-from reports.verifying import FileVerification
+from reports.signatures.certificates import second
+from reports.signatures.read import Check
+from reports.signatures.verify import FileVerification
 
 
 def check_log(file: FileVerification, keys: Sequence[VerifierKey]) -> list[Check]:

@@ -40,7 +40,7 @@ PACKAGES = {
     ],
 }
 # An `__init__` holds a sentence: a face that imports its modules closes cycles and loads too much.
-FACES = {"classifiers", "explainers", "reports"}
+FACES = {"classifiers", "explainers"}
 
 # Packages of the eval extra that the baselines are computed by: imported when one is called, never before.
 BASELINES = ROOT / "explainers" / "baselines"

@@ -17,7 +17,7 @@ from db.engine import open_database
 from db.queries.runs import latest_run
 from flows import pipeline
 from flows.reporting import issue_report
-from reports import read_attached
+from reports.attachments.manifest import read_attached
 
 
 @pytest.fixture

@@ -27,7 +27,7 @@ from db.people.sign_in import authenticate
 from db.queries.runs import latest_run
 from flows.issuing import Issue
 from flows.reporting import read_run_report
-from reports.attached import LISTING, RECORD, read_attached
+from reports.attachments.manifest import LISTING, RECORD, read_attached
 from sources.picture_statistics import PictureStatistics
 
 CHEAP = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)

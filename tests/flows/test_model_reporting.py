@@ -28,7 +28,7 @@ from flows.examining import examination, mistakes, overlaps, predict_labelled
 from flows.judging_maps import case_pages, map_quality
 from flows.model_facts import calibration_of, model_version, share_of, training_of
 from flows.model_reporting import Asked, model_report
-from reports.model_report import ModelReport
+from reports.content.model import ModelReport
 from sources.synthetic import write_dataset
 
 Kensa = Callable[..., subprocess.CompletedProcess[str]]

@@ -23,7 +23,7 @@ from db.transparency.signed_notes import generate_key, write_key
 from flows import pipeline
 from flows.reporting import issue_report
 from flows.sealing import seal_key
-from reports.keys import TokenKey
+from reports.signatures.keys import TokenKey
 from tests.pki import PASSPHRASE
 
 CHEAP = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)

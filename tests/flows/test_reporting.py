@@ -20,7 +20,7 @@ def test_a_decision_makes_a_new_revision_and_leaves_the_old_one_as_it_was(
     make_line, inspect_all, monkeypatch
 ):
     # What is rendered does not matter here; that it is the same does.
-    monkeypatch.setattr("reports.render.render", lambda document: repr(document).encode())
+    monkeypatch.setattr("reports.pdf.render.render", lambda document: repr(document).encode())
     inspection, _ = inspect_all(make_line().config)
     run, store, settings = inspection.run, inspection.store, inspection.settings.report
     with open_database(inspection.settings.database.url) as database:

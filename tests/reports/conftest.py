@@ -11,27 +11,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from reports import (
-    AuditHead,
-    Counts,
-    Criteria,
-    Criterion,
-    Evidence,
-    Explanation,
-    FindingPage,
-    Held,
-    LayerMasks,
-    Model,
-    Rate,
-    RunReport,
-    Style,
-    render_run_report,
-)
-from reports.dossier import DecidedBy, Dossier, Entry, Occurrence, PictureLine, ReplayLine
-from reports.drift import Reference, Sample, trend
-from reports.period import ModelInForce, PeriodReport, RunLine, Scope
-from reports.process import Process, Review, Revision
-from reports.spc import Subgroup
+from reports.content.base import AuditHead, Counts, Criteria, Criterion, Model, Rate, Revision
+from reports.content.dossier import DecidedBy, Dossier, Entry, Occurrence, PictureLine, ReplayLine
+from reports.content.finding import Evidence, Explanation, FindingPage, Held, LayerMasks
+from reports.content.inspection import RunReport
+from reports.content.period import ModelInForce, PeriodReport, RunLine, Scope
+from reports.content.process import Process, Review
+from reports.stats.control_chart import Subgroup
+from reports.stats.drift import Reference, Sample, trend
+from reports.style import Style
+from tests.reports.rendering import render_run_report
 
 CLASSES = ("good", "scratch", "pit", "inclusion", "patch")
 CRITERIA = Criteria(

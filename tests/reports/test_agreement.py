@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import tensor
 from torchmetrics.functional.classification import multiclass_cohen_kappa
 
-from reports.agreement import agreement
+from reports.stats.agreement import agreement
 
 
 def pairs_of(table):

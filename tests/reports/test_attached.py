@@ -14,16 +14,9 @@ from jsonschema import Draft202012Validator
 from pypdf import PdfReader, PdfWriter
 
 import reports
-from reports import (
-    AuditHead,
-    ReportError,
-    SignedCheckpoint,
-    concluding,
-    read_attached,
-    render_run_report,
-    schemas,
-)
-from reports.attached import (
+from reports.attachments import schema
+from reports.attachments.listing import ListedPicture
+from reports.attachments.manifest import (
     CHECKPOINT,
     LISTING,
     MANIFEST,
@@ -34,11 +27,15 @@ from reports.attached import (
     Supplement,
     attach,
     canonical,
+    read_attached,
     schema_bytes,
 )
+from reports.compose.inspection import conclude, incomplete_reasons
+from reports.content.base import AuditHead, SignedCheckpoint
+from reports.content.inspection import RunReport
 from reports.document import AttachedFile
-from reports.listing import ListedPicture
-from reports.record import RunReport
+from reports.errors import ReportError
+from tests.reports.rendering import render_run_report
 
 NOTE = "plant-1/kensa\n4511\n…\n"
 PROOF = {"format": "kensa inclusion proof", "version": 1, "events": [{"leaf_index": 3}], "checkpoint": NOTE}
@@ -53,7 +50,7 @@ def signed(make_report) -> RunReport:
 
 def made(record: RunReport, **changes: object) -> tuple[AttachedFile, ...]:
     pictures = [ListedPicture("a.png", "pass", 0.1), ListedPicture("=b.png", "unreadable", reason="empty")]
-    given = {"conclusion": concluding.conclude(record), "checkpoint": NOTE, "run": record.run_id}
+    given = {"conclusion": conclude(record), "checkpoint": NOTE, "run": record.run_id}
     beside = Supplement(pictures, PROOF, Superseded(1, "cd" * 32))
     return attach("run", record, beside, **{**given, **changes})  # type: ignore[arg-type]
 
@@ -102,14 +99,14 @@ def test_every_file_comes_back_and_the_manifest_speaks_for_it(signed) -> None:
 )
 def test_records_are_valid_by_the_schema_that_travels_with_them(signed, changes) -> None:
     record = replace(signed, **changes)
-    files = {file.name: file.data for file in made(record, reasons=concluding.incomplete_reasons(record))}
+    files = {file.name: file.data for file in made(record, reasons=incomplete_reasons(record))}
     validator = Draft202012Validator(json.loads(files[SCHEMA]))
     content = json.loads(files[RECORD])
     validator.validate(content)
     inner = content["record"]
     assert inner["counts"]["listed"] == record.counts.listed
     assert inner["complete"] is record.complete
-    assert content["verdict"]["word"] == concluding.conclude(record).word
+    assert content["verdict"]["word"] == conclude(record).word
     assert bool(content["verdict"]["reasons"]) is not record.complete
     for said, finding in zip(inner["findings"], record.findings, strict=True):
         assert (said["score"], said["review_threshold"]) == (finding.score, finding.review_threshold)
@@ -124,7 +121,7 @@ def test_records_are_valid_by_the_schema_that_travels_with_them(signed, changes)
 
 
 def test_the_published_schema_is_that_of_the_records() -> None:
-    assert schema_bytes().decode() == schemas.schema_text(), "run `python -m reports.schemas`"
+    assert schema_bytes().decode() == schema.schema_text(), "run `python -m reports.attachments.schema`"
     Draft202012Validator.check_schema(json.loads(schema_bytes()))
     assert Path(reports.__file__).parent.joinpath("schemas", SCHEMA).is_file()
 

@@ -2,13 +2,13 @@
 
 import pytest
 
-from reports import charts
-from reports.charts_base import text_width
-from reports.record import Counts
+from reports.charts import bars
+from reports.charts.layout import text_width
+from reports.content.base import Counts
 
 
 def test_pareto_bars_and_line_share_one_scale():
-    chart = charts.pareto([("scratch", 6), ("pit", 3), ("patch", 1)])
+    chart = bars.pareto([("scratch", 6), ("pit", 3), ("patch", 1)])
     assert chart is not None
     assert [bar.count for bar in chart.bars] == [6, 3, 1]
     assert [bar.running for bar in chart.bars] == pytest.approx([0.6, 0.9, 1.0])
@@ -23,7 +23,7 @@ def test_pareto_bars_and_line_share_one_scale():
 
 
 def test_pareto_gathers_the_tail():
-    chart = charts.pareto([(f"class {i}", 20 - i) for i in range(14)])
+    chart = bars.pareto([(f"class {i}", 20 - i) for i in range(14)])
     assert chart is not None
     assert len(chart.bars) == 10
     assert (chart.bars[-1].name, chart.bars[-1].count) == ("5 others", 11 + 10 + 9 + 8 + 7)
@@ -42,20 +42,20 @@ def test_pareto_gathers_the_tail():
     ],
 )
 def test_labels_fit_under_their_bars(name, label):
-    chart = charts.pareto([(name, 2), *((f"c{i}", 1) for i in range(9))])
+    chart = bars.pareto([(name, 2), *((f"c{i}", 1) for i in range(9))])
     assert chart is not None
     assert chart.bars[0].label == label  # 14.8 mm a bar
 
 
 def test_pareto_of_nothing():
-    assert charts.pareto([]) is None
+    assert bars.pareto([]) is None
 
 
 @pytest.mark.parametrize(
     ("total", "step"), [(1, 1), (5, 1), (6, 2), (11, 5), (26, 10), (480, 100), (501, 200)]
 )
 def test_ticks_are_round(total, step):
-    chart = charts.pareto([("a", total)])
+    chart = bars.pareto([("a", total)])
     assert chart is not None
     assert len(chart.ticks) <= 6
     assert int(chart.ticks[1].text) == step
@@ -67,26 +67,24 @@ def test_ticks_are_round(total, step):
 )
 def test_threshold_labels_never_collide_and_stay_on_the_page(review, reject):
     texts = ("0.9000", f"{review:.6g}", f"{reject:.6g}")
-    bar = charts.score_bar(0.9, 0.9, review, reject, texts, "reject")
+    bar = bars.score_bar(0.9, 0.9, review, reject, texts, "reject")
     (first, second), half = bar.marks, [text_width(mark.text) / 2 for mark in bar.marks]
     assert first.label_x - half[0] >= -1e-9
-    assert second.label_x + half[1] <= charts.WIDTH + 1e-9
+    assert second.label_x + half[1] <= bars.WIDTH + 1e-9
     assert second.label_x - half[1] >= first.label_x + half[0]
-    assert (first.x, second.x) == (review * charts.WIDTH, reject * charts.WIDTH)
+    assert (first.x, second.x) == (review * bars.WIDTH, reject * bars.WIDTH)
 
 
 def test_score_bar():
-    bar = charts.score_bar(0.999, 0.9, 0.25, 0.75, ("0.9990", "0.25", "0.75"), "reject")
+    bar = bars.score_bar(0.999, 0.9, 0.25, 0.75, ("0.9990", "0.25", "0.75"), "reject")
     assert bar.score_x == pytest.approx(0.999 * 174)
     assert bar.score_label_x <= 166
     assert bar.class_x == pytest.approx(0.9 * 174)
     assert [zone.name for zone in bar.zones] == ["pass", "review", "reject"]
     assert bar.title == "Score 0.9990: reject; review from 0.25, reject from 0.75"
-    assert charts.score_bar(0.9, 0.9, 0.01, 0.02, ("", "", ""), "reject").class_x is None
-    assert [z.name for z in charts.score_bar(0.9, 0.9, 0.01, 0.02, ("", "", ""), "reject").zones] == [
-        "reject"
-    ]
-    crowded = charts.score_bar(0.76, 0.76, 0.25, 0.75, ("", "", ""), "reject").zones[2]
+    assert bars.score_bar(0.9, 0.9, 0.01, 0.02, ("", "", ""), "reject").class_x is None
+    assert [z.name for z in bars.score_bar(0.9, 0.9, 0.01, 0.02, ("", "", ""), "reject").zones] == ["reject"]
+    crowded = bars.score_bar(0.76, 0.76, 0.25, 0.75, ("", "", ""), "reject").zones[2]
     assert crowded.anchor == "end"
 
 
@@ -94,8 +92,8 @@ def test_score_bar():
     "counts", [Counts(480, 474, 2, 2, 2), Counts(5, 0, 0, 0, 5), Counts(9, 1, 1, 1, 1), Counts(1, 2, 0, 0, 0)]
 )
 def test_share_bar_fills_the_width(counts):
-    segments = charts.share_bar(counts)
-    assert sum(segment.width for segment in segments) == pytest.approx(charts.WIDTH)
+    segments = bars.share_bar(counts)
+    assert sum(segment.width for segment in segments) == pytest.approx(bars.WIDTH)
     assert segments[0].x == 0
     assert all(segment.width > 0.9 for segment in segments)
-    assert charts.share_bar(Counts(0, 0, 0, 0, 0)) == ()
+    assert bars.share_bar(Counts(0, 0, 0, 0, 0)) == ()

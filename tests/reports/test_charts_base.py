@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reports.charts_base import Box, Text, axis, box_of, place, shortened, spread, text_width, thinned
+from reports.charts.layout import Box, Text, axis, box_of, place, shortened, spread, text_width, thinned
 
 SETTINGS = settings(max_examples=100, deadline=None)
 

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from reports.charts_base import text_width
-from reports.charts_confusion import confusion_chart
-from reports.record import ReportError
+from reports.charts.confusion import confusion_chart
+from reports.charts.layout import text_width
+from reports.content.inspection import ReportError
 
 
 def test_figures_and_shades():

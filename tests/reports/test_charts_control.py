@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reports.charts_base import box_of
-from reports.charts_control import control_chart, trend_chart
-from reports.drift import Reference, Sample, trend
-from reports.spc import Subgroup, p_chart
+from reports.charts.control import control_chart, trend_chart
+from reports.charts.layout import box_of
+from reports.stats.control_chart import Subgroup, p_chart
+from reports.stats.drift import Reference, Sample, trend
 
 HOSTILE = ("<b>&", "W" * 10_000, "\u202eevil", "検査" * 40, "a\nb", "")
 

@@ -8,15 +8,16 @@ from xml.etree import ElementTree
 import pytest
 from pypdf import PdfReader
 
-from reports import charts
-from reports.charts_confusion import confusion_chart
-from reports.charts_control import control_chart, trend_chart
-from reports.charts_scores import Interval, interval_chart, score_histogram
-from reports.document import Document, Part, Style
-from reports.drift import Reference, Sample, trend
-from reports.render import render
-from reports.spc import Subgroup, p_chart
-from reports.templating import _environment
+from reports.charts import bars
+from reports.charts.confusion import confusion_chart
+from reports.charts.control import control_chart, trend_chart
+from reports.charts.scores import Interval, interval_chart, score_histogram
+from reports.document import Document, Part
+from reports.pdf.render import render
+from reports.pdf.templates import _environment
+from reports.stats.control_chart import Subgroup, p_chart
+from reports.stats.drift import Reference, Sample, trend
+from reports.style import Style
 from tests.reports import verapdf
 
 EVIL = "<script>\u202e&\"'"
@@ -58,7 +59,7 @@ def test_each_drawing_is_well_formed_titled_and_free_of_what_names_contain():
         assert "<script>" not in markup, name
         sizes = [float(svg.get(side).removesuffix("mm")) for side in ("width", "height")]
         assert [float(value) for value in svg.get("viewBox").split()[2:]] == sizes, name
-        assert sizes[0] <= charts.WIDTH, name
+        assert sizes[0] <= bars.WIDTH, name
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +73,7 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     )
     context = {
         "drawings": list(drawings().values()),
-        "p": charts.pareto([("scratch", 6), ("pit", 3), (EVIL, 1)]),
+        "p": bars.pareto([("scratch", 6), ("pit", 3), (EVIL, 1)]),
     }
     return render(
         Document(
@@ -133,6 +134,6 @@ def test_bars_lead_to_the_findings_of_their_class(page):
 
 
 def test_a_bar_without_a_page_is_no_link():
-    pareto = charts.pareto([("scratch", 6)])
+    pareto = bars.pareto([("scratch", 6)])
     assert "<a " not in draw("{{ charts.pareto(p) }}", p=pareto)
     assert ">scratch<" in draw("{{ charts.pareto(p) }}", p=replace(pareto, title="x"))

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reports.charts_base import box_of, text_width
-from reports.charts_scores import Interval, bin_scores, interval_chart, score_histogram
-from reports.record import ReportError
+from reports.charts.layout import box_of, text_width
+from reports.charts.scores import Interval, bin_scores, interval_chart, score_histogram
+from reports.content.inspection import ReportError
 
 
 def test_bins():

@@ -8,11 +8,15 @@ from typing import Any
 import pikepdf
 import pytest
 
-from reports import Counts, Decided, Evidence, Held, RunReport, Style, render_run_report
-from reports import render as rendering
-from reports.dossier_composing import compose_dossier
-from reports.inspection_composing import compose_period, compose_run
+from reports.compose.dossier import compose_dossier
+from reports.compose.inspection import compose_period, compose_run
+from reports.content.base import Counts
+from reports.content.finding import Decided, Evidence, Held
+from reports.content.inspection import RunReport
+from reports.pdf import render as rendering
+from reports.style import Style
 from tests.reports import verapdf
+from tests.reports.rendering import render_run_report
 
 pytestmark = [verapdf.needed, pytest.mark.slow]
 

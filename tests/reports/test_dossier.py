@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 from pypdf import PdfReader
 
-from reports import Decided, ReportError
-from reports.dossier import Dossier, Occurrence
-from reports.dossier_composing import compose_dossier, conclude_dossier, tell_decisions
-from reports.render import render
+from reports.compose.dossier import compose_dossier, conclude_dossier, tell_decisions
+from reports.content.dossier import Dossier, Occurrence
+from reports.content.finding import Decided
+from reports.errors import ReportError
+from reports.pdf.render import render
 
 
 def text(record: Dossier) -> str:

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from reports.drift import Reference, Sample, compare, sample, trend
-from reports.record import ReportError
+from reports.content.inspection import ReportError
+from reports.stats.drift import Reference, Sample, compare, sample, trend
 
 LEVELS = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 

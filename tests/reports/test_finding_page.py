@@ -8,7 +8,10 @@ from io import BytesIO
 import pytest
 from pypdf import PdfReader
 
-from reports import Counts, Decided, Held, Style, render_run_report
+from reports.content.base import Counts
+from reports.content.finding import Decided, Held
+from reports.style import Style
+from tests.reports.rendering import render_run_report
 
 REASON = "Looked at under the microscope: within the limit of drawing 4711, note 3. "
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reports.listing import COLUMNS, ListedPicture, harmless, listing_csv
+from reports.attachments.listing import COLUMNS, ListedPicture, harmless, listing_csv
 
 AT = datetime(2026, 11, 23, 6, 0, 4, tzinfo=UTC)
 

@@ -12,10 +12,12 @@ import pytest
 from jsonschema import Draft202012Validator
 from pypdf import PdfReader
 
-from reports import Labelled, ReportError, read_attached
-from reports.attached import RECORD
-from reports.model_composing import compose_model
-from reports.model_report import (
+from reports.attachments.manifest import RECORD, read_attached
+from reports.attachments.schema import schema_text
+from reports.compose.model import compose_model, conclude_model, not_examined
+from reports.content.base import AuditHead
+from reports.content.finding import Labelled
+from reports.content.model import (
     Bin,
     Calibration,
     Case,
@@ -35,10 +37,8 @@ from reports.model_report import (
     Training,
     Zones,
 )
-from reports.model_wording import conclude_model, not_examined
-from reports.record import AuditHead
-from reports.render import render
-from reports.schemas import schema_text
+from reports.errors import ReportError
+from reports.pdf.render import render
 from tests.reports import verapdf
 
 AT = datetime(2026, 11, 26, 6, 0, 4, tzinfo=UTC)

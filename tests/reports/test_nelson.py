@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reports.nelson import RULES, nelson
+from reports.stats.nelson import RULES, nelson
 
 UP_AND_DOWN = [0.1, 1.5] * 7
 

@@ -6,7 +6,10 @@ import pytest
 from PIL import Image
 from pypdf import PdfReader
 
-from reports import ReportError, RunReport, Style, render_run_report
+from reports.content.inspection import RunReport
+from reports.errors import ReportError
+from reports.style import Style
+from tests.reports.rendering import render_run_report
 
 
 def said(record: RunReport) -> str:

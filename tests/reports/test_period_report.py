@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 from pypdf import PdfReader
 
-from reports import Counts, ReportError
-from reports.inspection_composing import compose_period
-from reports.period import PeriodReport, Scope
-from reports.render import render
+from reports.compose.inspection import compose_period
+from reports.content.base import Counts
+from reports.content.period import PeriodReport, Scope
+from reports.errors import ReportError
+from reports.pdf.render import render
 
 
 def pages(record: PeriodReport) -> list[str]:

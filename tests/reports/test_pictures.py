@@ -7,15 +7,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from reports import Evidence, FindingPage, pictures
-from reports.weasy import Asset
+from reports.content.finding import Evidence, FindingPage
+from reports.pdf import finding_figures
+from reports.pdf.layout import Asset
 
 
 def drawn(
     finding: FindingPage, assets: dict[str, Asset] | None = None, **changes: object
-) -> pictures.FindingFigures:
+) -> finding_figures.FindingFigures:
     evidence: Evidence = replace(finding.load(), **changes)
-    return pictures.draw_finding(finding, evidence, 1, {} if assets is None else assets)
+    return finding_figures.draw_finding(finding, evidence, 1, {} if assets is None else assets)
 
 
 def opened(asset: Asset) -> Image.Image:
@@ -113,6 +114,6 @@ def test_box(make_finding, box, percent):
 
 
 def test_scale_runs_from_violet_to_yellow():
-    image = opened(pictures.scale_asset())
+    image = opened(finding_figures.scale_asset())
     assert image.size == (256, 1)
     assert (image.getpixel((0, 0)), image.getpixel((255, 0))) == ((68, 1, 84), (253, 231, 37))

@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from reports.plain import moment, plain, recorded, schema_of, text
-from reports.record import ReportError
+from reports.attachments.record_json import moment, plain, recorded, schema_of, text
+from reports.content.inspection import ReportError
 
 
 @dataclass(frozen=True)

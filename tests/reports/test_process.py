@@ -4,9 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from reports import ReportError
-from reports.process import Process, Review, view_process
-from reports.spc import Subgroup
+from reports.compose.process_view import view_process
+from reports.content.process import Process, Review
+from reports.errors import ReportError
+from reports.stats.control_chart import Subgroup
 
 
 def test_a_run_beyond_its_limits_alarms_on_the_first_page(make_process) -> None:

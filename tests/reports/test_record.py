@@ -6,7 +6,10 @@ from datetime import UTC, datetime
 import numpy as np
 import pytest
 
-from reports import Counts, Criteria, Criterion, Evidence, ReportError, Style
+from reports.content.base import Counts, Criteria, Criterion
+from reports.content.finding import Evidence
+from reports.errors import ReportError
+from reports.style import Style
 
 
 def test_counts_add_up_or_leave_a_remainder():

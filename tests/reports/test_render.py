@@ -16,20 +16,14 @@ import pikepdf
 import pytest
 from pypdf import PdfReader
 
-from reports import (
-    AttachedFile,
-    Document,
-    Evidence,
-    FindingPages,
-    Part,
-    ReportError,
-    Style,
-    inspection_composing,
-    render_run_report,
-    workers,
-)
-from reports import render as rendering
-from reports.render import render
+from reports.compose import inspection
+from reports.content.finding import Evidence
+from reports.document import AttachedFile, Document, FindingPages, Part
+from reports.errors import ReportError
+from reports.pdf import render as rendering
+from reports.pdf.render import render
+from reports.style import Style
+from tests.reports.rendering import render_run_report
 
 AT = datetime(2026, 11, 23, 6, 0, 4, tzinfo=UTC)
 
@@ -102,7 +96,7 @@ def test_the_bytes_do_not_depend_on_the_number_of_workers(make_report):
 def test_a_worker_that_dies_is_replaced_and_no_page_is_lost(
     make_report, make_finding, tmp_path, caplog, monkeypatch
 ):
-    monkeypatch.setattr(workers, "_TRIES", 2)
+    monkeypatch.setattr(rendering, "_TRIES", 2)
     once, always = tmp_path / "once", tmp_path / "always"
     findings = [make_finding(number, width=32, height=32) for number in range(1, 5)]
     findings[0] = replace(findings[0], load=DeadlyOnce(once, os.getpid()))
@@ -267,7 +261,7 @@ def test_the_extracted_text_tells_the_story_in_order(make_report):
 
 
 def test_a_long_list_of_findings_is_cut_into_parts(make_report, monkeypatch):
-    monkeypatch.setattr(inspection_composing, "_INDEX_ROWS", 2)
+    monkeypatch.setattr(inspection, "_INDEX_ROWS", 2)
     reader = opened(render_run_report(make_report(5)))
     first = reader.get_destination_page_number(reader.named_destinations["finding-1"])
     rows = [re.findall(r"R000012-000\d", said(reader, page)) for page in range(1, first)]

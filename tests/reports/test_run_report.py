@@ -17,10 +17,13 @@ import pytest
 from pypdf import PdfReader
 from pypdf.generic import Destination
 
-from reports import Counts, Evidence, Held, RunReport, render_run_report
-from reports.inspection_composing import compose_run
-from reports.parts import print_job
-from reports.render import cut
+from reports.compose.inspection import compose_run
+from reports.content.base import Counts
+from reports.content.finding import Evidence, Held
+from reports.content.inspection import RunReport
+from reports.pdf.blocks import print_job
+from reports.pdf.render import cut
+from tests.reports.rendering import render_run_report
 
 HOSTILE = (
     "</td><script>alert(1)</script><img src=http://127.0.0.1:9/x>",

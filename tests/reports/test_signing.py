@@ -21,10 +21,10 @@ from pkcs11.util.rsa import decode_rsa_private_key
 from pkcs11.util.x509 import decode_x509_certificate
 from pyhanko.pdf_utils.reader import PdfFileReader
 
-from reports import ReportError
-from reports.keys import Pkcs12Key, TokenKey, describe_key, name_of
-from reports.signatures import read_signatures
-from reports.signing import Act, Profile, check_profile, read_certificates, seal, sign_off
+from reports.errors import ReportError
+from reports.signatures.keys import Pkcs12Key, TokenKey, describe_key, name_of
+from reports.signatures.read import read_signatures
+from reports.signatures.sign import Act, Profile, check_profile, read_certificates, seal, sign_off
 from tests.pki import PASSPHRASE, Issued, Pki, StampServer
 from tests.reports import verapdf
 

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from reports.record import ReportError
-from reports.spc import RULES, Subgroup, p_chart
+from reports.content.inspection import ReportError
+from reports.stats.control_chart import RULES, Subgroup, p_chart
 
 # Montgomery, Introduction to Statistical Quality Control, example of the orange juice cans: 30 samples of 50.
 CANS = (
@@ -110,7 +110,7 @@ def test_large_subgroups_without_more_spread_keep_the_binomial_limits():
 
 
 def test_the_standard_error_of_sigma_z_is_that_of_simulated_scores():
-    from reports.spc import _standard_error
+    from reports.stats.control_chart import _standard_error
 
     rng = np.random.default_rng(11)
     z = rng.normal(size=(40_000, 12))

@@ -17,9 +17,9 @@ from pyhanko.pdf_utils.reader import PdfFileReader
 from pyhanko.sign import fields
 from pyhanko.sign.diff_analysis import DEFAULT_DIFF_POLICY, SuspiciousModification
 
-from reports.keys import Pkcs12Key
-from reports.signing import Act, Profile, read_certificates, seal, sign_off
-from reports.verifying import FileVerification, summary, verify_file
+from reports.signatures.keys import Pkcs12Key
+from reports.signatures.sign import Act, Profile, read_certificates, seal, sign_off
+from reports.signatures.verify import FileVerification, summary, verify_file
 from tests.pki import PASSPHRASE, Pki, StampServer
 
 

@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
-from reports import ReportError
-from reports.weasy import Asset, Layout, MemoryFetcher
+from reports.errors import ReportError
+from reports.pdf.layout import Asset, Layout, MemoryFetcher
 
 
 @pytest.mark.parametrize(
@@ -44,7 +44,7 @@ def test_a_template_that_wants_to_fetch_is_an_error(html):
 
 
 def test_pillow_still_refuses_truncated_pictures():
-    code = "from PIL import ImageFile; import reports.render; print(ImageFile.LOAD_TRUNCATED_IMAGES)"
+    code = "from PIL import ImageFile; import reports.pdf.render; print(ImageFile.LOAD_TRUNCATED_IMAGES)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
 

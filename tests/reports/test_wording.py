@@ -8,7 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reports import Counts, Explanation, concluding, wording
+from reports import wording
+from reports.compose.inspection import conclude, incomplete_reasons
+from reports.content.base import Counts
+from reports.content.finding import Explanation
+from reports.content.map_trust import judge_map
 
 
 @pytest.mark.parametrize(
@@ -98,9 +102,9 @@ def test_times():
 )
 def test_conclusion(make_report, counts, missing, status, tone):
     record = make_report(0, counts=Counts(*counts), missing=("x",) * missing, unreadable=(), status=status)
-    conclusion = concluding.conclude(record)
+    conclusion = conclude(record)
     assert conclusion.tone == tone
-    assert bool(concluding.incomplete_reasons(record)) == (tone == "incomplete")
+    assert bool(incomplete_reasons(record)) == (tone == "incomplete")
     if missing:
         assert "manifest" in conclusion.sentence
 
@@ -109,7 +113,7 @@ def test_reasons_name_what_is_wrong(make_report):
     record = make_report(
         0, counts=Counts(480, 200, 0, 0, 2), status="interrupted", status_note="killed\nby hand"
     )
-    assert concluding.incomplete_reasons(record) == [
+    assert incomplete_reasons(record) == [
         "The run did not finish: its status is “interrupted”.",
         "278 of 480 listed pictures have no outcome.",
         "Note: killed by hand",
@@ -117,18 +121,16 @@ def test_reasons_name_what_is_wrong(make_report):
     too_many = replace(
         record, status="completed", counts=Counts(1, 2, 0, 0, 0), status_note=None, unreadable=()
     )
-    assert concluding.incomplete_reasons(too_many) == [
-        "The counts do not add up: 2 outcomes for 1 listed picture."
-    ]
+    assert incomplete_reasons(too_many) == ["The counts do not add up: 2 outcomes for 1 listed picture."]
     unfinished = replace(too_many, counts=Counts(1, 1, 0, 0, 0), finished_at=None)
-    assert concluding.incomplete_reasons(unfinished) == ["The run has no time of completion."]
+    assert incomplete_reasons(unfinished) == ["The run has no time of completion."]
 
 
 MAP = Explanation("sise", map_digest="ab" * 32)
 
 
 def test_a_map_of_a_class_that_the_model_doubts_is_a_place_to_look_not_a_finding():
-    trust = wording.judge_map(
+    trust = judge_map(
         replace(MAP, masked_score=0.99, increase=True, drop=0.0), class_score=0.03, defect_score=0.04
     )
     assert trust.word == "A place to look"
@@ -163,6 +165,6 @@ def test_a_map_of_a_class_that_the_model_doubts_is_a_place_to_look_not_a_finding
     ],
 )
 def test_trust(changes, level, words):
-    trust = wording.judge_map(replace(MAP, **changes), class_score=0.9, defect_score=0.95)
+    trust = judge_map(replace(MAP, **changes), class_score=0.9, defect_score=0.95)
     assert trust.level == level
     assert words in trust.sentence

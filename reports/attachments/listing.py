@@ -1,0 +1,79 @@
+"""The listing that a report carries: one line a picture, as CSV after RFC 4180, in UTF-8."""
+
+import csv
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from io import BytesIO, TextIOWrapper
+
+from reports.attachments.record_json import moment, text
+
+COLUMNS = (
+    "uri",
+    "part",
+    "lot",
+    "station",
+    "captured_at",
+    "verdict",
+    "score",
+    "reason",
+    "image_sha256",
+    "carried_over",
+)
+# What makes a spreadsheet take a cell for a formula, in either width; and our own mark.
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠", "'")
+
+
+@dataclass(frozen=True)
+class ListedPicture:
+    """A picture that a run listed, and its outcome; `reason` says why it could not be read.
+
+    `verdict` is pass, review, reject, unreadable, or "" without an outcome; `score` in [0, 1].
+    """
+
+    uri: str
+    verdict: str = ""
+    score: float | None = None
+    part: str | None = None
+    lot: str | None = None
+    station: str | None = None
+    captured_at: datetime | None = None
+    reason: str | None = None
+    image_digest: str | None = None
+    carried_over: bool = False
+
+
+def listing_csv(pictures: Iterable[ListedPicture]) -> bytes:
+    """Write a listing, taken one picture at a time; every cell is quoted, every line ends with CR LF.
+
+    A cell that a spreadsheet would run as a formula gets an apostrophe before it, and so does one that begins
+    with an apostrophe: taking one leading apostrophe away gives every text back.
+    """
+    buffer = BytesIO()
+    stream = TextIOWrapper(buffer, encoding="utf-8", newline="", write_through=True)
+    writer = csv.writer(stream, quoting=csv.QUOTE_ALL, lineterminator="\r\n")
+    writer.writerow(COLUMNS)
+    writer.writerows(_row(picture) for picture in pictures)
+    return buffer.getvalue()
+
+
+def _row(picture: ListedPicture) -> tuple[str, ...]:
+    cells = (
+        picture.uri,
+        picture.part or "",
+        picture.lot or "",
+        picture.station or "",
+        "" if picture.captured_at is None else moment(picture.captured_at),
+        picture.verdict,
+        "" if picture.score is None else repr(float(picture.score)),
+        picture.reason or "",
+        picture.image_digest or "",
+        "yes" if picture.carried_over else "no",
+    )
+    return tuple(harmless(cell) for cell in cells)
+
+
+def harmless(cell: str) -> str:
+    """Keep a spreadsheet from running a cell; see `listing_csv`."""
+    cell = text(cell)
+    return f"'{cell}" if cell.lstrip(" \xa0").startswith(_FORMULA) else cell

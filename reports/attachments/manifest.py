@@ -1,0 +1,284 @@
+"""What a report carries for machines: its record, its listing, and where in the audit log it belongs.
+
+The manifest, `kensa-audit.json`, names every other attached file with its SHA-256, so that a signature over
+the PDF and the manifest's place in the audit log speak for all of them.
+"""
+
+import io
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from hashlib import sha256
+from importlib.resources import files
+from typing import Any, Literal
+
+from reports.attachments.listing import ListedPicture, listing_csv
+from reports.attachments.record_json import moment, plain, text
+from reports.content.base import AuditHead, Report
+from reports.document import AttachedFile
+from reports.errors import ReportError
+from reports.wording import Conclusion
+
+Kind = Literal["run", "period", "finding", "part", "model"]
+
+FORMAT = "kensa-report/1"
+MANIFEST_FORMAT = "kensa-manifest/1"
+MANIFEST = "kensa-audit.json"
+RECORD = "kensa-record.json"
+SCHEMA = "kensa-record.schema.json"
+LISTING = "kensa-listing.csv"
+CHECKPOINT = "kensa-checkpoint.txt"
+PROOFS = "kensa-proofs.json"
+_MOST = 400_000_000  # bytes of an attached file that are read
+
+
+@dataclass(frozen=True)
+class Superseded:
+    """The revision that a report replaces: its number and the SHA-256 (hex) of its PDF."""
+
+    revision: int
+    digest: str
+
+
+@dataclass(frozen=True)
+class Supplement:
+    """What a report carries beside its record, and does not print.
+
+    `listing` is taken once, one picture at a time. `proofs` is what `make_proof` in
+    `db.transparency.inclusion` gives for the events of the findings; `kensa audit check` checks the file as
+    it is.
+    """
+
+    listing: Iterable[ListedPicture] | None = None
+    proofs: Mapping[str, Any] | None = None
+    supersedes: Superseded | None = None
+
+
+def attach(
+    kind: Kind,
+    record: Report,
+    supplement: Supplement | None = None,
+    *,
+    conclusion: Conclusion | None = None,
+    reasons: Iterable[str] = (),
+    checkpoint: str | None = None,
+    run: str | None = None,
+) -> tuple[AttachedFile, ...]:
+    """Make the files to attach to a report, the manifest last. The same record gives the same bytes.
+
+    `reasons` say why a report is incomplete; `checkpoint` is the signed note; `run` the database id of a run
+    report's run.
+
+    Raises:
+        ReportError: a number in the record that is not finite, or a value that no record has.
+    """
+    at = record.issued_at
+    beside = supplement or Supplement()
+    content = {
+        "format": FORMAT,
+        "kind": kind,
+        "verdict": None
+        if conclusion is None
+        else {
+            "word": plain(conclusion.word),
+            "sentence": plain(conclusion.sentence),
+            "reasons": plain(list(reasons)),
+        },
+        "record": plain(record),
+    }
+    made = [
+        AttachedFile(
+            RECORD, "What the report says, for machines", canonical(content), at, "application/json"
+        ),
+        AttachedFile(SCHEMA, "JSON Schema of the record", schema_bytes(), at, "application/schema+json"),
+    ]
+    if beside.listing is not None:
+        made.append(
+            AttachedFile(LISTING, "Every listed picture", listing_csv(beside.listing), at, "text/csv")
+        )
+    if checkpoint is not None:
+        note = text(checkpoint).encode()
+        made.append(AttachedFile(CHECKPOINT, "Signed checkpoint of the audit log", note, at, "text/plain"))
+    if beside.proofs is not None:
+        proofs = json.dumps(plain(beside.proofs), indent=1, ensure_ascii=False) + "\n"
+        made.append(
+            AttachedFile(
+                PROOFS, "Proofs that the findings are in the log", proofs.encode(), at, "application/json"
+            )
+        )
+    head = record.audit_head
+    manifest = {
+        "format": MANIFEST_FORMAT,
+        "report": record.number,
+        "revision": record.revision,
+        "kind": kind,
+        "run": run,
+        "issued_at": moment(at),
+        "supersedes": None
+        if beside.supersedes is None
+        else {"revision": beside.supersedes.revision, "sha256": beside.supersedes.digest},
+        "audit_head": None if head is None else {"sequence": head.sequence, "hash": head.hash},
+        "checkpoint": checkpoint,
+        "files": [
+            {
+                "name": file.name,
+                "media_type": file.media_type,
+                "size": len(file.data),
+                "sha256": sha256(file.data).hexdigest(),
+            }
+            for file in made
+        ],
+    }
+    written = json.dumps(plain(manifest), indent=2, ensure_ascii=False) + "\n"
+    said = "Where in the audit log this report belongs, and the digests of its files"
+    return (*made, AttachedFile(MANIFEST, said, written.encode(), at, "application/json"))
+
+
+def canonical(content: Any) -> bytes:
+    """Write JSON in its one canonical form (RFC 8785). ReportError for a whole number beyond 2**53."""
+    import rfc8785
+
+    try:
+        return rfc8785.dumps(content)
+    except rfc8785.CanonicalizationError as error:
+        raise ReportError(f"record: cannot be written as canonical JSON: {error}") from error
+
+
+def schema_bytes() -> bytes:
+    """Give the schema of records as it is shipped and attached."""
+    return files("reports").joinpath(f"schemas/{SCHEMA}").read_bytes()
+
+
+@dataclass(frozen=True)
+class Attached:
+    """What a PDF carries: `digest` is the SHA-256 (hex) of its bytes, `files` the attached files by name.
+
+    `manifest` is None for a PDF that is no report of kensa. Reports from before there was a list of files
+    have a manifest without one: `listed` is empty then. `problems` are sentences: a listed file that is
+    missing or is not the one listed, one that is attached but not listed, a record of another report.
+    """
+
+    digest: str
+    files: Mapping[str, bytes] = field(repr=False)
+    manifest: Mapping[str, Any] | None
+    head: AuditHead | None
+    checkpoint: str | None
+    listed: tuple[str, ...]
+    problems: tuple[str, ...]
+
+    @property
+    def number(self) -> str | None:
+        """The report's number."""
+        return None if self.manifest is None else str(self.manifest["report"])
+
+    @property
+    def revision(self) -> int | None:
+        """The report's revision."""
+        return None if self.manifest is None else int(self.manifest["revision"])
+
+    @property
+    def kind(self) -> str | None:
+        """The report's kind; "run" for those from before there were others."""
+        return None if self.manifest is None else str(self.manifest.get("kind", "run"))
+
+    @property
+    def proofs(self) -> Mapping[str, Any] | None:
+        """The inclusion proofs, for `check_proof` to check; ReportError where they are not JSON."""
+        return None if PROOFS not in self.files else _object(PROOFS, self.files[PROOFS])
+
+
+def read_attached(pdf: bytes) -> Attached:
+    """Read back what a report carries, and check it against its manifest.
+
+    This shows that the files belong together. That nobody changed them all, the signatures and the audit log
+    show.
+
+    Raises:
+        ReportError: not a PDF, or the manifest is damaged.
+    """
+    found, repeated = _files_of(pdf)
+    digest = sha256(pdf).hexdigest()
+    if MANIFEST not in found:
+        return Attached(digest, found, None, None, None, (), ())
+    manifest = _object(MANIFEST, found[MANIFEST])
+    try:
+        str(manifest["report"]), int(manifest["revision"])
+        head = manifest.get("audit_head")
+        listed = {
+            str(each["name"]): (int(each["size"]), str(each["sha256"])) for each in manifest.get("files", ())
+        }
+        note = manifest.get("checkpoint")
+        audit_head = AuditHead(int(head["sequence"]), str(head["hash"])) if head else None
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ReportError(f"cannot be read as a report of kensa: {MANIFEST}: {error!r}") from error
+    problems = [f"{name} is attached more than once" for name in repeated]
+    if "files" in manifest:
+        problems += _compare(listed, found, manifest)
+    return Attached(
+        digest=digest,
+        files=found,
+        manifest=manifest,
+        head=audit_head,
+        checkpoint=None if note is None else str(note),
+        listed=tuple(listed),
+        problems=tuple(problems),
+    )
+
+
+def _files_of(pdf: bytes) -> tuple[dict[str, bytes], list[str]]:
+    """Read the attached files, and the names that occur more than once."""
+    from pypdf import PdfReader, apply_configuration
+    from pypdf.errors import PyPdfError
+
+    try:
+        # A stranger's file must not fill the memory; a listing of a million pictures must be read.
+        with apply_configuration(
+            zlib_maximum_output_length=_MOST,
+            stream_decoding_work_maximum_length=4 * _MOST,
+            maximum_declared_stream_length=_MOST,
+        ):
+            pairs = [
+                (each.alternative_name or each.name, each.content)
+                for each in PdfReader(io.BytesIO(pdf)).attachment_list
+            ]
+    except (PyPdfError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ReportError(f"cannot be read as a report of kensa: {error}") from error
+    counts = Counter(name for name, _ in pairs)
+    return dict(pairs), [name for name, count in counts.items() if count > 1]
+
+
+def _compare(
+    listed: Mapping[str, tuple[int, str]], found: Mapping[str, bytes], manifest: Mapping[str, Any]
+) -> list[str]:
+    problems = []
+    for name, (size, digest) in listed.items():
+        if name not in found:
+            problems.append(f"{name} is listed, but not attached")
+        elif len(found[name]) != size or sha256(found[name]).hexdigest() != digest:
+            problems.append(f"{name} is not the file that the manifest lists: its SHA-256 is another")
+    problems += [
+        f"{name} is attached, but not listed" for name in found if name not in listed and name != MANIFEST
+    ]
+    if RECORD in found and not problems:
+        record = _object(RECORD, found[RECORD])
+        inner = record.get("record")
+        said = (
+            record.get("kind"),
+            *((inner.get("number"), inner.get("revision")) if isinstance(inner, dict) else (None, None)),
+        )
+        if said != (manifest.get("kind"), manifest.get("report"), manifest.get("revision")):
+            problems.append(f"{RECORD} is the record of another report than {MANIFEST} names")
+    if CHECKPOINT in found and found[CHECKPOINT] != str(manifest.get("checkpoint")).encode():
+        problems.append(f"{CHECKPOINT} is not the checkpoint in {MANIFEST}")
+    return problems
+
+
+def _object(name: str, data: bytes) -> dict[str, Any]:
+    try:
+        content = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise ReportError(f"cannot be read as a report of kensa: {name}: {error}") from error
+    if not isinstance(content, dict):
+        raise ReportError(f"cannot be read as a report of kensa: {name} is not a JSON object")
+    return content

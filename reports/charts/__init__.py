@@ -1,0 +1,1 @@
+"""Charts as numbers ready to be drawn; templates/charts.svg draws them."""

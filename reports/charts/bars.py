@@ -1,0 +1,200 @@
+"""Geometry of the charts, in millimetres; the templates draw it as SVG."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from reports.charts.layout import WIDTH, Tick, beside, broken, count_step
+from reports.content.base import Counts
+from reports.wording import clip, grouped, percent, plural
+
+_ZONE_NAME = 12.0  # mm that a zone's name takes up
+
+
+@dataclass(frozen=True)
+class Bar:
+    """One class of a Pareto chart; `running` is the cumulative share in [0, 1], `slot` its room in mm."""
+
+    name: str
+    count: int
+    share: float
+    running: float
+    label: tuple[str, ...]
+    x: float
+    y: float
+    width: float
+    height: float
+    point_x: float
+    point_y: float
+    slot_x: float
+    slot: float
+
+
+@dataclass(frozen=True)
+class Pareto:
+    """Bars in falling order under their cumulative line; both axes share one height: all findings = 100 %."""
+
+    bars: tuple[Bar, ...]
+    left: float
+    right: float
+    top: float
+    bottom: float
+    height: float
+    ticks: tuple[Tick, ...]
+    percents: tuple[Tick, ...]
+    title: str
+
+    @property
+    def line(self) -> str:
+        """Points of the cumulative line."""
+        return " ".join(f"{bar.point_x:.2f},{bar.point_y:.2f}" for bar in self.bars)
+
+
+def pareto(classes: Sequence[tuple[str, int]], most: int = 10) -> Pareto | None:
+    """Lay out a Pareto chart of (class, count), sorted already; beyond `most` classes the rest is one bar."""
+    if not classes:
+        return None
+    shown = list(classes)
+    if len(shown) > most:
+        rest = shown[most - 1 :]
+        shown = [*shown[: most - 1], (f"{len(rest)} others", sum(n for _, n in rest))]
+    total = sum(n for _, n in shown)
+    left, right, top, bottom = 12.0, WIDTH - 14.0, 5.0, 29.0
+    slot = (right - left) / len(shown)
+    thick = min(slot * 0.68, 18.0)
+    bars: list[Bar] = []
+    running = 0
+    for i, (name, count) in enumerate(shown):
+        running += count
+        height = (bottom - top) * count / total
+        x = left + i * slot
+        bars.append(
+            Bar(
+                name=name,
+                count=count,
+                share=count / total,
+                running=running / total,
+                label=broken(name, slot - 1.5),
+                x=x + (slot - thick) / 2,
+                y=bottom - height,
+                width=thick,
+                height=height,
+                point_x=x + slot / 2,
+                point_y=bottom - (bottom - top) * running / total,
+                slot_x=x,
+                slot=slot,
+            )
+        )
+    step = count_step(total)
+    ticks = tuple(
+        Tick(bottom - (bottom - top) * value / total, grouped(value)) for value in range(0, total + 1, step)
+    )
+    percents = tuple(Tick(bottom - (bottom - top) * p / 100, f"{p} %") for p in (0, 25, 50, 75, 100))
+    first = shown[0]
+    title = (
+        f"Pareto chart of {plural(total, 'finding')} in {plural(len(classes), 'class', 'classes')}; "
+        f"most frequent: {clip(first[0], 60)} with {first[1]} ({percent(first[1] / total)})"
+    )
+    return Pareto(tuple(bars), left, right, top, bottom, bottom + 9.0, ticks, percents, title)
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A threshold on the score bar: its place and, as neighbours must not collide, its label's place."""
+
+    x: float
+    label_x: float
+    text: str
+
+
+@dataclass(frozen=True)
+class ZoneName:
+    """The name of a zone, written inside it."""
+
+    name: str
+    x: float
+    anchor: str
+
+
+@dataclass(frozen=True)
+class ScoreBar:
+    """The three zones of the score scale; x runs from 0 to `WIDTH`."""
+
+    review_x: float
+    reject_x: float
+    score_x: float
+    score_label_x: float
+    score_text: str
+    class_x: float | None
+    marks: tuple[Mark, ...]
+    zones: tuple[ZoneName, ...]
+    title: str
+
+
+def score_bar(
+    score: float, class_score: float, review: float, reject: float, texts: tuple[str, str, str], verdict: str
+) -> ScoreBar:
+    """Place a score among its zones; `texts` are the written score, review and reject thresholds."""
+    score_text, review_text, reject_text = texts
+    edges = [0.0, review * WIDTH, reject * WIDTH, WIDTH]
+    class_x = class_score * WIDTH if abs(class_score - score) >= 0.0005 else None
+    markers = [x for x in (score * WIDTH, class_x) if x is not None]
+    zones = tuple(
+        _zone_name(name, edges[i], edges[i + 1], markers)
+        for i, name in enumerate(("pass", "review", "reject"))
+        if edges[i + 1] - edges[i] >= _ZONE_NAME
+    )
+    labels = [f"review from {review_text}", f"reject from {reject_text}"]
+    first, second = beside((edges[1], edges[2]), (labels[0], labels[1]), 0.0, WIDTH)
+    return ScoreBar(
+        review_x=edges[1],
+        reject_x=edges[2],
+        score_x=score * WIDTH,
+        score_label_x=min(max(score * WIDTH, 8.0), WIDTH - 8.0),
+        score_text=score_text,
+        class_x=class_x,
+        marks=(Mark(edges[1], first, labels[0]), Mark(edges[2], second, labels[1])),
+        zones=zones,
+        title=f"Score {score_text}: {verdict}; review from {review_text}, reject from {reject_text}",
+    )
+
+
+@dataclass(frozen=True)
+class Segment:
+    """One verdict's share of all pictures, from `x` on."""
+
+    verdict: str
+    x: float
+    width: float
+
+
+def share_bar(counts: Counts) -> tuple[Segment, ...]:
+    """Lay the verdicts end to end over the page's width; a verdict that occurs is never thinner than 1 mm."""
+    parts = [
+        (name, n)
+        for name, n in (
+            ("pass", counts.passed),
+            ("review", counts.review),
+            ("reject", counts.reject),
+            ("unreadable", counts.unreadable),
+            ("open", max(0, counts.unaccounted)),
+        )
+        if n
+    ]
+    total = sum(n for _, n in parts)
+    widths = [max(1.0, WIDTH * n / total) for _, n in parts]
+    scale = WIDTH / sum(widths) if widths else 1.0
+    segments: list[Segment] = []
+    x = 0.0
+    for (name, _), width in zip(parts, widths, strict=True):
+        segments.append(Segment(name, x, width * scale))
+        x += width * scale
+    return tuple(segments)
+
+
+def _zone_name(name: str, left: float, right: float, markers: Sequence[float]) -> ZoneName:
+    """Write a zone's name at its left end, or at its right end where a marker is in the way on the left."""
+    if any(left <= x <= left + _ZONE_NAME for x in markers) and not any(
+        right - _ZONE_NAME <= x <= right for x in markers
+    ):
+        return ZoneName(name, right - 1.5, "end")
+    return ZoneName(name, left + 1.5, "start")

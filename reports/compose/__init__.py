@@ -1,0 +1,1 @@
+"""From a record to a document: what is said where."""

@@ -1,0 +1,132 @@
+"""The dossier of a finding or a part, composed as a document."""
+
+from reports import wording
+from reports.attachments.manifest import Supplement, attach
+from reports.compose.inspection import MOST_ROWS, finding_index, foot
+from reports.content.dossier import Dossier
+from reports.content.finding import Decided, FindingPage
+from reports.document import Document, FindingPages, Part
+from reports.wording import Conclusion, clip, grouped, plural
+
+_SECTIONS = {
+    "pictures": "Pictures of the part",
+    "findings": "Findings",
+    "life": "What happened",
+    "elsewhere": "Same class elsewhere",
+    "complaint": "For the complaint",
+    "criteria": "Criteria in force",
+    "maps": "Limits of maps",
+    "sign-off": "Sign-off",
+    "history": "Revision history",
+    "record": "Audit record",
+}
+_WORST = {"reject": 3, "review": 2, "unreadable": 1, "pass": 0}
+
+
+def compose_dossier(record: Dossier, supplement: Supplement | None = None) -> Document:
+    """Compose a dossier; `supplement`: what it carries beside what it prints."""
+    organisation = record.organisation or "kensa"
+    conclusion = conclude_dossier(record)
+    present = {"findings": bool(record.findings), "elsewhere": bool(record.occurrences)}
+    present |= {"maps": bool(record.findings), "history": bool(record.revisions)}
+    names = [name for name in _SECTIONS if present.get(name, True)]
+    what = f"Finding {clip(record.subject, 40)}" if record.subject else f"Part {clip(record.part or '', 40)}"
+    broken = [each for each in record.decided_by if not each.complete]
+    models = {(each.model.digest, each.settings_digest): each for each in record.decided_by}
+    context = {
+        "r": record,
+        "organisation": organisation,
+        "conclusion": conclusion,
+        "what": what,
+        "decided": tell_decisions(record),
+        "reasons": [
+            f"Run {clip(each.run, 24)} has the status “{clip(each.status, 60)}”." for each in broken[:10]
+        ],
+        "index": finding_index(record.findings),
+        "models": tuple(models.values()),
+        "most_rows": MOST_ROWS,
+        "number_of": {name: str(number) for number, name in enumerate(names, start=2)},
+        "contents": tuple((name, str(number), _SECTIONS[name]) for number, name in enumerate(names, start=2)),
+    }
+    parts: list[Part | FindingPages] = [Part("dossier_front.html", context)]
+    if record.findings:  # otherwise the back follows the front without a new page
+        parts += [FindingPages(record.findings), Part("dossier_back.html", context)]
+    number = clip(record.number, 40)
+    return Document(
+        title=f"{clip(record.title, 120)} {number}, revision {record.revision}: {what}",
+        reference=record.number,
+        revision=record.revision,
+        author=clip(organisation, 120),
+        subject=f"{what}: {conclusion.word}",
+        software_version=clip(record.software_version, 60),
+        issued_at=record.issued_at,
+        style=record.style,
+        alarm="Incomplete run" if broken else None,
+        head=(
+            f"{clip(record.number, 24)}, revision {record.revision}",
+            what,
+            f"Lot {clip(record.lot, 36)}" if record.lot else "No lot given",
+        ),
+        foot=foot(organisation, record.audit_head),
+        parts=tuple(parts),
+        attached=attach(
+            "finding" if record.subject else "part",
+            record,
+            supplement,
+            conclusion=conclusion,
+            checkpoint=None if record.checkpoint is None else record.checkpoint.note,
+        ),
+    )
+
+
+def conclude_dossier(record: Dossier) -> Conclusion:
+    """Sum a dossier up: the worst that was said of its pictures, and on what grounds."""
+    if record.findings:
+        worst = max(record.findings, key=lambda each: (_WORST[each.verdict], each.score))
+        sentence = _grounds(worst)
+        if more := len(record.findings) - 1:
+            sentence += f" {plural(more, 'more finding')} on the same part."
+        return Conclusion(worst.verdict, worst.verdict.capitalize(), sentence)
+    verdicts = {each.verdict for each in record.pictures}
+    pictures = plural(len({each.digest or each.uri for each in record.pictures}), "picture")
+    if "unreadable" in verdicts:
+        sentence = f"Of {pictures} of this part none was flagged, but not every one could be read."
+        return Conclusion("gaps", "Not inspected in full", sentence)
+    if not verdicts:
+        return Conclusion("nothing", "Nothing inspected", "No run listed a picture of this part.")
+    return Conclusion("pass", "Pass", f"{pictures} of this part: none was flagged.")
+
+
+def tell_decisions(record: Dossier) -> str:
+    """Say what people decided: of one finding in full, of several in numbers."""
+    if not record.findings:
+        return ""
+    if len(record.findings) == 1:
+        decisions = record.findings[0].decisions
+        if not decisions:
+            return "No person has decided about it yet."
+        # What holds, and what may come to hold; without either, what became of the last.
+        counting = [each for each in decisions if each.state in ("in force", "awaiting approval")]
+        return " ".join(_told(each, record) for each in counting or decisions[-1:])
+    decided = sum(any(each.state == "in force" for each in f.decisions) for f in record.findings)
+    return f"{grouped(decided)} of {plural(len(record.findings), 'finding')} decided."
+
+
+def _grounds(finding: FindingPage) -> str:
+    limits = (finding.review_threshold, finding.reject_threshold)
+    at = f"reject from {wording.threshold(finding.reject_threshold)}"
+    if finding.verdict == "review":
+        at = f"review from {wording.threshold(finding.review_threshold)}, {at}"
+    return (
+        f"Class “{clip(finding.class_name, 60)}”, defect score {wording.score(finding.score, limits)} ({at})."
+    )
+
+
+def _told(decided: Decided, record: Dossier) -> str:
+    what = decided.decision.replace("-", " ")
+    if decided.class_name:
+        what += f" as {clip(decided.class_name, 60)}"
+    state = "" if decided.state == "in force" else f" ({decided.state})"
+    at = wording.when(decided.at, record.style.tzinfo, record.style.date_format)
+    reason = f": “{clip(' '.join(decided.reason.split()), 200)}”" if decided.reason else ""
+    return f"{what.capitalize()}{state} by {clip(decided.person, 80)}, {decided.role}, {at}{reason}."

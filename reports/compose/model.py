@@ -1,0 +1,294 @@
+"""The model report composed as a document: what a model was made from, how well it does, where it fails."""
+
+from reports import wording
+from reports.attachments.manifest import Supplement, attach
+from reports.charts.confusion import confusion_chart
+from reports.charts.scores import Histogram, Interval, IntervalChart, interval_chart, score_histogram
+from reports.content.model import Examination, ModelReport, Overlap, Share
+from reports.document import Document, FindingPages, Part, finding_anchor
+from reports.wording import Conclusion, clip, grouped, percent, plural
+
+_MOST_CLASSES = 40  # in a chart of rates
+_MOST_ROWS = 20  # of mistakes listed one by one; all of them are counted
+
+_CONTENTS = (
+    ("identification", "1", "Identification"),
+    ("data", "2", "Data and training"),
+    ("calibration", "3", "Calibration"),
+    ("examination", "4", "Examination"),
+    ("fails", "5", "Where it fails"),
+    ("maps-quality", "6", "Quality of the maps"),
+    ("field", "7", "In inspection"),
+    ("limits", "8", "Limits and use"),
+    ("maps", "9", "Limits of maps"),
+    ("sign-off", "10", "Sign-off"),
+    ("history", "11", "Revision history"),
+    ("record", "12", "Audit record"),
+    ("annex", "13", "How it was made"),
+)
+
+_MEANINGS = {
+    "ebpg": "share of the map’s weight that lies on the defect",
+    "miou": "overlap of the map’s top 20 % of pixels with the defect: small defects cannot score high",
+    "drop": "share of the score lost when only the map’s best pixels are left, the rest cut out hard",
+    "increase": "maps whose best pixels alone score higher than the whole picture",
+    "insertion": "area under the score as the map’s best pixels are shown first",
+    "deletion": "area under the score as the map’s best pixels are taken away first",
+}
+
+
+def compose_model(record: ModelReport, supplement: Supplement | None = None) -> Document:
+    """Compose a model's report: the verdict and what was not examined, the evidence, the worst mistakes."""
+    conclusion = conclude_model(record)
+    organisation = record.organisation or "kensa"
+    examination = record.examination
+    cases = () if examination is None else examination.cases
+    context = {
+        "r": record,
+        "organisation": organisation,
+        "conclusion": conclusion,
+        "claims": tuple((name[:1].upper() + name[1:], share) for name, share in record.claims),
+        "rates": _rates(record),
+        "histogram": _histogram(record),
+        "confusion": None
+        if examination is None or not examination.confusion
+        else confusion_chart(record.model.classes, examination.confusion),
+        "gaps": not_examined(record),
+        "leak": None if examination is None else leak_banner(examination),
+        "overlaps": [] if examination is None else [overlap_sentence(one) for one in examination.overlaps],
+        "contents": _CONTENTS,
+        "cases": bool(cases),
+        "anchors": {
+            (case.mistake.kind, case.mistake.uri): finding_anchor(number)
+            for number, case in enumerate(cases, start=1)
+        },
+        "most_rows": _MOST_ROWS,
+        "meanings": _MEANINGS,
+        "sign_off": (
+            (
+                "Examined by",
+                f"kensa {wording.clip(record.software_version, 40)}",
+                conclusion.word,
+                "by program",
+                record.issued_at.astimezone(record.style.tzinfo).strftime(record.style.date_format),
+            ),
+            ("Reviewed by", None, None, None, None),
+            ("Released by", None, None, None, None),
+        ),
+    }
+    parts: list[Part | FindingPages] = [Part("model_front.html", context)]
+    if cases:
+        parts += [FindingPages(tuple(case.page for case in cases)), Part("model_back.html", context)]
+    number = wording.clip(record.number, 40)
+    return Document(
+        title=f"{wording.clip(record.title, 120)} {number}, revision {record.revision}",
+        reference=record.number,
+        revision=record.revision,
+        author=wording.clip(organisation, 120),
+        subject=f"Model {wording.clip(record.model.name, 60)}: {conclusion.word}",
+        software_version=wording.clip(record.software_version, 60),
+        issued_at=record.issued_at,
+        style=record.style,
+        alarm=None if record.standing == "met" else conclusion.word,
+        head=(
+            f"{wording.clip(record.number, 24)}, revision {record.revision}",
+            f"Model {wording.clip(record.model.name, 36)}",
+            f"Version {wording.short_digest(record.model.digest)}",
+        ),
+        foot=_foot(record, organisation),
+        parts=tuple(parts),
+        attached=attach(
+            "model",
+            record,
+            supplement,
+            conclusion=conclusion,
+            reasons=not_examined(record),
+            checkpoint=None if record.checkpoint is None else record.checkpoint.note,
+        ),
+    )
+
+
+def _rates(record: ModelReport) -> IntervalChart | None:
+    """Draw each class's escapes, of the classes that were examined."""
+    if record.examination is None:
+        return None
+    rates = [
+        Interval(one.name, one.escaped.total, one.escaped.measured, one.escaped.low, one.escaped.high)
+        for one in record.examination.classes
+        if one.escaped is not None and one.escaped.total
+    ]
+    return interval_chart(rates[:_MOST_CLASSES], what="Escape rate of each class with its 95 % interval")
+
+
+def _histogram(record: ModelReport) -> Histogram | None:
+    examination, calibration = record.examination, record.calibration
+    if examination is None or calibration is None or not examination.good_scores:
+        return None
+    groups = (("good", examination.good_scores), ("defective", examination.defective_scores))
+    return score_histogram(groups, calibration.review, calibration.reject)
+
+
+def _foot(record: ModelReport, organisation: str) -> str:
+    foot = wording.clip(organisation, 50)
+    if record.audit_head is None:
+        return foot
+    head = record.audit_head
+    return f"{foot}   audit head {wording.grouped(head.sequence)} {wording.short_digest(head.hash)}"
+
+
+_TONES = {"met": "pass", "not met": "reject", "not shown": "review"}
+_WORDS = {"met": "Targets met", "not met": "Targets not met", "not shown": "Targets not shown"}
+# Pictures of a class below which the report warns: a class never missed in so few may still be missed in
+# one of ten of its pictures (the upper 95 % bound of 0 of 29 is 10 %).
+FEW = 29
+
+
+def conclude_model(record: ModelReport) -> Conclusion:
+    """Sum a model report up: whether the targets are met on pictures that the model has not seen."""
+    standing = record.standing
+    return Conclusion(_TONES[standing], _WORDS[standing], _why(record))
+
+
+def claim(name: str, share: Share) -> str:
+    """Say how a share stands to its target."""
+    if share.measured is None or share.bound is None:
+        return f"No picture shows the {name}."
+    found = (
+        f"The {name} was {percent(share.measured)} ({grouped(share.count)} of {grouped(share.total)}), "
+        f"with 95 % confidence at most {percent(share.bound)}"
+    )
+    if share.target is None:
+        return f"{found}."
+    target = f"the target is {percent(share.target)}"
+    more = {
+        "met": f"; {target}",
+        "not met": f"; {target}",
+        "not shown": f"; {target}, and {plural(share.total, 'picture')} are too few to show it",
+    }
+    return f"{found}{more[share.standing or 'not shown']}."
+
+
+def not_examined(record: ModelReport) -> list[str]:
+    """List what this report says nothing about, the weightiest first."""
+    gaps: list[str] = []
+    examination = record.examination
+    if record.calibration is None:
+        gaps.append("How the model decides: it has no thresholds, and a picture gets no verdict from it.")
+    if examination is None:
+        gaps.append(
+            "The model on pictures that it has not seen: no labelled pictures were named. The rates of the "
+            "calibration are no substitute: the thresholds were chosen on those pictures."
+        )
+    else:
+        gaps += _about_data(record, examination)
+    if record.quality is None:
+        gaps.append(f"Whether the maps can be trusted: {record.maps_gap or 'no map was made'}.")
+    else:
+        quality = record.quality
+        if quality.judged < quality.flagged:
+            gaps.append(
+                f"The maps of {grouped(quality.flagged - quality.judged)} of "
+                f"{plural(quality.flagged, 'finding')} on defective pictures: {grouped(quality.judged)} were "
+                "drawn at random."
+            )
+        if not quality.with_mask:
+            gaps.append("Whether the maps lie on the defects: no true pixels of defects were given.")
+    if record.field is None:
+        gaps.append("The model in inspection: no record of runs was read.")
+    elif not record.field.runs:
+        gaps.append("The model in inspection: it has not inspected anything yet.")
+    gaps.append(
+        "Kinds of defect that it has no class for, and pictures taken otherwise than those named here: other "
+        "light, lens, distance, surface or product."
+    )
+    return gaps
+
+
+def overlap_sentence(overlap: Overlap) -> str:
+    """Say what was compared with one side of the data, and what was found."""
+    name = {"other": "other data named"}.get(overlap.role, f"{overlap.role} data")
+    if overlap.source is None:
+        return f"{name}: not checked, for the data was not at hand"
+    source = clip(overlap.source, 80)
+    proof = (
+        ", the data that the package records"
+        if overlap.proven
+        else ", which is none of the data that the package records"
+    )
+    if not overlap.found:
+        return f"{name}: no picture and no group in common (compared with {source}{proof})"
+    return (
+        f"{name}: {plural(overlap.pictures, 'picture')} and {plural(overlap.groups, 'group')} in common "
+        f"(compared with {source}{proof})"
+    )
+
+
+def leak_banner(examination: Examination) -> str | None:
+    """Say on the first page that examined pictures were seen before; None where none were found."""
+    leaks = examination.leaks
+    if not leaks:
+        return None
+    pictures, groups = max(one.pictures for one in leaks), max(one.groups for one in leaks)
+    roles = ", ".join("other named" if one.role == "other" else one.role for one in leaks)
+    return (
+        f"Examined pictures are not new to the model: up to {plural(pictures, 'picture')} and "
+        f"{plural(groups, 'group')} (parts or lots) are also in the {roles} data. Rates measured on them "
+        "look better than the model is."
+    )
+
+
+def _why(record: ModelReport) -> str:
+    if record.calibration is None:
+        return "The model has no thresholds, so it decides nothing and has no targets to meet."
+    if record.examination is None:
+        zones = record.calibration.zones
+        return (
+            "No pictures that the model has not seen were examined. On its calibration pictures "
+            f"{grouped(zones.escape.count)} of {plural(zones.escape.total, 'defective one')} passed, and "
+            f"{grouped(zones.rejected_good.count)} of {plural(zones.rejected_good.total, 'good one')} were "
+            "rejected."
+        )
+    sentences = [claim(name, share) for name, share in record.claims]
+    if record.examination.leaks and record.standing != "not met":
+        sentences.insert(0, "Examined pictures are among those that the model was made from.")
+    return " ".join(sentences)
+
+
+def _about_data(record: ModelReport, examination: Examination) -> list[str]:
+    gaps = []
+    unchecked = [one.role for one in examination.overlaps if one.source is None]
+    if unchecked:
+        gaps.append(
+            f"Whether examined pictures are among the model’s {' and '.join(unchecked)} data: not checked, "
+            "for that data was not at hand."
+        )
+    if not examination.overlaps:
+        gaps.append(
+            "Whether examined pictures were used to make the model: not checked, for the package does not "
+            "say what it was made from."
+        )
+    absent = [one.name for one in examination.classes if not one.pictures and _counts(record, one.name)]
+    if absent:
+        gaps.append(f"Classes without an examined picture: {_named(absent)}.")
+    few = [one for one in examination.classes if 0 < one.pictures < FEW and _counts(record, one.name)]
+    if few:
+        said = [f"{clip(one.name, 60)} ({plural(one.pictures, 'picture')})" for one in few]
+        gaps.append(
+            "Classes with so few pictures that missing one defect in ten would not be noticed: "
+            f"{_named(said)}."
+        )
+    if not examination.good:
+        gaps.append("Good parts: no examined picture shows one, so overkill is unknown.")
+    if not examination.defective:
+        gaps.append("Defects: no examined picture shows one, so escape is unknown.")
+    return gaps
+
+
+def _counts(record: ModelReport, name: str) -> bool:
+    """Whether a class is one that may be missed."""
+    return name != record.model.good_class
+
+
+def _named(names: list[str], most: int = 8) -> str:
+    shown = ", ".join(clip(name, 80) for name in names[:most])
+    return shown if len(names) <= most else f"{shown} and {grouped(len(names) - most)} more"

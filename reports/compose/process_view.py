@@ -1,0 +1,71 @@
+"""A process as it is printed: judged, with its charts laid out."""
+
+from dataclasses import dataclass
+
+from reports.charts.control import ControlChart, TrendChart, control_chart, trend_chart
+from reports.charts.scores import Histogram, score_histogram
+from reports.content.process import Process, Unit
+from reports.stats.control_chart import PChart
+from reports.stats.drift import Drift
+from reports.stats.nelson import RULES
+from reports.wording import grouped
+
+_HALF = 85.0  # mm, two charts side by side
+
+
+@dataclass(frozen=True)
+class ProcessView:
+    """A process as it is printed. `fired`: (rule, its wording, where it fired)."""
+
+    unit: Unit
+    chart: PChart | None
+    drawn: ControlChart | None
+    fired: tuple[tuple[int, str, str], ...]
+    own: tuple[Drift, ...]
+    trends: tuple[TrendChart, ...]
+    histogram: Histogram | None
+
+    @property
+    def drifted(self) -> tuple[Drift, ...]:
+        """Statistics of the report's own pictures with a sign of drift."""
+        return tuple(each for each in self.own if each.warned)
+
+    @property
+    def alarm(self) -> str:
+        """What the first page says of the process; empty where there is nothing to say."""
+        said = []
+        if self.chart is not None:
+            present = self.chart.present
+            if present.rules if present is not None else self.fired:
+                said.append(self.chart.sentence)
+        if self.drifted:
+            names = ", ".join(each.statistic for each in self.drifted)
+            said.append(f"Signs of drift against the calibration set: {names}.")
+        return " ".join(said)
+
+
+def view_process(process: Process, thresholds: tuple[float, float] | None) -> ProcessView:
+    """Judge a process and lay its charts out.
+
+    `thresholds`: review and reject; None where several are in force, for then scores have no common zones.
+    """
+    chart = process.chart
+    drawn = [trend_chart(trend, width=_HALF) for trend in process.trends]
+    return ProcessView(
+        unit=process.unit,
+        chart=chart,
+        drawn=None if chart is None else control_chart(chart),
+        fired=() if chart is None else tuple((rule, RULES[rule], _some(at)) for rule, at in chart.fired),
+        own=process.own,
+        trends=tuple(each for each in drawn if each is not None),
+        histogram=score_histogram([("of this report", process.scores)], *thresholds)
+        if thresholds is not None and any(process.scores)
+        else None,
+    )
+
+
+def _some(labels: tuple[str, ...], most: int = 6) -> str:
+    """Name the last few of many."""
+    left = len(labels) - most
+    shown = ", ".join(labels[-most:])
+    return f"{grouped(left)} earlier, {shown}" if left > 0 else shown

@@ -1,0 +1,106 @@
+"""How the process behind a report runs, and what people decided: the record of it."""
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from reports.errors import ReportError
+from reports.stats.agreement import Agreement, agreement
+from reports.stats.control_chart import PChart, Subgroup, p_chart
+from reports.stats.drift import Drift, Trend
+from reports.wording import grouped, plural
+
+Unit = Literal["run", "day", "stretch"]
+
+
+@dataclass(frozen=True)
+class Process:
+    """Subgroups and trends in the order of time.
+
+    `unit`: what a subgroup is; a stretch is a number of consecutive pictures of one run. `subgroups` count
+    pictures with a verdict and those of them that did not pass. `trends` compare the subgroups' statistics
+    with the calibration set, `own` those of all the report's pictures; a model that was calibrated without
+    them has none. `scores`: pictures of the report by score, in equal bins over [0, 1].
+    """
+
+    RECORDED: ClassVar = ("chart",)
+
+    unit: Unit
+    subgroups: tuple[Subgroup, ...]
+    trends: tuple[Trend, ...] = ()
+    own: tuple[Drift, ...] = ()
+    scores: tuple[int, ...] = ()
+
+    @property
+    def chart(self) -> PChart | None:
+        """The control chart of the subgroups; None with fewer than two."""
+        return p_chart(self.subgroups) if len(self.subgroups) > 1 else None
+
+
+@dataclass(frozen=True)
+class Review:
+    """What people have decided about the findings of a report so far.
+
+    `decisions`: the decision in effect of each finding that has one. `awaiting`: findings with a decision
+    that a second person has yet to approve. `pairs`: for each finding that two people judged, the judgements
+    of the first and of the second.
+    """
+
+    RECORDED: ClassVar = ("open", "by_decision", "agreement", "sentence")
+
+    findings: int
+    decisions: tuple[str, ...] = ()
+    awaiting: int = 0
+    pairs: tuple[tuple[str, str], ...] = ()
+
+    def __post_init__(self) -> None:
+        if max(len(self.decisions), self.awaiting) > self.findings:
+            raise ReportError(
+                f"review: {len(self.decisions)} decisions in effect and {self.awaiting} awaiting approval "
+                f"about {plural(self.findings, 'finding')}; count again"
+            )
+
+    @property
+    def open(self) -> int:
+        """Findings without a decision in effect."""
+        return self.findings - len(self.decisions)
+
+    @property
+    def by_decision(self) -> tuple[tuple[str, int], ...]:
+        """How many findings have which decision in effect, most frequent first, ties by name."""
+        return tuple(sorted(Counter(self.decisions).items(), key=lambda item: (-item[1], item[0])))
+
+    @property
+    def agreement(self) -> Agreement | None:
+        """How far two people agree who judged the same findings."""
+        return agreement(self.pairs)
+
+    @property
+    def sentence(self) -> str:
+        """How far people have decided; empty where there is nothing to decide."""
+        if not self.findings:
+            return ""
+        if not self.decisions:
+            told = f"No person has decided about {'it' if self.findings == 1 else 'them'} yet."
+        else:
+            each = ", ".join(f"{grouped(n)} {_DECIDED[name]}" for name, n in self.by_decision)
+            left = f"; {grouped(self.open)} open" if self.open else ""
+            told = (
+                f"{grouped(len(self.decisions))} of {plural(self.findings, 'finding')} decided: {each}{left}."
+            )
+        if self.awaiting:
+            await_ = "awaits" if self.awaiting == 1 else "await"
+            told += f" {plural(self.awaiting, 'decision')} {await_} a second person."
+        return told
+
+
+_DECIDED = {
+    "confirm": "confirmed",
+    "overrule": "overruled",
+    "reclassify": "reclassified",
+    "use-as-is": "to use as is",
+    "rework": "to rework",
+    "repair": "to repair",
+    "scrap": "to scrap",
+    "return": "to return",
+}

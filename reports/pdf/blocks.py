@@ -1,0 +1,192 @@
+"""One part of a document, from its template to a PDF file: the piece of work that a worker does."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.resources import files
+from mimetypes import guess_type
+from pathlib import Path
+from typing import Any
+
+import tinycss2
+
+from reports import wording
+from reports.charts import bars
+from reports.content.finding import FindingPage
+from reports.content.map_trust import FAIR_DROP, GOOD_DROP, Trust, judge_map
+from reports.document import Document, FindingPages, Part, finding_anchor
+from reports.errors import ReportError
+from reports.pdf import finding_figures
+from reports.pdf.layout import Asset, Laid, Layout, own_font
+from reports.pdf.templates import OWN, OwnFolder, print_part
+from reports.style import Style
+
+_PLACEHOLDER = 88  # a page number, as long as the real ones are not known
+
+
+@dataclass(frozen=True)
+class Job:
+    """One part to lay out. `document` has neither parts nor files; `first` is the first finding's number.
+
+    `numbers` gives the page of each id in the whole document, or None as long as that is not known.
+    """
+
+    document: Document
+    part: Part | FindingPages
+    index: int
+    first: int
+    target: Path
+    numbers: Mapping[str, int] | None = None
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """A part laid out: in `path`, unless it prints page numbers that are not known yet."""
+
+    laid: Laid
+    path: Path | None
+    prints_numbers: bool
+
+
+@dataclass(frozen=True)
+class _Page:
+    """A finding with what is drawn for it."""
+
+    finding: FindingPage
+    figures: finding_figures.FindingFigures
+    bar: bars.ScoreBar
+    trust: Trust
+    anchor: str
+
+
+def render_part(job: Job) -> Rendered:
+    """Lay a part out and write it to its file.
+
+    Raises:
+        ReportError: see `templating.print_part` and `weasy.Layout`.
+    """
+    printed = print_job(job)
+    style = job.document.style
+    own = None if style.templates is None else OwnFolder(style.templates)
+    sheet = style_sheet(style, own, leads=job.index == 0)
+    layout = Layout(printed.html, sheet, _Assets(printed.assets, own))
+    if printed.has_numbers and job.numbers is None:
+        return Rendered(layout.laid, None, prints_numbers=True)
+    job.target.write_bytes(layout.write())
+    return Rendered(layout.laid, job.target, printed.has_numbers)
+
+
+@dataclass(frozen=True)
+class Printed:
+    """A part as HTML, with the pictures that it refers to."""
+
+    html: str
+    assets: Mapping[str, Asset]
+    has_numbers: bool
+
+
+def print_job(job: Job) -> Printed:
+    """Print a part as HTML. Raises `ReportError`."""
+    assets = {finding_figures.SCALE: finding_figures.scale_asset()}
+    numbers = _Numbers(job.numbers)
+    template, context = "finding.html", {}
+    if isinstance(job.part, Part):
+        template, context = job.part.template, dict(job.part.context)
+    else:
+        context["pages"] = [
+            _page(finding, index, assets, job.document.style)
+            for index, finding in enumerate(job.part.findings, start=job.first)
+        ]
+    html = print_part(job.document, template, context, numbers, _constants())
+    return Printed(html, assets, numbers.asked)
+
+
+def number(parts: Sequence[Rendered]) -> dict[str, int]:
+    """Give the page, counted from 1, of every id in the document."""
+    numbers: dict[str, int] = {}
+    first = 1
+    for part in parts:
+        for name, place in part.laid.anchors.items():
+            if name in numbers:
+                raise ReportError(
+                    f"the id {name!r} occurs twice in the document; ids are unique in all its parts"
+                )
+            numbers[name] = first + place.page
+        first += part.laid.pages
+    return numbers
+
+
+class _Numbers:
+    """`page_of` in templates; remembers whether it was asked."""
+
+    def __init__(self, known: Mapping[str, int] | None) -> None:
+        self._known = known
+        self.asked = False
+
+    def __call__(self, anchor: str) -> int:
+        self.asked = True
+        if self._known is None:
+            return _PLACEHOLDER
+        if anchor not in self._known:
+            raise ReportError(f"page_of: nothing in the document has the id {anchor!r}; correct the template")
+        return self._known[anchor]
+
+
+@dataclass(frozen=True)
+class _Assets:
+    """The assets of a part: its pictures, the type family, the user's folder."""
+
+    pictures: Mapping[str, Asset]
+    own: OwnFolder | None
+
+    def __call__(self, url: str) -> Asset | None:
+        if self.own is not None and url.startswith(OWN):
+            name = url.removeprefix(OWN)
+            data = self.own.read(name)
+            kind = guess_type(name)[0] or "application/octet-stream"
+            return None if data is None else Asset(data, kind)
+        return self.pictures.get(url) or own_font(url)
+
+
+def _page(finding: FindingPage, index: int, assets: dict[str, Asset], style: Style) -> _Page:
+    evidence = finding.load()
+    limits = (finding.review_threshold, finding.reject_threshold)
+    texts = (wording.score(finding.score, limits), *(wording.threshold(limit) for limit in limits))
+    figures = finding_figures.draw_finding(finding, evidence, index, assets, style.paper)
+    return _Page(
+        finding=finding,
+        figures=figures,
+        bar=bars.score_bar(
+            finding.score, finding.class_score, *limits, (texts[0], texts[1], texts[2]), finding.verdict
+        ),
+        trust=judge_map(finding.explanation, finding.class_score, finding.score, figures.map_gap),
+        anchor=finding_anchor(index),
+    )
+
+
+@lru_cache
+def _constants() -> dict[str, Any]:
+    """What templates may print besides a part's own context."""
+    return {
+        "scale": finding_figures.SCALE,
+        "dpi": finding_figures.DPI,
+        "shown_decisions": finding_figures.DECISIONS,
+        "good_drop": GOOD_DROP,
+        "fair_drop": FAIR_DROP,
+    }
+
+
+def style_sheet(style: Style, own: OwnFolder | None, *, leads: bool) -> str:
+    """Give kensa's style sheet, what differs on the paper and on a document's first page, the user's last."""
+    names = ["report.css", f"{style.paper.lower()}.css", *(["first.css"] if leads else [])]
+    sheets = [files("reports").joinpath("templates", name).read_text(encoding="utf-8") for name in names]
+    if own is not None and (extra := own.text("extra.css")) is not None:
+        for rule in tinycss2.parse_stylesheet(extra):
+            if rule.type == "error":
+                raise ReportError(f"extra.css, line {rule.source_line}: {rule.message}")
+            if rule.type == "at-rule" and rule.lower_at_keyword == "import":
+                raise ReportError(
+                    f"extra.css, line {rule.source_line}: @import; copy the rules into the file"
+                )
+        sheets.append(extra)
+    return "\n".join(sheets)

@@ -1,0 +1,154 @@
+"""Parts joined into one PDF: pages, tag tree, named destinations and bookmarks (ISO 32000-1)."""
+
+from collections.abc import Mapping, Sequence
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import pikepdf
+from pikepdf import Array, Dictionary, Name, NameTree, OutlineItem, String
+
+from reports.document import Document
+from reports.errors import ReportError
+from reports.pdf.blocks import Rendered, number
+from reports.pdf.layout import Layout, own_font
+from reports.pdf.metadata import attach, describe
+from reports.style import Paper
+
+
+def join(document: Document, parts: Sequence[Rendered], target: Path) -> None:
+    """Write the parts as one PDF/A-3u and PDF/UA-1. The same parts give the same bytes."""
+    opened = [pikepdf.open(part.path) for part in parts if part.path is not None and part.laid.pages]
+    try:
+        with pikepdf.new() as out:
+            _join_pages(out, document, opened, number(parts))
+            _mark_destinations(out, parts)
+            _mark_bookmarks(out, parts)
+            describe(out, document)
+            attach(out, document.attached)
+            out.save(
+                target,
+                force_version="1.7",
+                object_stream_mode=pikepdf.ObjectStreamMode.generate,
+                deterministic_id=True,
+            )
+    finally:
+        for pdf in opened:
+            pdf.close()
+
+
+def _join_pages(
+    out: pikepdf.Pdf, document: Document, opened: Sequence[pikepdf.Pdf], numbers: Mapping[str, int]
+) -> None:
+    root = out.make_indirect(Dictionary(Type=Name.StructTreeRoot))
+    whole = out.make_indirect(Dictionary(Type=Name.StructElem, S=Name.Document, P=root, K=Array()))
+    keys: list[Any] = []  # of the parent tree: what is marked on each page, then the owner of each annotation
+    total = sum(len(pdf.pages) for pdf in opened)
+    stamp = Stamp(out, document.style.paper)
+    for pdf in opened:
+        first = len(out.pages)
+        for copied in pdf.pages:
+            out.pages.append(copied)  # "extend" warns of named destinations, which are made below
+        tree = out.copy_foreign(pdf.Root.StructTreeRoot)
+        base = len(keys) // 2
+        for at, item in enumerate(tree.ParentTree.Nums):
+            keys.append(base + int(item) if at % 2 == 0 else item)
+        for kid in tree.K[0].K:
+            kid.P = whole
+            whole.K.append(kid)
+        stamp.prepare(out.pages[first])
+        for place in range(first, len(out.pages)):
+            page = out.pages[place].obj
+            page.StructParents = base + place - first
+            for annotation in page.get(Name.Annots, []):
+                annotation.StructParent = base + int(annotation.StructParent)
+                annotation.Contents = String(f"Page {_target(annotation, numbers)}")
+            stamp.draw(page, place + 1, total)
+    root.K = Array([whole])
+    root.ParentTree = out.make_indirect(Dictionary(Nums=Array(keys)))
+    root.ParentTreeNextKey = len(keys) // 2
+    out.Root.StructTreeRoot = root
+
+
+def _target(link: Any, numbers: Mapping[str, int]) -> int:
+    """Give the page that a link leads to."""
+    anchor = str(link.Dest)
+    if anchor not in numbers:
+        raise ReportError(f"a link leads to {anchor[:200]!r}, which is nowhere in the document")
+    return numbers[anchor]
+
+
+def _mark_destinations(out: pikepdf.Pdf, parts: Sequence[Rendered]) -> None:
+    tree = NameTree.new(out)
+    first = 0
+    for part in parts:
+        for name, place in part.laid.anchors.items():
+            page = out.pages[first + place.page]
+            tree[name] = Array([page.obj, Name.XYZ, place.x, place.y, 0])
+        first += part.laid.pages
+    out.Root.Names = Dictionary(Dests=tree.obj)
+
+
+def _mark_bookmarks(out: pikepdf.Pdf, parts: Sequence[Rendered]) -> None:
+    """Nest bookmarks by their levels: one is under the last one before it of a higher rank."""
+    with out.open_outline() as outline:
+        above: list[tuple[int, list[OutlineItem]]] = [(0, outline.root)]
+        first = 0
+        for part in parts:
+            for mark in part.laid.bookmarks:
+                place = mark.place
+                item = OutlineItem(mark.label, first + place.page, "XYZ", left=place.x, top=place.y)
+                while above[-1][0] >= mark.level:
+                    above.pop()
+                above[-1][1].append(item)
+                above.append((mark.level, item.children))
+            first += part.laid.pages
+    out.Root.PageMode = Name.UseOutlines
+
+
+_SIZE = 7.0  # points
+_LINE = 4 / 25.4 * 72  # points, the line's height
+# How far above the page's lower edge the foot's line begins, and how far from the right one it ends,
+# in mm (a4.css, letter.css).
+_PLACES: dict[Paper, tuple[float, float]] = {"A4": (18.0, 18.0), "Letter": (14.0, 20.95)}
+_ASCENT, _DESCENT = 0.96875, 0.2412  # of the type family, in em
+_NAME = "/KensaPage"
+_ALPHABET = "Page 0123456789 of"
+_CSS = """
+@font-face { font-family: Kensa; src: url(kensa:fonts/Inter-Regular.otf); }
+p { font: 7pt Kensa; font-variant-numeric: tabular-nums lining-nums; font-kerning: none; }
+"""
+
+
+class Stamp:
+    """Draws "Page n of m" at the foot of a page, as an artifact."""
+
+    def __init__(self, out: pikepdf.Pdf, paper: Paper) -> None:
+        html = f'<html lang="en"><title>Page</title><body><p>{_ALPHABET}</p></body></html>'
+        layout = Layout(html, _CSS, own_font)
+        with pikepdf.open(BytesIO(layout.write())) as pdf:
+            (font,) = pdf.pages[0].Resources.Font.values()
+            self._font = out.copy_foreign(font)
+        self._glyphs, self._widths = layout.glyphs()
+        self._out = out
+        self._before = out.make_indirect(pikepdf.Stream(out, b"q"))
+        above, beside = _PLACES[paper]
+        self._right = beside / 25.4 * 72
+        self._base = above / 25.4 * 72 - (_LINE - (_ASCENT + _DESCENT) * _SIZE) / 2 - _ASCENT * _SIZE
+
+    def prepare(self, page: Any) -> None:
+        """Make the font known to a page, and to those that share its resources."""
+        page.Resources.Font[_NAME] = self._font
+
+    def draw(self, page: Any, number: int, total: int) -> None:
+        """Draw a page's number, counted from 1."""
+        text = f"Page {number} of {total}"
+        width = sum(self._widths[char] for char in text) / 1000 * _SIZE
+        x = float(page.MediaBox[2]) - self._right - width
+        shown = "".join(f"{self._glyphs[char]:04x}" for char in text)
+        drawn = (
+            f"Q /Artifact <</Type /Pagination /Subtype /Footer>> BDC BT {_NAME} {_SIZE} Tf "
+            f"0.0863 0.098 0.1137 rg {x:.2f} {self._base:.2f} Td <{shown}> Tj ET EMC"
+        )
+        stamp = pikepdf.Stream(self._out, drawn.encode())
+        page.Contents = pikepdf.Array([self._before, page.Contents, self._out.make_indirect(stamp)])

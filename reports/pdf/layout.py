@@ -1,0 +1,168 @@
+"""WeasyPrint, kept to what it is handed, and without its side effect on the rest of the process."""
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.resources import files
+from typing import Any
+
+from PIL import ImageFile
+
+# Importing WeasyPrint makes Pillow accept truncated pictures in the whole process; an inspection must not.
+_truncated_accepted = ImageFile.LOAD_TRUNCATED_IMAGES
+from weasyprint import CSS, HTML  # noqa: E402
+from weasyprint.text.fonts import FontConfiguration  # noqa: E402
+from weasyprint.urls import URLFetcher, URLFetcherResponse  # noqa: E402
+
+from reports.errors import ReportError  # noqa: E402
+from reports.pdf.missing_glyphs import FAMILY, box_font, unprintable  # noqa: E402
+from reports.pdf.tags import tidy  # noqa: E402
+
+ImageFile.LOAD_TRUNCATED_IMAGES = _truncated_accepted
+# `Layout.write` sees to characters that no font has.
+logging.getLogger("weasyprint").addFilter(lambda record: not str(record.msg).startswith(".notdef glyph"))
+
+_FONTS = {f"kensa:fonts/{name}": name for name in ("Inter-Regular.otf", "Inter-SemiBold.otf")}
+_BOXES = "kensa:fonts/missing"
+
+
+@dataclass(frozen=True)
+class Asset:
+    """Bytes that a document may refer to by URL."""
+
+    data: bytes
+    media_type: str
+
+
+Find = Callable[[str], Asset | None]
+
+
+class MemoryFetcher(URLFetcher):  # type: ignore[misc]  # WeasyPrint is untyped
+    """Answers what it finds among a document's own assets and refuses everything else, remembering it."""
+
+    def __init__(self, find: Find) -> None:
+        super().__init__(allowed_protocols=())
+        self._find = find
+        self.refused: list[str] = []
+        self._error: ReportError | None = None
+
+    def fetch(self, url: str, headers: Mapping[str, str] | None = None) -> URLFetcherResponse:
+        """Give the asset of this URL; raises `ValueError` for any other URL."""
+        asset = None
+        try:
+            asset = self._find(url)
+        except ReportError as error:  # WeasyPrint would log it and go on
+            self._error = error
+        if asset is None:
+            self.refused.append(url)
+            raise ValueError(f"{url[:100]!r} is not among the document's own assets")
+        return URLFetcherResponse(url, asset.data, {"Content-Type": asset.media_type})
+
+    def check(self) -> None:
+        """Raise `ReportError` if anything was refused."""
+        if self._error is not None:
+            raise self._error
+        if self.refused:
+            raise ReportError(
+                f"the document refers to {self.refused[0][:200]!r}, which it was not handed; "
+                "correct the template, a report never fetches"
+            )
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where something lies: on a page counted from 0, in points from its lower left corner."""
+
+    page: int
+    x: float
+    y: float
+
+
+@dataclass(frozen=True)
+class Bookmark:
+    """A bookmark, its level counted from 1."""
+
+    level: int
+    label: str
+    place: Place
+
+
+@dataclass(frozen=True)
+class Laid:
+    """What laying out found: the number of pages, where each id lies, and the bookmarks in order."""
+
+    pages: int
+    anchors: dict[str, Place]
+    bookmarks: tuple[Bookmark, ...]
+
+
+class Layout:
+    """HTML laid out under a style sheet, with the assets that both may refer to.
+
+    Raises:
+        ReportError: the document asked for something that it was not handed.
+    """
+
+    def __init__(self, html: str, css: str, find: Find) -> None:
+        self._html, self._css, self._find = html, css, find
+        self._document = self._render(css, find)
+
+    @property
+    def laid(self) -> Laid:
+        """What laying out found."""
+        anchors: dict[str, Place] = {}
+        bookmarks: list[Bookmark] = []
+        for number, page in enumerate(self._document.pages):
+
+            def place(x: float, y: float, number: int = number, height: float = page.height) -> Place:
+                return Place(number, round(x * 0.75, 2), round((height - y) * 0.75, 2))  # px of 1/96 inch
+
+            for name, (x, y, *_) in page.anchors.items():
+                anchors.setdefault(name, place(x, y))
+            for level, label, (x, y), _ in page.bookmarks:
+                bookmarks.append(Bookmark(level, label, place(x, y)))
+        return Laid(len(self._document.pages), anchors, tuple(bookmarks))
+
+    def glyphs(self) -> tuple[dict[str, int], dict[str, int]]:
+        """Give the glyph and the width (thousandths of an em) of each character of a document in one font."""
+        (font,) = self._document.fonts.values()
+        glyphs = {text: glyph for glyph, text in font.to_unicode.items()}
+        return glyphs, {text: font.widths[glyph] for text, glyph in glyphs.items()}
+
+    def write(self) -> bytes:
+        """Write a tagged PDF; characters that no font has are drawn as boxes with their number."""
+        pdf, known = self._written(), set[str]()
+        while not (lacking := unprintable(self._document.fonts.values())) <= known:
+            known |= lacking
+            boxes = Asset(box_font(known), "font/ttf")
+            face = f"@font-face {{ font-family: {FAMILY}; src: url({_BOXES}); }}\n"
+
+            def find(url: str, boxes: Asset = boxes) -> Asset | None:
+                return boxes if url == _BOXES else self._find(url)
+
+            self._document = self._render(face + self._css, find)
+            pdf = self._written()
+        return pdf
+
+    def _written(self) -> bytes:
+        pdf: bytes = self._document.write_pdf(finisher=tidy, pdf_tags=True)
+        self._document.url_fetcher.check()  # pictures inside SVG are asked for when they are drawn
+        return pdf
+
+    def _render(self, css: str, find: Find) -> Any:
+        fetcher = MemoryFetcher(find)
+        fonts = FontConfiguration()
+        style = CSS(string=css, url_fetcher=fetcher, font_config=fonts)
+        document = HTML(string=self._html, base_url="kensa:part", url_fetcher=fetcher).render(
+            stylesheets=[style], font_config=fonts
+        )
+        fetcher.check()
+        return document
+
+
+@lru_cache
+def own_font(url: str) -> Asset | None:
+    """Find a file of the embedded type family."""
+    name = _FONTS.get(url)
+    return Asset(files("reports").joinpath("fonts", name).read_bytes(), "font/otf") if name else None

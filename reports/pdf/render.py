@@ -1,0 +1,139 @@
+"""From a document to the bytes of a PDF: parts laid out by processes, their pages counted, all joined.
+
+A process that dies is replaced, and its work done again.
+"""
+
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import replace
+from multiprocessing import get_context
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import TracebackType
+from typing import Self
+
+from reports.document import Document, FindingPages
+from reports.errors import ReportError
+from reports.pdf.blocks import Job, Rendered, number, render_part
+from reports.pdf.join import join
+
+_log = logging.getLogger("kensa")
+
+_FINDINGS = 20  # pages of a part: enough to be worth its fonts, few enough to share the work out evenly
+_MUCH = 40  # finding pages from which on starting workers pays
+_ROUNDS = 4
+_TRIES = 3  # pools that may break before the rest is rendered in this process
+
+
+def render(document: Document, workers: int | None = None) -> bytes:
+    """Render a document as PDF/A-3u and PDF/UA-1. The same document gives the same bytes.
+
+    "The same" holds for the same kensa, its locked libraries, the same files in the user's folder and, for
+    characters that the embedded type family lacks (CJK, emoji), the same system fonts; not for the number of
+    `workers`, processes that lay out parts side by side. Left out it is the number of processors where there
+    is much to do, else 1: this process.
+
+    Raises:
+        ReportError: a template or style sheet with a mistake, one that wants to fetch, or one whose page
+            numbers do not settle; an id that occurs twice.
+    """
+    with TemporaryDirectory(prefix="kensa-report-") as name:
+        folder = Path(name)
+        jobs = list(cut(document, folder))
+        if not jobs:
+            raise ReportError("parts: a document needs at least one page")
+        if workers is None:
+            pages = sum(len(part.findings) for part in document.parts if isinstance(part, FindingPages))
+            workers = cores() if pages > _MUCH else 1
+        with Workshop(workers) as workshop:
+            parts = _settled(workshop, jobs)
+        target = folder / "joined.pdf"
+        join(document, parts, target)
+        return target.read_bytes()
+
+
+def cut(document: Document, folder: Path) -> Iterator[Job]:
+    """Cut a document into parts that are laid out each on its own, in its order."""
+    bare = replace(document, parts=(), attached=())
+    index, first = 0, 1
+    for part in document.parts:
+        pieces = [part]
+        if isinstance(part, FindingPages):
+            starts = range(0, len(part.findings), _FINDINGS)
+            pieces = [FindingPages(part.findings[start : start + _FINDINGS]) for start in starts]
+        for piece in pieces:
+            yield Job(bare, piece, index, first, folder / f"{index:05}.pdf")
+            index += 1
+            first += len(piece.findings) if isinstance(piece, FindingPages) else 0
+
+
+class Workshop:
+    """Renders parts in `workers` processes, or in this one where that is 1."""
+
+    def __init__(self, workers: int) -> None:
+        self._workers = workers
+        self._pool: ProcessPoolExecutor | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._close()
+
+    def render(self, jobs: Sequence[Job]) -> list[Rendered]:
+        """Render parts, in the order given.
+
+        Raises:
+            ReportError: see `blocks.render_part`.
+        """
+        done: dict[int, Rendered] = {}
+        tries = _TRIES if self._workers > 1 and len(jobs) > 1 else 0
+        while tries and len(done) < len(jobs):
+            left = [at for at in range(len(jobs)) if at not in done]
+            try:
+                pool = self._open()
+                futures = {at: pool.submit(render_part, jobs[at]) for at in left}
+                for at, future in futures.items():
+                    done[at] = future.result()
+            except BrokenProcessPool:
+                tries -= 1
+                _log.warning("a process that rendered a report died; its pages are rendered again")
+                self._close()
+        return [done[at] if at in done else render_part(job) for at, job in enumerate(jobs)]
+
+    def _open(self) -> ProcessPoolExecutor:
+        if self._pool is None:
+            # spawn: neither Pango nor a caller's database connections survive a fork.
+            self._pool = ProcessPoolExecutor(self._workers, mp_context=get_context("spawn"))
+        return self._pool
+
+    def _close(self) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+            self._pool = None
+
+
+def cores() -> int:
+    """Count the processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _settled(workshop: Workshop, jobs: Sequence[Job]) -> list[Rendered]:
+    """Render parts, those that print page numbers again until these are right."""
+    parts = workshop.render(jobs)
+    known = None
+    for _ in range(_ROUNDS):
+        numbers = number(parts)
+        asking = [at for at, part in enumerate(parts) if part.prints_numbers]
+        if not asking or numbers == known:
+            return parts
+        again = workshop.render([replace(jobs[at], numbers=numbers) for at in asking])
+        for at, part in zip(asking, again, strict=True):
+            parts[at] = part
+        known = numbers
+    raise ReportError("the page numbers that templates print do not settle; give them a fixed width")

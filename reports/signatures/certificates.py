@@ -1,0 +1,68 @@
+"""Does somebody trusted vouch for a certificate, as of a moment? With what is at hand; never fetched."""
+
+import asyncio
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from asn1crypto import crl
+from asn1crypto.x509 import Certificate
+from pyhanko_certvalidator import CertificateValidator, ValidationContext
+from pyhanko_certvalidator.errors import ExpiredError, PathError, RevokedError, ValidationError
+
+from reports.signatures.keys import KEY_USAGES, name_of
+
+
+def vouched(
+    certificate: Certificate,
+    others: Sequence[Certificate],
+    roots: Sequence[Certificate],
+    crls: Sequence[crl.CertificateList],
+    moment: datetime,
+    *,
+    stamper: bool = False,
+) -> tuple[bool | None, str]:
+    """Say whether a certificate led to one of the roots at a moment (RFC 5280), and the reason or the proof.
+
+    None: it does, and has expired by then; whether it had when it was used, nothing proves.
+    `others`: certificates that may lie between; `crls`: revocation lists, without which nothing is known of
+    revocation, and the sentence says so; `stamper`: as a time-stamp authority, not to sign documents.
+    """
+    who = repr(name_of(certificate))
+    usage = certificate.key_usage_value
+    if not stamper and usage is not None and not KEY_USAGES & usage.native:
+        return False, f"that of {who} is not one to sign documents with"
+    error: Exception | None = None
+    for mode in ("require", "soft-fail"):
+        context = ValidationContext(
+            trust_roots=list(roots),
+            other_certs=others,
+            crls=crls,
+            moment=moment,
+            revocation_mode=mode,
+            allow_fetching=False,
+        )
+        validator = CertificateValidator(certificate, validation_context=context)
+        purpose = {"time_stamping"} if stamper else set()
+        try:
+            usable = validator.async_validate_usage(set(), purpose)  # type: ignore[no-untyped-call]
+            path = asyncio.run(usable)
+        except RevokedError as revoked:
+            error = revoked
+            break
+        except (PathError, ValidationError) as failed:
+            error = failed
+            continue
+        root = repr(name_of(path.first)) if path.first is not None else "a trusted root"
+        known = "not revoked by then" if mode == "require" else "whether it was revoked is not in the file"
+        return True, f"{root} vouches for {who}, as of {second(moment)}; {known}"
+    if isinstance(error, ExpiredError):
+        return None, (
+            f"that of {who}, or one above it, had expired by {second(moment)}, and no trusted time stamp "
+            "proves that it was used before"
+        )
+    return False, f"no trusted root vouches for {who}, as of {second(moment)}: {error}"
+
+
+def second(moment: datetime) -> str:
+    """Print a moment to the second, in UTC."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%SZ")

@@ -1,0 +1,1 @@
+"""Statistics that reports print: control charts, Nelson's rules, drift, agreement."""
