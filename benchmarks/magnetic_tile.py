@@ -31,7 +31,7 @@ from db.queries.finding_records import run_findings
 from db.queries.runs import latest_run
 from db.verification.walk import verify
 from explainers.drawing import resize_map, top_mask
-from flows.evidence import decode_map
+from operations.inspection.evidence import decode_map
 
 DATA = Path(os.environ.get("KENSA_DATA", "../shared/data")).resolve()
 TILES = DATA / "magnetic_tile"

@@ -28,7 +28,7 @@ from db.verification.witness import ReportFile
 from flows.console import err, out, progress_bar, safe
 from flows.options import Config, Overrides, settings_of
 from flows.record_commands import open_record, person
-from flows.signing import open_signer, sign_head, witness_of
+from operations.inspection.checkpoints import open_signer, sign_head, witness_of
 
 Checkpoints = Annotated[
     str | None,

@@ -87,14 +87,14 @@ def kensa(
 @app.command()
 def run(config: Config = None, overrides: Overrides = None) -> None:
     """Inspect a source now: list, decode, classify, explain, record, report."""
-    from flows.quiet import check_prefect_server, prepare_prefect
+    from flows.environment import check_prefect_server, prepare_prefect
 
     # Settings are checked before anything starts; then Prefect, which reads its environment at import.
     settings_of(config, overrides)
     prepare_prefect(quiet=True)
     check_prefect_server()
     from flows.inspection import inspect
-    from flows.observer import observed_by
+    from flows.observers import observed_by
 
     with ConsoleObserver() as observer, observed_by(observer):
         summary = inspect(config_name(config), overrides, trigger="manual")
@@ -105,7 +105,7 @@ def run(config: Config = None, overrides: Overrides = None) -> None:
 @app.command()
 def serve(config: Config = None, overrides: Overrides = None) -> None:
     """Run the inspection on its cron schedule, against the Prefect server that PREFECT_API_URL names."""
-    from flows.quiet import check_prefect_server, prepare_prefect
+    from flows.environment import check_prefect_server, prepare_prefect
 
     settings = settings_of(config, overrides)
     prepare_prefect(quiet=False)
@@ -122,7 +122,7 @@ def demo(
     ),
 ) -> None:
     """Show the main job on synthetic surfaces: no network, no GPU, no server."""
-    from flows.quiet import prepare_prefect
+    from flows.environment import prepare_prefect
 
     prepare_prefect(quiet=True)
     from flows.demo import run_demo
@@ -145,10 +145,10 @@ def config_check(config: Config = None, overrides: Overrides = None) -> None:
     """Check settings, paths and the model package without starting anything."""
     from classifiers import Predictor
     from configs.loading import ConfigError, check_paths
-    from flows.evidence import explainer_for
-    from flows.pipeline import checked_package
-    from flows.sealing import check_seal
-    from flows.signing import open_signer
+    from operations.inspection.checkpoints import open_signer
+    from operations.inspection.evidence import explainer_for
+    from operations.inspection.run import checked_package
+    from operations.reporting.seal import check_seal
 
     settings = settings_of(config, overrides)
     if problems := check_paths(settings):

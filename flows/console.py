@@ -7,21 +7,21 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import fields, is_dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
-from uuid import UUID
 
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from db.queries.json_values import plain
+
 if TYPE_CHECKING:
-    from flows.issuing import IssuedReport
-    from flows.pipeline import BatchSummary, Inspection, RunResult
-    from flows.signing import SignedHead
+    from operations.inspection.checkpoints import SignedHead
+    from operations.inspection.run import BatchSummary, Inspection, RunResult
+    from operations.reporting.issue import IssuedReport
 
 # Piped output is not cut to the 80 columns that rich takes where there is no terminal.
 _WIDTH = None if sys.stdout.isatty() else 160
@@ -170,19 +170,6 @@ def print_page(
     if len(rows) > limit:
         console = out if form is Format.table else err
         console.print(f"next page: --before {safe(cursor(rows[limit - 1]))}", soft_wrap=True)
-
-
-def plain(value: Any) -> Any:
-    """Turn a record into JSON-ready values: dataclasses to objects, times to ISO 8601, ids to text."""
-    if is_dataclass(value) and not isinstance(value, type):
-        return {field.name: plain(getattr(value, field.name)) for field in fields(value)}
-    if isinstance(value, dict):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
-    if isinstance(value, datetime):
-        return value.isoformat()
-    return str(value) if isinstance(value, UUID) else value
 
 
 def _write_csv(rows: Sequence[dict[str, Any]]) -> None:

@@ -43,7 +43,7 @@ def dataset_export(
     good_class: GoodClass = None,
 ) -> None:
     """Export reviewed pictures with labels and provenance; exit code 1 when a stored picture is broken."""
-    from flows.exporting import LABELS, export_dataset
+    from operations.dataset_export import LABELS, export_dataset
 
     wanted = FindingFilter(
         part=part,

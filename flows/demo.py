@@ -10,7 +10,7 @@ from db.engine import open_database
 from db.queries.findings import FindingFilter, find_findings
 from flows.console import ConsoleObserver, Format, out, print_rows, progress_bar, safe
 from flows.inspection import inspect
-from flows.observer import observed_by
+from flows.observers import observed_by
 from flows.record_commands import FINDING_COLUMNS
 from sources.decoding import decode
 from sources.errors import Unreadable

@@ -12,13 +12,13 @@ from prefect.futures import PrefectFuture
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from configs.loading import load_settings
-from flows import pipeline
-from flows.issuing import IssuedReport
-from flows.observer import current_observer
-from flows.pipeline import Batch, Inspection, RunResult
-from flows.quiet import guard_ephemeral_server
-from flows.reporting import issue_report
-from flows.signing import SignedHead
+from flows.environment import guard_ephemeral_server
+from flows.observers import current_observer
+from operations.inspection import run
+from operations.inspection.checkpoints import SignedHead
+from operations.inspection.run import Batch, Inspection, RunResult
+from operations.reporting.issue import IssuedReport
+from operations.reporting.run_report import issue_report
 from sources.folder import ListedImage
 
 
@@ -32,31 +32,31 @@ def list_batch(listing: Iterator[ListedImage], size: int) -> list[ListedImage]:
 @task(name="decode", cache_policy=NO_CACHE, persist_result=False)
 def decode_batch(inspection: Inspection, number: int, listed: list[ListedImage]) -> Batch:
     """Read and decode a batch."""
-    return pipeline.decode(inspection, number, listed)
+    return run.decode(inspection, number, listed)
 
 
 @task(name="classify", cache_policy=NO_CACHE, persist_result=False)
 def classify_batch(inspection: Inspection, batch: Batch) -> Batch:
     """Give each readable picture of a batch its verdict."""
-    return pipeline.classify(inspection, batch)
+    return run.classify(inspection, batch)
 
 
 @task(name="explain", cache_policy=NO_CACHE, persist_result=False)
 def explain_batch(inspection: Inspection, batch: Batch) -> Batch:
     """Explain a batch's findings together."""
-    return pipeline.explain(inspection, batch)
+    return run.explain(inspection, batch)
 
 
 @task(name="record", retries=3, retry_delay_seconds=[1, 5, 15], cache_policy=NO_CACHE, persist_result=False)
-def record_batch(inspection: Inspection, batch: Batch) -> pipeline.BatchSummary:
+def record_batch(inspection: Inspection, batch: Batch) -> run.BatchSummary:
     """Write a batch's outcomes in one transaction; retried, since a database may be away for a moment."""
-    return pipeline.record(inspection, batch)
+    return run.record(inspection, batch)
 
 
 @task(name="sign", cache_policy=NO_CACHE, persist_result=False)
 def sign_head(inspection: Inspection) -> SignedHead | None:
     """Sign the head of the audit trail and keep it outside the database."""
-    return pipeline.sign(inspection)
+    return run.sign(inspection)
 
 
 @task(name="report", cache_policy=NO_CACHE, persist_result=False)
@@ -67,7 +67,7 @@ def render_report(inspection: Inspection) -> IssuedReport:
         inspection.store,
         inspection.run.id,
         inspection.settings.report,
-        actor=pipeline.SYSTEM,
+        actor=run.SYSTEM,
     )
 
 
@@ -86,7 +86,7 @@ def inspect(config: str, overrides: list[str] | None = None, trigger: str = "sch
     """
     guard_ephemeral_server()
     observer = current_observer()
-    with pipeline.open_inspection(load_settings(config, overrides or []), trigger) as inspection:
+    with run.open_inspection(load_settings(config, overrides or []), trigger) as inspection:
         observer.started(inspection)
         listing = inspection.listing()
         ahead: deque[PrefectFuture[Batch]] = deque()
@@ -102,7 +102,7 @@ def inspect(config: str, overrides: list[str] | None = None, trigger: str = "sch
             if batch.flagged:
                 batch = explain_batch(inspection, batch)
             observer.batch(record_batch(inspection, batch))
-        result = pipeline.finish(inspection)
+        result = run.finish(inspection)
         signed = sign_head(inspection) if inspection.signer else None
         report = render_report(inspection) if inspection.settings.report.enabled else None
         _publish(result, report)

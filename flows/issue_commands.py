@@ -14,9 +14,9 @@ from db.engine import Database
 from db.issued.reports import ReportSubject
 from db.queries.runs import find_run, latest_run
 from flows.console import out, print_unsealed, safe
-from flows.issuing import IssuedReport
 from flows.options import Config, Overrides, settings_of
 from flows.record_commands import Lot, Station, open_record, person
+from operations.reporting.issue import IssuedReport
 
 Issuer = Callable[[Database, ArtifactStore, Settings, Actor], IssuedReport]
 
@@ -29,7 +29,7 @@ def report_run(
     overrides: Overrides = None,
 ) -> None:
     """Issue a run's report; a new revision only when the record says more of the run than before."""
-    from flows.reporting import issue_report
+    from operations.reporting.run_report import issue_report
 
     def made(database: Database, store: ArtifactStore, settings: Settings, actor: Actor) -> IssuedReport:
         with database.session() as session:
@@ -55,7 +55,7 @@ def report_period(
     overrides: Overrides = None,
 ) -> None:
     """Issue the report of a lot, or of a shift, day or week, across runs."""
-    from flows.period_reporting import issue_period_report
+    from operations.reporting.period_report import issue_period_report
 
     def made(database: Database, store: ArtifactStore, settings: Settings, actor: Actor) -> IssuedReport:
         zone = ZoneInfo(settings.report.timezone)
@@ -73,7 +73,7 @@ def report_finding(
     overrides: Overrides = None,
 ) -> None:
     """Issue the dossier of a finding: everything about it, for a complaint or a concession."""
-    from flows.dossier_reporting import issue_dossier
+    from operations.reporting.dossier import issue_dossier
 
     def made(database: Database, store: ArtifactStore, settings: Settings, actor: Actor) -> IssuedReport:
         subject = ReportSubject.finding(finding.strip().upper())
@@ -89,7 +89,7 @@ def report_part(
     overrides: Overrides = None,
 ) -> None:
     """Issue the dossier of a part: its pictures, all findings on it, everything that happened."""
-    from flows.dossier_reporting import issue_dossier, part_subject
+    from operations.reporting.dossier import issue_dossier, part_subject
 
     def made(database: Database, store: ArtifactStore, settings: Settings, actor: Actor) -> IssuedReport:
         with database.session() as session:

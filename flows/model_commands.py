@@ -304,7 +304,7 @@ def explain(
     device: Annotated[str, typer.Option()] = "auto",
 ) -> None:
     """Draw why the model sees a class in a picture: the map, the block maps, the outline."""
-    from flows.explaining import explain_picture
+    from operations.explain_picture import explain_picture
 
     out.print(safe(explain_picture(image, model, out_file, class_name, method, device)), soft_wrap=True)
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from classifiers import ModelPackage
     from db.artifacts import ArtifactStore
     from db.engine import Database
-    from flows.model_reporting import Asked
+    from operations.model_report.build import Asked
     from reports.content.model import ModelReport
 
 
@@ -69,7 +69,7 @@ def report_model(
     if settings is None and out_file is None:
         raise ConfigError("give --out FILE for the report, or --config for a record to keep it in")
     from configs.schema import ExplainerSettings
-    from flows.model_reporting import Asked, Labelled
+    from operations.model_report.build import Asked, Labelled
 
     asked = Asked(
         on=on,
@@ -91,8 +91,8 @@ def report_model(
 
 def _alone(folder: Path, asked: "Asked", out_file: Path | None) -> None:
     from classifiers import load_package
-    from flows.issuing import write_pdf
-    from flows.model_reporting import model_report, render_alone
+    from operations.model_report.build import model_report, render_alone
+    from operations.reporting.issue import write_pdf
 
     report = model_report(load_package(folder), asked, issued_at=datetime.now(UTC), progress=progress_bar)
     if out_file is not None:
@@ -110,8 +110,8 @@ def _with_record(
     out_file: Path | None,
 ) -> None:
     from db.artifacts import ArtifactStore
-    from flows.issuing import write_pdf
-    from flows.model_reporting import issue_model_report, model_report
+    from operations.model_report.build import issue_model_report, model_report
+    from operations.reporting.issue import write_pdf
 
     store = ArtifactStore(settings.artifacts.uri)
     with open_record(config, overrides) as database, tempfile.TemporaryDirectory() as folder:
@@ -133,7 +133,7 @@ def _package(
 ) -> "ModelPackage":
     from classifiers import load_package
     from db.queries.filters import find_model_digests
-    from flows.packages import find_package
+    from operations.inspection.packages import find_package
 
     if Path(model).is_dir():
         return load_package(model)

@@ -13,7 +13,8 @@ from db.chain.events import Actor
 from db.engine import Database, open_database
 from db.queries.events import EventFilter, find_events, get_event
 from db.queries.findings import FindingFilter, find_findings
-from flows.console import Format, plain, print_page, when
+from db.queries.json_values import plain
+from flows.console import Format, print_page, when
 from flows.options import Config, Overrides, settings_of
 
 audit_app = typer.Typer(no_args_is_help=True, help="The audit trail: verify it, list it, show one event.")

@@ -51,8 +51,8 @@ def replay(
     identical: bit for bit; equal: within tolerance; different: the fields that differ; impossible: why.
     Each replay is recorded. Exit code 1 when something is different, or impossible and named.
     """
-    from flows.replaying import open_replayer
-    from flows.replaying import replay as replayed
+    from operations.replay.replay import open_replayer
+    from operations.replay.replay import replay as replayed
 
     settings = settings_of(config, overrides)
     store = ArtifactStore(settings.artifacts.uri)

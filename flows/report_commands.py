@@ -14,7 +14,7 @@ from db.engine import open_database
 from db.errors import RecordError
 from flows.console import err, out, safe
 from flows.options import Config, Overrides, config_name, settings_of
-from flows.signing import audit_keys
+from operations.inspection.checkpoints import audit_keys
 
 report_app = typer.Typer(no_args_is_help=True, help="Reports: issue them, sign them off, verify them.")
 
@@ -38,7 +38,7 @@ def report_verify(
 
     Works without settings and without the record, and says what that leaves open.
     """
-    from flows.verifying import check_log, check_record
+    from operations.reporting.verify import check_log, check_record
     from reports.signatures.read import Check
     from reports.signatures.sign import read_certificates
     from reports.signatures.verify import summary, verify_file

@@ -65,8 +65,8 @@ def report_sign(
     overrides: Overrides = None,
 ) -> None:
     """Sign an issued report off: adds a signature to its PDF, and records it."""
-    from flows.issuing import write_report
-    from flows.sealing import profile_of, seal_key
+    from operations.reporting.issue import write_report
+    from operations.reporting.seal import profile_of, seal_key
     from reports.signatures.keys import Key, Pkcs12Key, TokenKey
     from reports.signatures.sign import Act, sign_off
 

@@ -16,7 +16,9 @@ ACTION = re.compile(
 
 def test_every_action_of_an_audit_event_is_documented() -> None:
     code = "".join(
-        path.read_text(encoding="utf-8") for room in ("db", "flows") for path in (ROOT / room).rglob("*.py")
+        path.read_text(encoding="utf-8")
+        for room in ("db", "operations", "flows")
+        for path in (ROOT / room).rglob("*.py")
     )
     found = {action for action in ACTION.findall(code) if not action.endswith(".id")}  # foreign keys
     assert {"run.started", "disposition.made", "artifacts.pruned", "checkpoint.failed"} <= found

@@ -19,8 +19,8 @@ import yaml
 
 from classifiers import Predictor, Preprocessing, Thresholds, save_package
 from configs.loading import load_settings
-from flows import pipeline
 from flows.cli import main
+from operations.inspection import run
 from sources.decoding import decode
 from sources.synthetic import SURFACE_CLASSES, write_inspection_folder
 
@@ -178,27 +178,27 @@ def make_line(tmp_path: Path, pictures: Path, package: Path) -> Callable[..., Li
 
 
 @pytest.fixture(scope="session")
-def inspect_all() -> Callable[..., tuple[pipeline.Inspection, pipeline.RunResult | None]]:
+def inspect_all() -> Callable[..., tuple[run.Inspection, run.RunResult | None]]:
     """The steps of a run in order, as the flow does them, without Prefect."""
     return _inspect_all
 
 
 def _inspect_all(config: Path, overrides: list[str] | None = None, *, stop_after: int | None = None):
     """Do what the flow does, without Prefect; `stop_after` leaves the run unfinished, as a kill would."""
-    with pipeline.open_inspection(load_settings(config, overrides or []), "manual") as inspection:
+    with run.open_inspection(load_settings(config, overrides or []), "manual") as inspection:
         listing = inspection.listing()
         batches = 0
         while listed := [
             item for _, item in zip(range(inspection.settings.run.batch_size), listing, strict=False)
         ]:
-            batch = pipeline.classify(inspection, pipeline.decode(inspection, batches + 1, listed))
+            batch = run.classify(inspection, run.decode(inspection, batches + 1, listed))
             if batch.flagged:
-                batch = pipeline.explain(inspection, batch)
-            pipeline.record(inspection, batch)
+                batch = run.explain(inspection, batch)
+            run.record(inspection, batch)
             batches += 1
             if batches == stop_after:
                 return inspection, None
-        return inspection, pipeline.finish(inspection)
+        return inspection, run.finish(inspection)
 
 
 @pytest.fixture(scope="session")

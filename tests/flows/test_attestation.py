@@ -15,8 +15,8 @@ from configs.loading import load_settings
 from db.artifacts import ArtifactStore
 from db.engine import open_database
 from db.queries.runs import latest_run
-from flows import pipeline
-from flows.reporting import issue_report
+from operations.inspection import run as pipeline
+from operations.reporting.run_report import issue_report
 from reports.attachments.manifest import read_attached
 
 

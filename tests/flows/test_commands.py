@@ -15,8 +15,9 @@ from pypdf import PdfReader
 
 from db.engine import open_database
 from db.queries.finding_records import run_findings
-from flows.console import Format, plain, safe
-from flows.reporting import issue_report
+from db.queries.json_values import plain
+from flows.console import Format, safe
+from operations.reporting.run_report import issue_report
 
 KENSA = Path(sys.executable).with_name("kensa")
 
@@ -40,7 +41,7 @@ def recorded(make_line, inspect_all):
 
 
 def pipeline_actor():
-    from flows.pipeline import SYSTEM
+    from operations.inspection.run import SYSTEM
 
     return SYSTEM
 

@@ -13,8 +13,8 @@ from db.columns import uuid7
 from db.inspection.outcomes import ExplanationOutcome, FindingOutcome, ImageOutcome, LayerMasks
 from db.queries.finding_records import ExplanationRecord
 from db.queries.replays import RecordedFinding, RecordedPrediction
-from flows.comparing import TOLERANCES, compare
-from flows.evidence import encode_map
+from operations.inspection.map_files import encode_map
+from operations.replay.compare import TOLERANCES, compare
 
 
 def _map(*values: float) -> tuple[str, bytes]:

@@ -5,7 +5,7 @@ import pytest
 from configs.loading import ConfigError
 from db.chain.events import Head
 from db.queries.reviewed import ReviewedFinding
-from flows.exporting import _labels
+from operations.dataset_export import _labels
 
 
 class Decided:

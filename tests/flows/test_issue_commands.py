@@ -25,8 +25,8 @@ from db.issued.reports import ReportSubject
 from db.people.people import add_person
 from db.people.sign_in import authenticate
 from db.queries.runs import latest_run
-from flows.issuing import Issue
-from flows.reporting import read_run_report
+from operations.reporting.issue import Issue
+from operations.reporting.run_report import read_run_report
 from reports.attachments.manifest import LISTING, RECORD, read_attached
 from sources.picture_statistics import PictureStatistics
 

@@ -23,11 +23,12 @@ from db.engine import open_database
 from db.issued.reports import ReportSubject, reports_of
 from db.queries.runs import latest_run
 from db.verification.walk import verify
-from flows.evidence import explainer_for
-from flows.examining import examination, mistakes, overlaps, predict_labelled
-from flows.judging_maps import case_pages, map_quality
-from flows.model_facts import calibration_of, model_version, share_of, training_of
-from flows.model_reporting import Asked, model_report
+from operations.inspection.evidence import explainer_for
+from operations.model_report.build import Asked, model_report
+from operations.model_report.examination import examination, mistakes, overlaps, predict_labelled
+from operations.model_report.facts import calibration_of, model_version, share_of, training_of
+from operations.model_report.map_quality import map_quality
+from operations.model_report.mistakes import case_pages
 from reports.content.model import ModelReport
 from sources.synthetic import write_dataset
 

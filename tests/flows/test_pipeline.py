@@ -17,10 +17,10 @@ from db.queries.finding_records import run_findings
 from db.queries.runs import run_images, run_summary, run_unreadable
 from db.verification.walk import verify
 from explainers.sise.sise import Sise
-from flows import pipeline
-from flows.evidence import attribution_box, encode_map
-from flows.reporting import issue_report
-from flows.stored_evidence import decode_map
+from operations.inspection import run as pipeline
+from operations.inspection.evidence import attribution_box
+from operations.inspection.map_files import decode_map, encode_map
+from operations.reporting.run_report import issue_report
 from sources.decoding import decode
 from sources.picture_statistics import picture_statistics
 

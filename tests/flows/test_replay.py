@@ -21,9 +21,9 @@ from db.queries.events import find_events
 from db.queries.finding_records import run_findings
 from db.queries.runs import run_images
 from db.verification.walk import verify
-from flows import pipeline
-from flows.comparing import TOLERANCES
-from flows.packages import keep_files
+from operations.inspection import run as pipeline
+from operations.inspection.packages import keep_files
+from operations.replay.compare import TOLERANCES
 
 
 @pytest.fixture(scope="module")
@@ -239,7 +239,7 @@ def test_the_model_is_replayed_from_the_store(make_line, tmp_path, package, insp
 def test_a_model_registered_before_is_stored_by_the_next_run(make_line, monkeypatch, inspect_all):
     line = make_line()
     with monkeypatch.context() as patch:
-        patch.setattr("flows.pipeline.keep_files", lambda *_: [])
+        patch.setattr("operations.inspection.run.keep_files", lambda *_: [])
         inspect_all(line.config, stop_after=1)
     for _ in range(2):
         with pipeline.open_inspection(load_settings(line.config), "manual") as inspection:

@@ -20,9 +20,9 @@ from db.people.people import add_person
 from db.people.sign_in import authenticate
 from db.queries.events import EventFilter, find_events
 from db.transparency.signed_notes import generate_key, write_key
-from flows import pipeline
-from flows.reporting import issue_report
-from flows.sealing import seal_key
+from operations.inspection import run as pipeline
+from operations.reporting.run_report import issue_report
+from operations.reporting.seal import seal_key
 from reports.signatures.keys import TokenKey
 from tests.pki import PASSPHRASE
 

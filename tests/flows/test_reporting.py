@@ -8,9 +8,8 @@ from db.engine import open_database
 from db.issued.reports import reports_of
 from db.people.people import add_person
 from db.people.sign_in import authenticate
-from flows import pipeline
-from flows.issuing import Issue
-from flows.reporting import issue_report, read_run_report
+from operations.reporting.issue import Issue
+from operations.reporting.run_report import issue_report, read_run_report
 
 CHEAP = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
 PASSWORD = "blowhole fray crack 1"  # noqa: S105
@@ -26,7 +25,7 @@ def test_a_decision_makes_a_new_revision_and_leaves_the_old_one_as_it_was(
     with open_database(inspection.settings.database.url) as database:
 
         def issue():
-            return issue_report(database, store, run.id, settings, actor=pipeline.SYSTEM)
+            return issue_report(database, store, run.id, settings, actor=run.SYSTEM)
 
         def as_printed(report):
             with database.session() as session:

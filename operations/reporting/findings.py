@@ -14,7 +14,7 @@ from db.dispositions.history import DispositionRecord, histories
 from db.inspection.runs import ModelRecord
 from db.queries.finding_records import FindingRecord
 from db.retention.inventory import Retention, retention_of
-from flows.stored_evidence import StoredEvidence
+from operations.stored_evidence import StoredEvidence
 from reports.content.base import Criteria, Criterion, Model, Rate
 from reports.content.finding import Decided, DecisionState, Explanation, FindingPage, LayerMasks
 from reports.errors import ReportError

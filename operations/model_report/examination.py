@@ -14,7 +14,7 @@ from classifiers.data.dataset import Dataset, Item
 from classifiers.data.overlap import recorded_digests, role_of, shared
 from classifiers.measure.evaluation import defective_mask, measure, predict_dataset
 from classifiers.measure.metrics import reliability
-from flows.model_facts import share_of
+from operations.model_report.facts import share_of
 from reports.charts.scores import bin_scores
 from reports.content.model import (
     Bin,

@@ -11,11 +11,21 @@ from db.engine import Database
 from db.figures.periods import PeriodSummary, period_summary, scope_findings, scope_unreadable
 from db.figures.scopes import scope_of
 from db.issued.reports import ReportSubject
-from flows.finding_reading import classes_of, finding_pages, model_of, once
-from flows.issuing import Issue, IssuedReport, audit_head, checkpoint_at, issue, issued_at, made_by, style_of
-from flows.process_reading import period_process, review_of, revisions_of, sign_offs_of
-from flows.reporting import STATUS, counts_of
-from flows.supplements import supplement_of
+from operations.reporting.findings import classes_of, finding_pages, model_of, once
+from operations.reporting.history import review_of, revisions_of, sign_offs_of
+from operations.reporting.issue import (
+    Issue,
+    IssuedReport,
+    audit_head,
+    checkpoint_at,
+    issue,
+    issued_at,
+    made_by,
+    style_of,
+    supplement_of,
+)
+from operations.reporting.process import period_process
+from operations.reporting.run_report import STATUS, counts_of
 from reports.compose.inspection import compose_period
 from reports.content.period import ModelInForce, PeriodReport, RunLine, Scope
 from reports.document import Document
@@ -34,7 +44,7 @@ def issue_period_report(
 ) -> IssuedReport:
     """Issue the report of a lot, or of what was inspected from `since` to before `until`.
 
-    RecordError for neither. See `flows.issuing.issue`.
+    RecordError for neither. See `operations.reporting.issue.issue`.
     """
     subject = ReportSubject.period(lot=lot, since=since, until=until, station=station)
 

@@ -17,8 +17,9 @@ from db.queries.finding_records import FindingRecord, get_finding
 from db.queries.part_history import LifeEntry, finding_history, part_history
 from db.queries.runs import RunSummary, find_run, run_summary
 from db.queries.sentences import sentence
-from flows.finding_reading import finding_pages, model_of
-from flows.issuing import (
+from operations.reporting.findings import finding_pages, model_of
+from operations.reporting.history import revisions_of, sign_offs_of
+from operations.reporting.issue import (
     Issue,
     IssuedReport,
     audit_head,
@@ -27,10 +28,9 @@ from flows.issuing import (
     issued_at,
     made_by,
     style_of,
+    supplement_of,
 )
-from flows.process_reading import revisions_of, sign_offs_of
-from flows.reporting import STATUS
-from flows.supplements import supplement_of
+from operations.reporting.run_report import STATUS
 from reports.compose.dossier import compose_dossier
 from reports.content.dossier import DecidedBy, Dossier, Entry, Occurrence, PictureLine, ReplayLine
 from reports.document import Document
@@ -48,7 +48,7 @@ def issue_dossier(
     *,
     actor: Actor,
 ) -> IssuedReport:
-    """Issue the dossier of a finding or a part, see `flows.issuing.issue`."""
+    """Issue the dossier of a finding or a part, see `operations.reporting.issue.issue`."""
 
     def compose(what: Issue) -> Document:
         with database.session() as session:

@@ -1,4 +1,4 @@
-"""What reports say of the process, of people's decisions and of earlier revisions, read from the record."""
+"""How the process behind a report runs, read from the record: subgroups, trends, drift."""
 
 from collections.abc import Mapping
 from typing import Any, Literal
@@ -6,20 +6,12 @@ from typing import Any, Literal
 from sqlalchemy.orm import Session
 
 from classifiers.measure.reference import QUANTILES, Spread, read_reference
-from db.figures.agreement import double_decisions
-from db.figures.changes import changes_of
 from db.figures.scopes import Scope
 from db.figures.series import SampleFigures, SubgroupFigures, drift, run_history, subgroups
-from db.issued.reports import ReportSubject
-from db.queries.events import get_event
-from db.queries.finding_records import FindingRecord
 from db.queries.runs import RunSummary
-from flows.issuing import Issue
-from reports.content.base import Revision, SignOff
-from reports.content.process import Process, Review
+from reports.content.process import Process
 from reports.stats.control_chart import Subgroup
 from reports.stats.drift import Drift, Reference, Sample, Trend, compare, trend
-from reports.wording import plural
 
 _RUNS = 25  # on a control chart
 _ENOUGH = 5  # runs before this one, from which on they say more than the stretches of this one
@@ -74,56 +66,6 @@ def period_process(
         figures = subgroups(session, scope, unit, zone=zone, limits=limits, upto=upto)
     return _process(session, scope, unit, _points(figures), references, None, upto)
 
-
-def review_of(session: Session, scope: Scope, findings: list[FindingRecord], upto: int) -> Review:
-    """Sum up what people decided about findings, and where two of them judged the same one."""
-    return Review(
-        findings=len(findings),
-        decisions=tuple(each.disposition for each in findings if each.disposition is not None),
-        awaiting=sum(each.awaiting_approval is not None for each in findings),
-        pairs=tuple((each.first, each.second) for each in double_decisions(session, scope, upto)),
-    )
-
-
-def revisions_of(session: Session, what: Issue, upto: int) -> tuple[Revision, ...]:
-    """List the revisions of a report up to the one that is made as of event `upto`, with what changed."""
-    subject = what.subject
-    heads = [(each.revision, each.head.sequence, each.artifact_digest) for each in what.earlier]
-    heads = [*(each for each in heads if each[0] < what.revision), (what.revision, upto, "")]
-    listed = []
-    for position, (number, sequence, digest) in enumerate(heads):
-        changes = _told(session, subject, heads[position - 1][1], sequence) if position else ()
-        listed.append(Revision(number, get_event(session, sequence).at, digest or None, changes))
-    return tuple(listed)
-
-
-def sign_offs_of(what: Issue, upto: int) -> tuple[SignOff, ...]:
-    """List who signed earlier revisions, up to event `upto`."""
-    return tuple(
-        SignOff(report.revision, each.capacity, each.name, each.decision, each.reason, each.created_at)
-        for report in what.earlier
-        for each in report.sign_offs
-        if report.revision < what.revision and each.event_sequence <= upto
-    )
-
-
-def _told(session: Session, subject: ReportSubject, after: int, upto: int) -> tuple[str, ...]:
-    changes = changes_of(session, subject, after, upto)
-    told = [f"{plural(count, 'further picture')}: {verdict}." for verdict, count in changes.listed.items()]
-    told += [f"Run {run} ended: {status}." for run, status in changes.ended]
-    for each in changes.decisions[:_MOST]:
-        what = each.decision.replace("-", " ")
-        named = f" as {each.class_name}" if each.class_name else ""
-        verb = {"decided": what, "approved": f"{what} approved", "refused": f"{what} refused"}[each.kind]
-        told.append(f"{each.finding}: {verb}{named} by {each.name or each.person}.")
-    if (left := len(changes.decisions) - _MOST) > 0:
-        told.append(f"{plural(left, 'further decision')}.")
-    if changes.evidence:
-        told.append(f"{plural(changes.evidence, 'picture or map', 'pictures or maps')} removed or restored.")
-    return tuple(told)
-
-
-_MOST = 20  # decisions named one by one in the revision history
 
 _Point = tuple[str, int, int, Mapping[str, SampleFigures]]
 

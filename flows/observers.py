@@ -7,9 +7,9 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from flows.issuing import IssuedReport
-    from flows.pipeline import BatchSummary, Inspection, RunResult
-    from flows.signing import SignedHead
+    from operations.inspection.checkpoints import SignedHead
+    from operations.inspection.run import BatchSummary, Inspection, RunResult
+    from operations.reporting.issue import IssuedReport
 
 _log = logging.getLogger("kensa")
 

@@ -11,7 +11,7 @@ from configs.loading import ConfigError
 from configs.schema import ExplainerSettings
 from explainers import drop_increase
 from explainers.drawing import figure
-from flows.evidence import explainer_for
+from operations.inspection.evidence import explainer_for
 from sources.decoding import decode
 from sources.errors import Unreadable
 

@@ -1,10 +1,11 @@
 """Issuing a report of any kind: rendered, sealed, kept as an artefact and in the report folder, recorded."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy.orm import Session
 
@@ -13,6 +14,8 @@ from db.artifacts import ArtifactStore
 from db.chain.events import Actor, Head, head
 from db.engine import Database
 from db.figures.changes import changes_of
+from db.figures.periods import scope_images
+from db.figures.scopes import Scope
 from db.issued.reports import (
     ReportRecord,
     ReportSubject,
@@ -23,10 +26,13 @@ from db.issued.reports import (
 )
 from db.queries.events import get_event
 from db.transparency.checkpoints import latest_checkpoint
+from db.transparency.inclusion import events_of_findings, make_proof
 from db.transparency.signed_notes import parse_checkpoint
-from flows.sealing import Sealed, seal_report
-from reports.attachments.manifest import RECORD
+from operations.reporting.seal import Sealed, seal_report
+from reports.attachments.listing import ListedPicture
+from reports.attachments.manifest import RECORD, Superseded, Supplement
 from reports.content.base import AuditHead, SignedCheckpoint
+from reports.content.finding import FindingPage
 from reports.document import Document
 from reports.style import Style
 
@@ -164,3 +170,56 @@ def issued_at(session: Session, at: Head) -> datetime:
 def made_by(session: Session, at: Head) -> str:
     """Give the version of kensa that wrote the event at an audit head."""
     return get_event(session, at.sequence).software_version
+
+
+def supplement_of(
+    database: Database,
+    scope: Scope | None,
+    findings: Collection[FindingPage],
+    checkpoint: SignedCheckpoint | None,
+    what: Issue,
+) -> Supplement:
+    """Read what a report carries, as of the audit head that it prints; no listing without a scope."""
+    with database.session() as session:
+        return Supplement(
+            listing=None if scope is None else _listing(database, scope, what.head.sequence),
+            proofs=proofs_of(session, [finding.reference for finding in findings], checkpoint),
+            supersedes=superseded(what),
+        )
+
+
+def superseded(what: Issue) -> Superseded | None:
+    """Give the revision that this one replaces, by the PDF as it was before anybody signed it."""
+    before = [each for each in what.earlier if each.revision == what.revision - 1]
+    return Superseded(before[0].revision, before[0].rendered_digest) if before else None
+
+
+def proofs_of(
+    session: Session, references: Collection[str], signed: SignedCheckpoint | None
+) -> dict[str, Any] | None:
+    """Prove that the events of findings, as far as the checkpoint covers them, are in the log that it signs.
+
+    None without a checkpoint, or where it covers none of them.
+    """
+    if signed is None:
+        return None
+    found = events_of_findings(session, references, signed.tree_size)
+    events = sorted({sequence for each in found.values() for sequence in each})
+    return make_proof(session, events, signed.note, parse_checkpoint(signed.note)) if events else None
+
+
+def _listing(database: Database, scope: Scope, upto: int) -> Iterator[ListedPicture]:
+    with database.session() as session:
+        for image in scope_images(session, scope, upto):
+            yield ListedPicture(
+                uri=image.uri,
+                verdict=image.verdict,
+                score=image.score,
+                part=image.part,
+                lot=image.lot,
+                station=image.station,
+                captured_at=image.captured_at,
+                reason=image.reason,
+                image_digest=image.digest,
+                carried_over=image.carried_over,
+            )

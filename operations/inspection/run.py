@@ -28,10 +28,10 @@ from db.inspection.runs import (
     register_model,
     start_or_resume_run,
 )
-from flows.deciding import Picture, decide_pictures, read_picture, with_decision
-from flows.evidence import explain_findings, explainer_for
-from flows.packages import keep_files
-from flows.signing import SignedHead, open_signer, sign_head
+from operations.inspection.checkpoints import SignedHead, open_signer, sign_head
+from operations.inspection.evidence import explain_findings, explainer_for
+from operations.inspection.packages import keep_files
+from operations.inspection.pictures import Picture, decide_pictures, read_picture, with_decision
 from sources.errors import Unreadable
 from sources.folder import ListedImage, Source, open_source
 

@@ -28,10 +28,10 @@ from db.queries.replays import (
     recorded_predictions,
 )
 from explainers import Explainer, ExplainerError
-from flows.comparing import TOLERANCES, Comparison, compare
-from flows.deciding import Picture, decide_pictures, read_picture, with_decision
-from flows.evidence import Memory, explain_findings, explainer_for
-from flows.packages import find_package
+from operations.inspection.evidence import Memory, explain_findings, explainer_for
+from operations.inspection.packages import find_package
+from operations.inspection.pictures import Picture, decide_pictures, read_picture, with_decision
+from operations.replay.compare import TOLERANCES, Comparison, compare
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from db.inspection.outcomes import ExplanationOutcome, FindingOutcome, ImageOutc
 from db.queries.finding_records import ExplanationRecord
 from db.queries.replays import RecordedFinding, RecordedPrediction
 from explainers.metrics.sanity import rank_correlation
-from flows.stored_evidence import FloatMap, decode_map
+from operations.inspection.map_files import FloatMap, decode_map
 
 
 @dataclass(frozen=True)

@@ -3,19 +3,14 @@
 The processes that draw pages do that: nothing heavy is imported here.
 """
 
-import io
 import logging
 from dataclasses import dataclass
 
-import numpy as np
-import numpy.typing as npt
-from PIL import Image
-
 from db.artifacts import ArtifactStore
 from db.errors import ArtifactError
+from operations.inspection.map_files import decode_map
 from reports.content.finding import Evidence
 
-FloatMap = npt.NDArray[np.float32]
 _log = logging.getLogger("kensa")
 
 
@@ -48,9 +43,3 @@ class StoredEvidence:
         except ArtifactError as error:
             _log.warning("%s", error)
             return None
-
-
-def decode_map(data: bytes) -> FloatMap:
-    """Read a map that `flows.evidence.encode_map` wrote: (h, w) float32 in [0, 1], exact to 1/65535."""
-    with Image.open(io.BytesIO(data)) as picture:
-        return (np.asarray(picture, dtype=np.float32) / np.float32(65535)).astype(np.float32)

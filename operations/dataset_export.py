@@ -18,8 +18,8 @@ from db.chain.events import Actor, Head
 from db.engine import Database
 from db.errors import ArtifactError
 from db.queries.findings import FindingFilter
+from db.queries.json_values import plain
 from db.queries.reviewed import ReviewedFinding, ReviewedPicture, event_hashes, reviewed_pictures
-from flows.console import plain
 
 LABELS, PROVENANCE, PICTURES = "labels.csv", "provenance.jsonl", "pictures"
 _SUFFIX = {"PNG": "png", "JPEG": "jpg", "TIFF": "tif", "BMP": "bmp", "WEBP": "webp"}

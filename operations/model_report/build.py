@@ -18,14 +18,29 @@ from db.chain.events import Actor
 from db.engine import Database
 from db.figures.experience import model_experience
 from db.issued.reports import ReportSubject
-from flows.evidence import explainer_for
-from flows.examining import Examined, examination, mistakes, overlaps, predict_labelled
-from flows.issuing import Issue, IssuedReport, audit_head, checkpoint_at, issue, issued_at, style_of
-from flows.judging_maps import case_pages, map_quality
-from flows.model_facts import calibration_of, data_sides, field_experience, model_version, training_of
-from flows.pipeline import register_package
-from flows.process_reading import revisions_of, sign_offs_of
-from flows.supplements import superseded
+from operations.inspection.evidence import explainer_for
+from operations.inspection.run import register_package
+from operations.model_report.examination import Examined, examination, mistakes, overlaps, predict_labelled
+from operations.model_report.facts import (
+    calibration_of,
+    data_sides,
+    field_experience,
+    model_version,
+    training_of,
+)
+from operations.model_report.map_quality import map_quality
+from operations.model_report.mistakes import case_pages
+from operations.reporting.history import revisions_of, sign_offs_of
+from operations.reporting.issue import (
+    Issue,
+    IssuedReport,
+    audit_head,
+    checkpoint_at,
+    issue,
+    issued_at,
+    style_of,
+    superseded,
+)
 from reports.attachments.manifest import Supplement
 from reports.compose.model import compose_model
 from reports.content.model import ModelReport
@@ -67,7 +82,7 @@ class Asked:
         on: labelled pictures; None examines nothing.
         seen: data that the model was made from, to compare with; beside it, the sides of a split that lie in
             the folder of `on` count.
-        masks: true pixels of defects; see `flows.judging_maps.map_quality`.
+        masks: true pixels of defects; see `operations.model_report.map_quality.map_quality`.
         maps: most findings to explain for the quality of maps; 0 for none.
         pages: most mistakes with a page of their own.
         labelled: how `on` and `seen` are read.
@@ -169,7 +184,7 @@ def issue_model_report(
     *,
     actor: Actor,
 ) -> IssuedReport:
-    """Register the model and issue its report, see `flows.issuing.issue`."""
+    """Register the model and issue its report, see `operations.reporting.issue.issue`."""
     report = replace(
         report, model=replace(report.model, name=register_package(database, package, store).name)
     )

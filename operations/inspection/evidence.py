@@ -1,6 +1,5 @@
 """The evidence of a finding: attribution maps, how far to trust them, and where they are kept."""
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -8,7 +7,6 @@ from typing import Protocol
 
 import numpy as np
 import torch
-from PIL import Image
 from scipy import ndimage
 
 from classifiers import Predictor
@@ -18,8 +16,8 @@ from db.inspection.outcomes import ExplanationOutcome, FindingOutcome, ImageOutc
 from explainers import Explainer, ExplainerError, Explanation, create_explainer, explainer_options
 from explainers.drawing import top_mask
 from explainers.trust import drop_increase
-from flows.deciding import Picture
-from flows.stored_evidence import FloatMap
+from operations.inspection.map_files import FloatMap, encode_map
+from operations.inspection.pictures import Picture
 
 
 class Keeper(Protocol):
@@ -184,14 +182,6 @@ def _stored(
         ),
         box=attribution_box(fused, outcome.height, outcome.width),
     )
-
-
-def encode_map(values: FloatMap) -> bytes:
-    """Encode a map (h, w) in [0, 1] as a 16-bit grey PNG, which any viewer opens in ten years' time."""
-    grey = np.rint(np.clip(values, 0.0, 1.0) * 65535).astype(np.uint16)
-    buffer = io.BytesIO()
-    Image.fromarray(grey).save(buffer, format="PNG", optimize=False)
-    return buffer.getvalue()
 
 
 def attribution_box(values: FloatMap, height: int, width: int) -> tuple[int, int, int, int] | None:

@@ -13,10 +13,19 @@ from db.inspection.runs import RunCounts
 from db.issued.reports import ReportSubject
 from db.queries.finding_records import run_findings
 from db.queries.runs import run_summary, run_unreadable
-from flows.finding_reading import classes_of, finding_pages, model_of, once
-from flows.issuing import Issue, IssuedReport, audit_head, checkpoint_at, issue, issued_at, style_of
-from flows.process_reading import review_of, revisions_of, run_process, sign_offs_of
-from flows.supplements import supplement_of
+from operations.reporting.findings import classes_of, finding_pages, model_of, once
+from operations.reporting.history import review_of, revisions_of, sign_offs_of
+from operations.reporting.issue import (
+    Issue,
+    IssuedReport,
+    audit_head,
+    checkpoint_at,
+    issue,
+    issued_at,
+    style_of,
+    supplement_of,
+)
+from operations.reporting.process import run_process
 from reports.compose.inspection import compose_run
 from reports.content.base import Counts
 from reports.content.inspection import RunReport
@@ -32,7 +41,7 @@ STATUS = {
 def issue_report(
     database: Database, store: ArtifactStore, run_id: UUID, settings: ReportSettings, *, actor: Actor
 ) -> IssuedReport:
-    """Issue a run's report, see `flows.issuing.issue`."""
+    """Issue a run's report, see `operations.reporting.issue.issue`."""
     with database.session() as session:
         subject = ReportSubject.run(run_summary(session, run_id).reference)
 

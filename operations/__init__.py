@@ -1,0 +1,1 @@
+"""What kensa does, without Prefect, web or terminal."""

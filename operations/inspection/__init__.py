@@ -1,0 +1,1 @@
+"""The steps of an inspection run: decode, classify, explain, record, sign."""

@@ -1,0 +1,1 @@
+"""A recorded decision computed again, and compared."""
