@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 # A picture moves through the rooms in this order; a room imports earlier ones only.
-ROOMS = ["configs", "sources", "classifiers", "explainers", "db", "reports", "operations", "flows"]
+ROOMS = ["configs", "sources", "classifiers", "explainers", "db", "reports", "operations", "flows", "cli"]
 FORBIDDEN = {
     "sources": {"prefect", "fastapi", "sqlalchemy", "typer", "rich", "torch"},
     "classifiers": {"prefect", "fastapi", "sqlalchemy", "typer", "rich", "pydantic", "yaml"},
@@ -19,7 +19,8 @@ FORBIDDEN = {
     "db": {"prefect", "fastapi", "torch", "timm", "typer", "rich"},
     "configs": {"prefect", "fastapi", "sqlalchemy", "typer", "rich", "torch"},
     "operations": {"prefect", "fastapi", "typer", "rich"},
-    "flows": {"fastapi"},
+    "flows": {"fastapi", "typer", "rich"},
+    "cli": {"prefect", "fastapi"},
 }
 
 

@@ -18,8 +18,8 @@ import torch
 import yaml
 
 from classifiers import Predictor, Preprocessing, Thresholds, save_package
+from cli.main import main
 from configs.loading import load_settings
-from flows.cli import main
 from operations.inspection import run
 from sources.decoding import decode
 from sources.synthetic import SURFACE_CLASSES, write_inspection_folder

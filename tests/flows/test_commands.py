@@ -13,10 +13,10 @@ import pytest
 from PIL import Image
 from pypdf import PdfReader
 
+from cli.console import Format, safe
 from db.engine import open_database
 from db.queries.finding_records import run_findings
 from db.queries.json_values import plain
-from flows.console import Format, safe
 from operations.reporting.run_report import issue_report
 
 KENSA = Path(sys.executable).with_name("kensa")
@@ -202,7 +202,7 @@ def test_text_from_outside_cannot_act_on_the_terminal():
 def test_a_csv_cell_cannot_become_a_formula(capsys):
     from dataclasses import dataclass
 
-    from flows.console import print_rows
+    from cli.console import print_rows
 
     @dataclass
     class Row:

@@ -11,6 +11,7 @@ import pytest
 from argon2 import PasswordHasher
 
 from classifiers.data.dataset import load_dataset
+from cli import sign_in
 from db.chain.events import Actor
 from db.columns import utc_now
 from db.dispositions.decide import dispose
@@ -20,7 +21,6 @@ from db.people.people import add_person
 from db.people.sign_in import authenticate
 from db.queries.runs import list_runs
 from db.schema import ArtifactRetention
-from flows import passwords
 
 CHEAP = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
 ENGINEER, MANAGER, BOSS = "engineer-password", "manager-password", "boss-password"
@@ -136,7 +136,7 @@ def test_a_password_is_typed_at_a_terminal_alone(recorded, say, monkeypatch):
     say(BOSS)
     told = recorded.kensa(*boss, check=2).stderr
     assert "no terminal to type a password at: give --password-stdin" in told
-    monkeypatch.setattr(passwords.typer, "prompt", prompt)
+    monkeypatch.setattr(sign_in.typer, "prompt", prompt)
     monkeypatch.setattr(sys.stdin, "isatty", lambda: True)
     recorded.kensa(*boss)
     recorded.kensa("people", "change", "boss", "--name", "The Boss", "--as", "boss")

@@ -12,11 +12,11 @@ import yaml
 from PIL import Image
 from typer.testing import CliRunner
 
+from cli.main import app
 from configs.evaluation import CocoData, FolderData, SeverstalData, VocData, load_evaluation
 from configs.loading import ConfigError
 from explainers import ExplainerError
 from explainers.sise.sise import Sise
-from flows.cli import app
 from sources.synthetic import write_dataset
 
 SHIPPED = Path(__file__).parents[2] / "classifiers" / "packages" / "synthetic-surface"

@@ -8,6 +8,7 @@ from db.engine import open_database
 from db.issued.reports import reports_of
 from db.people.people import add_person
 from db.people.sign_in import authenticate
+from operations.inspection.run import SYSTEM
 from operations.reporting.issue import Issue
 from operations.reporting.run_report import issue_report, read_run_report
 
@@ -25,7 +26,7 @@ def test_a_decision_makes_a_new_revision_and_leaves_the_old_one_as_it_was(
     with open_database(inspection.settings.database.url) as database:
 
         def issue():
-            return issue_report(database, store, run.id, settings, actor=run.SYSTEM)
+            return issue_report(database, store, run.id, settings, actor=SYSTEM)
 
         def as_printed(report):
             with database.session() as session:

@@ -4,6 +4,9 @@ from typing import Annotated
 
 import typer
 
+from cli.console import Format, out, print_rows, safe, when
+from cli.options import Config, Form, Overrides, open_record, person
+from cli.sign_in import PasswordStdin, SignInAs, new_password, sign_in
 from configs.loading import ConfigError
 from db.people.people import (
     PersonRecord,
@@ -14,10 +17,6 @@ from db.people.people import (
     enable_person,
     list_people,
 )
-from flows.console import Format, out, print_rows, safe, when
-from flows.options import Config, Overrides
-from flows.passwords import PasswordStdin, SignInAs, new_password, sign_in
-from flows.record_commands import Form, open_record, person
 
 people_app = typer.Typer(no_args_is_help=True, help="People who decide and sign: their roles and passwords.")
 

@@ -7,13 +7,12 @@ from typing import Annotated, Any
 
 import typer
 
+from cli.console import Format, err, out, print_page, print_rows, safe, when
+from cli.options import Before, Config, Form, Limit, Lot, Overrides, Since, Until, Verdict, open_record, utc
 from db.queries.part_history import LifeEntry, PartHistory, part_history
 from db.queries.recall import TracedPart, TraceFilter, TraceSummary, trace_parts, trace_summary
 from db.queries.sentences import proof, sentence
 from db.retention.inventory import many
-from flows.console import Format, err, out, print_page, print_rows, safe, when
-from flows.options import Config, Overrides
-from flows.record_commands import Before, Form, Limit, Lot, Since, Until, Verdict, open_record, utc
 
 
 class Telling(StrEnum):

@@ -7,12 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cli.console import out, print_unsealed, progress_bar, safe
+from cli.options import Config, ImageColumn, LabelColumn, Overrides, open_record, person, settings_of
 from configs.loading import ConfigError
 from configs.schema import Settings
-from flows.console import out, print_unsealed, progress_bar, safe
-from flows.model_commands import ImageColumn, LabelColumn
-from flows.options import Config, Overrides, settings_of
-from flows.record_commands import open_record, person
 
 if TYPE_CHECKING:
     from classifiers import ModelPackage

@@ -5,15 +5,14 @@ from typing import Annotated
 
 import typer
 
-from db.artifacts import ArtifactStore
-from db.queries.findings import FindingFilter
-from flows.console import err, out, safe
-from flows.model_commands import GoodClass
-from flows.options import Config, Overrides, settings_of
-from flows.record_commands import (
+from cli.console import err, out, safe
+from cli.options import (
     ClassName,
+    Config,
+    GoodClass,
     Lot,
     Model,
+    Overrides,
     Part,
     Run,
     Since,
@@ -21,8 +20,11 @@ from flows.record_commands import (
     Until,
     open_record,
     person,
+    settings_of,
     utc,
 )
+from db.artifacts import ArtifactStore
+from db.queries.findings import FindingFilter
 
 dataset_app = typer.Typer(no_args_is_help=True, help="Training data: reviewed findings as a data set.")
 

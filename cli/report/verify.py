@@ -8,12 +8,12 @@ from typing import Annotated
 
 import typer
 
+from cli.console import err, out, safe
+from cli.options import Config, Overrides, config_name, settings_of
 from configs.loading import ConfigError
 from configs.schema import Settings
 from db.engine import open_database
 from db.errors import RecordError
-from flows.console import err, out, safe
-from flows.options import Config, Overrides, config_name, settings_of
 from operations.inspection.checkpoints import audit_keys
 
 report_app = typer.Typer(no_args_is_help=True, help="Reports: issue them, sign them off, verify them.")

@@ -7,6 +7,9 @@ from typing import Annotated
 
 import typer
 
+from cli.console import out, safe
+from cli.options import Config, Overrides, open_record, settings_of
+from cli.sign_in import PasswordStdin, passphrase_of, sign_in
 from configs.loading import ConfigError
 from db.artifacts import ArtifactStore
 from db.engine import Database
@@ -14,10 +17,6 @@ from db.errors import RecordError
 from db.issued.reports import ReportRecord, report_by_artifact, report_by_number, reports_of
 from db.issued.sign_offs import sign_report
 from db.people.people import TASKS, Authenticated
-from flows.console import out, safe
-from flows.options import Config, Overrides, settings_of
-from flows.passwords import PasswordStdin, passphrase_of, sign_in
-from flows.record_commands import open_record
 
 
 class Role(StrEnum):

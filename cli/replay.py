@@ -7,11 +7,10 @@ from typing import Annotated, Any
 
 import typer
 
+from cli.console import Format, err, print_rows
+from cli.options import Config, Form, Overrides, open_record, person, settings_of
 from db.artifacts import ArtifactStore
 from db.queries.replays import ReplayOutcome, names_run
-from flows.console import Format, err, print_rows
-from flows.options import Config, Overrides, settings_of
-from flows.record_commands import Form, open_record, person
 
 
 @dataclass(frozen=True)

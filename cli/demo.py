@@ -4,24 +4,36 @@ import csv
 import shutil
 import sys
 from pathlib import Path
+from typing import Annotated
+
+import typer
 
 import classifiers
+from cli.console import Format, out, print_rows, progress_bar, safe
+from cli.findings import FINDING_COLUMNS
+from cli.run import ConsoleObserver
 from db.engine import open_database
 from db.queries.findings import FindingFilter, find_findings
-from flows.console import ConsoleObserver, Format, out, print_rows, progress_bar, safe
-from flows.inspection import inspect
-from flows.observers import observed_by
-from flows.record_commands import FINDING_COLUMNS
 from sources.decoding import decode
 from sources.errors import Unreadable
-from sources.synthetic import write_inspection_folder
 
 PACKAGE = Path(classifiers.__file__).parent / "packages" / "synthetic-surface"
 _COUNT, _SEED, _DEFECT_SHARE = 120, 2026, 0.12
 
 
-def run_demo(folder: Path) -> None:
-    """Make the line's pictures where they are missing, inspect them, say what was found."""
+def demo(
+    folder: Annotated[Path, typer.Option(help="Where the demo's pictures, record and report go.")] = Path(
+        "demo"
+    ),
+) -> None:
+    """Show the main job on synthetic surfaces: no network, no GPU, no server."""
+    from flows.environment import prepare_prefect
+
+    prepare_prefect(quiet=True)
+    # Prefect reads its environment when it is imported.
+    from flows.inspection import inspect
+    from flows.observers import observed_by
+
     line = folder / "line"
     if not line.is_dir():
         _make_line(line)
@@ -56,6 +68,8 @@ def run_demo(folder: Path) -> None:
 
 def _make_line(line: Path) -> None:
     """Write the pictures as a line would deliver them, two of them damaged as happens on a real one."""
+    from sources.synthetic import write_inspection_folder
+
     unfinished = line.with_name(line.name + ".part")
     shutil.rmtree(unfinished, ignore_errors=True)
     with progress_bar("making synthetic surfaces") as progress:

@@ -1,15 +1,19 @@
 """`kensa evaluate`: explainers times metrics times a data set, and the paper's table."""
 
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 from rich.table import Table
 
+from cli.console import out, progress_bar, safe
+from cli.options import Overrides
 from configs.evaluation import EvaluationSettings
-from explainers.evaluation.summary import Summary
-from explainers.evaluation.tables import heading, row_texts
-from flows.console import out, progress_bar, safe
-from operations.evaluate import open_evaluation, report
+
+if TYPE_CHECKING:
+    from explainers.evaluation.summary import Summary
 
 
-def evaluate_and_report(settings: EvaluationSettings) -> Summary:
+def evaluate_and_report(settings: EvaluationSettings) -> "Summary":
     """Run an evaluation with a progress bar, write its tables and print them.
 
     Returns:
@@ -18,6 +22,8 @@ def evaluate_and_report(settings: EvaluationSettings) -> Summary:
     Raises:
         ConfigError, ExplainerError, PackageError: what cannot be used, before anything is computed.
     """
+    from operations.evaluate import open_evaluation, report
+
     with out.status("reading the data set and the model …"):
         evaluation = open_evaluation(settings)
     with progress_bar("evaluating") as progress:
@@ -29,8 +35,10 @@ def evaluate_and_report(settings: EvaluationSettings) -> Summary:
     return summary
 
 
-def print_table(summary: Summary) -> None:
+def print_table(summary: "Summary") -> None:
     """Print the table, the best value of each row bold."""
+    from explainers.evaluation.tables import heading, row_texts
+
     table = Table(box=None, header_style="bold", pad_edge=False)
     table.add_column("")
     for explainer in summary.explainers:
@@ -52,3 +60,19 @@ def print_table(summary: Summary) -> None:
     for explainer, reasons in summary.reasons.items():
         for reason, count in reasons.items():
             out.print(f"[red]{safe(explainer)} failed[/red] {count} times: {safe(reason)}", soft_wrap=True)
+
+
+def evaluate(
+    config: Annotated[
+        str,
+        typer.Option("--config", "-c", help="YAML file, or a shipped one by name, such as evaluate-voc."),
+    ],
+    overrides: Overrides = None,
+) -> None:
+    """Judge explainers by the paper's metrics on a data set with ground truth; the same command goes on after
+    a kill."""
+    from configs.evaluation import load_evaluation
+
+    settings = load_evaluation(config, overrides or [])
+    if evaluate_and_report(settings).failures:
+        raise typer.Exit(1)

@@ -9,6 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
+from cli.console import err, out, progress_bar, safe
+from cli.options import Config, Overrides, open_record, person, settings_of
 from configs.loading import ConfigError
 from db.artifacts import ArtifactStore
 from db.chain.events import Head
@@ -25,9 +27,6 @@ from db.transparency.signed_notes import (
 )
 from db.verification.walk import verify
 from db.verification.witness import ReportFile
-from flows.console import err, out, progress_bar, safe
-from flows.options import Config, Overrides, settings_of
-from flows.record_commands import open_record, person
 from operations.inspection.checkpoints import open_signer, sign_head, witness_of
 
 Checkpoints = Annotated[

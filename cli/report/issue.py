@@ -7,15 +7,14 @@ from zoneinfo import ZoneInfo
 
 import typer
 
+from cli.console import out, print_unsealed, safe
+from cli.options import Config, Lot, Overrides, Station, open_record, person, settings_of
 from configs.schema import Settings
 from db.artifacts import ArtifactStore
 from db.chain.events import Actor
 from db.engine import Database
 from db.issued.reports import ReportSubject
 from db.queries.runs import find_run, latest_run
-from flows.console import out, print_unsealed, safe
-from flows.options import Config, Overrides, settings_of
-from flows.record_commands import Lot, Station, open_record, person
 from operations.reporting.issue import IssuedReport
 
 Issuer = Callable[[Database, ArtifactStore, Settings, Actor], IssuedReport]

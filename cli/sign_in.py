@@ -5,12 +5,12 @@ from typing import Annotated
 
 import typer
 
+from cli.console import safe
+from cli.options import person
 from configs.loading import ConfigError
 from db.engine import Database
 from db.people.people import Authenticated
 from db.people.sign_in import authenticate
-from flows.console import safe
-from flows.record_commands import person
 
 PasswordStdin = Annotated[
     bool,

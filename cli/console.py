@@ -5,7 +5,7 @@ import io
 import json
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from enum import StrEnum
@@ -19,16 +19,12 @@ from rich.table import Table
 from db.queries.json_values import plain
 
 if TYPE_CHECKING:
-    from operations.inspection.checkpoints import SignedHead
-    from operations.inspection.run import BatchSummary, Inspection, RunResult
     from operations.reporting.issue import IssuedReport
 
 # Piped output is not cut to the 80 columns that rich takes where there is no terminal.
 _WIDTH = None if sys.stdout.isatty() else 160
 out = Console(highlight=False, width=_WIDTH)
 err = Console(stderr=True, highlight=False, width=_WIDTH)
-
-VERDICT_STYLE = {"pass": "green", "review": "yellow", "reject": "red", "unreadable": "magenta"}
 
 
 class Format(StrEnum):
@@ -39,78 +35,10 @@ class Format(StrEnum):
     csv = "csv"
 
 
-class ConsoleObserver:
-    """Shows a run: a spinner with the counts so far, one line per recorded batch."""
-
-    def __init__(self) -> None:
-        self._status = out.status("opening the source, the model and the record …")
-        self._done = 0
-        self._findings = 0
-
-    def __enter__(self) -> "ConsoleObserver":
-        self._status.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._status.stop()
-
-    def started(self, inspection: "Inspection") -> None:
-        """Say which run begins, over what, with which model."""
-        run, package = inspection.run, inspection.package
-        out.print(
-            f"[bold]run {run.reference}[/bold] {'resumed' if run.resumed else 'started'}: "
-            f"{safe(run.source)} · model {safe(inspection.model.name)} {package.digest[:12]} · "
-            f"{inspection.predictor.device} {inspection.predictor.precision}"
-        )
-        self._status.update("listing …")
-
-    def batch(self, summary: "BatchSummary") -> None:
-        """Print one line for a recorded batch."""
-        result = summary.result
-        self._done += sum(result.verdicts.values())
-        self._findings += len(result.findings)
-        out.print(f"  batch {summary.number:>4}  {verdicts(result.verdicts)}{_carried(result.carried_over)}")
-        self._status.update(f"{self._done} images, {self._findings} findings …")
-
-    def finished(
-        self, result: "RunResult", signed: "SignedHead | None", report: "IssuedReport | None"
-    ) -> None:
-        """Print the counts that add up, and where the report is."""
-        counts = result.counts.as_dict()
-        out.print(
-            f"[bold]run {result.reference} done[/bold]: {counts['listed']} listed = "
-            + " + ".join(_verdict(name, counts[name]) for name in VERDICT_STYLE)
-            + _carried(counts["carried_over"])
-        )
-        if result.inspected_before:
-            out.print(f"  {result.inspected_before} inspected by earlier runs, not listed again")
-        if counts["missing"]:
-            out.print(f"  [magenta]{counts['missing']} named in the manifest, but not found[/magenta]")
-        if signed is not None:
-            style = "default" if signed.problem is None else "red"
-            out.print(f"  [{style}]{safe(signed.sentence())}[/]", soft_wrap=True)
-        if report is not None:
-            out.print(f"  report: {safe(str(report.path))}", soft_wrap=True)
-            print_unsealed(report)
-
-
 def print_unsealed(report: "IssuedReport") -> None:
     """Say why a report does not bear the seal that it was to bear."""
     if report.unsealed is not None:
         out.print(f"  [red]report without seal: {safe(report.unsealed)}[/red]", soft_wrap=True)
-
-
-def verdicts(counts: Mapping[str, int]) -> str:
-    """Write verdict counts in their colours."""
-    return " · ".join(_verdict(name, counts.get(name, 0)) for name in VERDICT_STYLE)
-
-
-def _verdict(name: str, count: int) -> str:
-    return f"[{VERDICT_STYLE[name] if count else 'dim'}]{count} {name}[/]"
-
-
-def _carried(count: int) -> str:
-    return f" [dim]({count} carried over)[/dim]" if count else ""
 
 
 # Terminal escape sequences and bidi controls in file names and notes would act on the reader's terminal.

@@ -4,15 +4,14 @@ from typing import Annotated
 
 import typer
 
+from cli.console import Format, out, print_rows, safe, when
+from cli.options import Config, Form, Overrides, open_record, settings_of
+from cli.sign_in import PasswordStdin, sign_in
 from configs.loading import ConfigError
 from db.dispositions.decide import approve, dispose, refuse
 from db.dispositions.history import DispositionRecord, FindingState, finding_state
 from db.engine import Database
 from db.queries.finding_records import FindingRecord, get_finding
-from flows.console import Format, out, print_rows, safe, when
-from flows.options import Config, Overrides, settings_of
-from flows.passwords import PasswordStdin, sign_in
-from flows.record_commands import Form, open_record
 
 
 def disposition(

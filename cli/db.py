@@ -1,17 +1,39 @@
-"""The command that removes artefacts by policy."""
+"""Commands for who owns the database: the schema, and accounts that cannot change history."""
 
+import sys
 from typing import Annotated
 
 import typer
 
+from cli.console import out, safe
+from cli.options import Config, Overrides, open_record, person, settings_of
 from db.artifacts import ArtifactStore
 from db.columns import utc_now
+from db.engine import open_database
 from db.errors import RecordError
+from db.grants import grants_script
 from db.retention.policy import PRUNABLE, PrunePolicy, age_before
 from db.retention.prune import Pruned, clear, prune
-from flows.console import out, safe
-from flows.options import Config, Overrides, settings_of
-from flows.record_commands import open_record, person
+
+
+def db_migrate(config: Config = None, overrides: Overrides = None) -> None:
+    """Create the schema, or bring it to this version; guards and views included."""
+    with open_database(settings_of(config, overrides).database.url) as database:
+        database.migrate()
+        database.check()
+        out.print(f"schema is up to date: {safe(str(database))}", soft_wrap=True)
+
+
+def db_grants(
+    writer: Annotated[str, typer.Option(help="Account that runs inspections and signs: SELECT, INSERT.")],
+    auditor: Annotated[str, typer.Option(help="Account that verifies: SELECT.")],
+    reader: Annotated[str, typer.Option(help="Account of BI tools: SELECT from the views.")],
+    config: Config = None,
+    overrides: Overrides = None,
+) -> None:
+    """Print the SQL, for the owner to run, of three PostgreSQL accounts that cannot change history."""
+    with open_record(config, overrides) as database, database.session() as session:
+        sys.stdout.write(grants_script(session.connection(), writer, auditor, reader))
 
 
 def db_prune(

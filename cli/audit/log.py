@@ -1,0 +1,126 @@
+"""Commands that read the audit trail: log and show."""
+
+import json
+import re
+from typing import Annotated, Any
+
+import typer
+
+from cli.console import Format, print_page, when
+from cli.options import (
+    Before,
+    ClassName,
+    Config,
+    Form,
+    Image,
+    Limit,
+    Lot,
+    MaxScore,
+    MinScore,
+    Model,
+    Overrides,
+    Part,
+    Person,
+    Reason,
+    Run,
+    Since,
+    Station,
+    Until,
+    Verdict,
+    open_record,
+    utc,
+)
+from configs.loading import ConfigError
+from db.queries.events import EventFilter, find_events, get_event
+from db.queries.json_values import plain
+
+audit_app = typer.Typer(no_args_is_help=True, help="The audit trail: verify it, list it, show one event.")
+
+
+@audit_app.command("log")
+def audit_log(
+    config: Config = None,
+    overrides: Overrides = None,
+    part: Part = None,
+    lot: Lot = None,
+    station: Station = None,
+    image: Image = None,
+    class_name: ClassName = None,
+    verdict: Verdict = None,
+    min_score: MinScore = None,
+    max_score: MaxScore = None,
+    model: Model = None,
+    person: Person = None,
+    actor: Annotated[str | None, typer.Option(help="Who or what caused the event.")] = None,
+    action: Annotated[str | None, typer.Option(help="What was done, such as run.started.")] = None,
+    reason: Reason = None,
+    run: Run = None,
+    since: Since = None,
+    until: Until = None,
+    limit: Limit = 50,
+    before: Before = None,
+    form: Form = Format.table,
+) -> None:
+    """List audit events, newest first."""
+    wanted = EventFilter(
+        part=part,
+        lot=lot,
+        station=station,
+        image=image,
+        class_name=class_name,
+        verdict=verdict,
+        min_score=min_score,
+        max_score=max_score,
+        model=model,
+        person=person,
+        reason=reason,
+        actor=actor,
+        action=action,
+        run=run,
+        since=utc(since),
+        until=utc(until),
+    )
+    with open_record(config, overrides) as database, database.session() as session:
+        rows = find_events(session, wanted, limit=limit + 1, before=_event_cursor(before))
+    print_page(rows, EVENT_COLUMNS, form, limit, lambda e: str(e.sequence), empty="no events")
+
+
+def _event_cursor(text: str | None) -> int | None:
+    if text is None:
+        return None
+    if not text.isdecimal() or not 0 < len(text) < 19:
+        raise ConfigError(f"--before {text}: give the number of an event, as the page before printed it")
+    return int(text)
+
+
+EVENT_COLUMNS = {
+    "event": lambda e: str(e.sequence),
+    "time": lambda e: when(e.at),
+    "actor": lambda e: e.actor_id,
+    "action": lambda e: e.action,
+    "detail": lambda e: ", ".join(f"{name} {_brief(value)}" for name, value in e.payload.items()),
+    "reason": lambda e: e.reason or "",
+    "hash": lambda e: e.hash[:12],
+}
+
+
+def _brief(value: Any) -> str:
+    """Print a value of a payload in a cell: digests by their first 12 digits, as everywhere in tables."""
+    if isinstance(value, list):
+        return " ".join(map(_brief, value)) or "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    text = str(value)
+    return text[:12] if re.fullmatch("[0-9a-f]{64}", text) else text
+
+
+@audit_app.command("show")
+def audit_show(
+    event: Annotated[str, typer.Argument(help="Sequence number or id of the event.")],
+    config: Config = None,
+    overrides: Overrides = None,
+) -> None:
+    """Print one audit event completely, as JSON."""
+    with open_record(config, overrides) as database, database.session() as session:
+        record = get_event(session, int(event) if event.isdecimal() else event)
+    print(json.dumps(plain(record), indent=2, ensure_ascii=False))

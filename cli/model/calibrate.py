@@ -1,0 +1,81 @@
+"""The command that fits a model's thresholds."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cli.console import out, progress_bar, safe
+from cli.options import GroupColumn, ImageColumn, LabelColumn, command_line
+from configs.loading import ConfigError
+
+
+def calibrate(
+    package: Annotated[Path, typer.Argument(help="Model package from `kensa train`.")],
+    data: Annotated[Path, typer.Argument(help="Labelled pictures that training never saw: CSV or folder.")],
+    out_folder: Annotated[Path, typer.Option("--out", help="The calibrated package to write.")],
+    target_escape_rate: Annotated[
+        float, typer.Option(min=0, max=1, help="The largest share of defective pictures that may pass.")
+    ] = 0.05,
+    target_overkill: Annotated[
+        float, typer.Option(min=0, max=1, help="The largest share of good pictures rejected automatically.")
+    ] = 0.05,
+    label_column: LabelColumn = "label",
+    image_column: ImageColumn = "image",
+    group_column: GroupColumn = "group",
+    test: Annotated[
+        Path | None, typer.Option(help="Labelled pictures to measure the result on, in the same form.")
+    ] = None,
+    device: Annotated[str, typer.Option()] = "auto",
+    precision: Annotated[str, typer.Option(help="The precision that will inspect.")] = "auto",
+) -> None:
+    """Fit temperature and thresholds to a target escape rate; write a new model package."""
+    from classifiers import Predictor, load_package
+    from classifiers.data.dataset import Dataset, load_dataset
+    from classifiers.measure.calibrate import calibrate as calibrate_package
+    from classifiers.measure.evaluation import evaluate
+
+    uncalibrated = load_package(package)
+
+    def read(path: Path) -> Dataset:
+        return load_dataset(
+            path,
+            label_column=label_column,
+            image_column=image_column,
+            group_column=group_column if path.is_file() else None,
+            multi_label=uncalibrated.task == "multi-label",
+            good_class=uncalibrated.good_class,
+        )
+
+    with progress_bar("calibrating") as progress:
+        calibrated = calibrate_package(
+            uncalibrated,
+            read(data),
+            out_folder,
+            target_escape_rate=target_escape_rate,
+            target_overkill=target_overkill,
+            device=device,
+            precision=precision,
+            command=command_line(),
+            progress=progress,
+        )
+    t = calibrated.thresholds
+    if t is None:
+        raise ConfigError(f"{out_folder}: calibration gave no thresholds")
+    out.print(
+        f"model package {safe(str(calibrated.path))} {calibrated.digest[:12]}\n"
+        f"  pass below {t.review:.4f}: escape rate {t.escape_rate:.3f} ({t.n_missed} of {t.n_defective}), "
+        f"95 % bound {t.escape_bound:.3f}, target {t.target_escape_rate:.3f}\n"
+        f"  what that costs: overkill rate {t.overkill_rate:.3f} ({t.n_flagged_good} of {t.n_good})\n"
+        f"  reject from {t.reject:.4f}: {t.reject_recall:.1%} of the defective pictures and "
+        f"{t.n_rejected_good} of {t.n_good} good ones (95 % bound {t.reject_overkill_bound:.3f}, "
+        f"target {t.target_overkill:.3f})",
+        soft_wrap=True,
+    )
+    if test is not None:
+        with progress_bar("measuring") as progress:
+            measured = evaluate(
+                Predictor(calibrated, device=device, precision=precision), read(test), progress=progress
+            )
+        print(json.dumps(measured, indent=2))

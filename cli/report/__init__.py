@@ -1,0 +1,1 @@
+"""Commands that issue, sign and verify reports."""
