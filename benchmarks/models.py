@@ -2,7 +2,7 @@
 
     python -m benchmarks.models        writes docs/models.md
 
-tests/explainers/test_families.py runs the same table, and holds the page to what it finds.
+tests/explainers/sise/test_families.py runs the same table, and holds the page to what it finds.
 """
 
 import warnings
@@ -190,7 +190,7 @@ def page(rows: list[str]) -> str:
     return f"""# Which models SISE explains
 
 Made by `python -m benchmarks.models`: one small member of every module of timm, random weights, no layer
-named. `tests/explainers/test_families.py` runs the same table and holds this page to it.
+named. `tests/explainers/sise/test_families.py` runs the same table and holds this page to it.
 
 Of {len(FAMILIES)} modules, {counts["cnn"]} are CNNs and explained; {counts["hybrid"]} are hybrids that keep
 feature maps up to their head, and explained; {counts["refused"]} are refused, by name and with the reason.

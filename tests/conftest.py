@@ -10,6 +10,8 @@ import pytest
 from benchmarks import postgres
 from tests.pki import Pki, StampServer
 
+pytest_plugins = ["tests.line"]
+
 
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[str]:

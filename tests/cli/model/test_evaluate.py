@@ -19,7 +19,7 @@ from explainers import ExplainerError
 from explainers.sise.sise import Sise
 from sources.synthetic import write_dataset
 
-SHIPPED = Path(__file__).parents[2] / "classifiers" / "packages" / "synthetic-surface"
+SHIPPED = Path(__file__).parents[3] / "classifiers" / "packages" / "synthetic-surface"
 
 
 @pytest.fixture(autouse=True)

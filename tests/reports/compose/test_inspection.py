@@ -508,10 +508,10 @@ def test_same_record_same_bytes_in_other_processes():
         "import sys, hashlib, importlib.util as u\n"
         "spec = u.spec_from_file_location('records', sys.argv[1])\n"
         "records = u.module_from_spec(spec); spec.loader.exec_module(records)\n"
-        "from reports import render_run_report\n"
+        "from tests.reports.rendering import render_run_report\n"
         "print(hashlib.sha256(render_run_report(records.report(2))).hexdigest())\n"
     )
-    records = str(Path(__file__).with_name("conftest.py"))
+    records = str(Path(__file__).parents[1] / "conftest.py")
     digests = set()
     for seed, zone in (("1", "UTC"), ("2", "Asia/Tokyo")):
         done = subprocess.run(

@@ -138,7 +138,7 @@ def test_bytes_that_are_added_or_cut_off_are_found(sealed: bytes, stamped: bytes
 def test_a_signature_that_is_cut_off_leaves_the_file_before_it(
     small: bytes, sealed: bytes, key: Pkcs12Key
 ) -> None:
-    """Nothing in what is left tells; the record does, see tests/flows/test_report_commands.py."""
+    """Nothing in what is left tells; the record does, see tests/cli/report/test_sign.py."""
     twice = sign_off(sealed, key, Profile(), Act("reviewed"))
     assert intact(verify_file("r.pdf", twice[: len(sealed)]), 1)
     assert verify_file("r.pdf", twice[: len(small)]).signatures == ()

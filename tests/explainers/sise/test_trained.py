@@ -14,7 +14,7 @@ from classifiers import Predictor, load_package
 from explainers import create_explainer
 from sources.synthetic import surface
 
-PACKAGE = Path(__file__).parents[2] / "classifiers" / "packages" / "synthetic-surface"
+PACKAGE = Path(__file__).parents[3] / "classifiers" / "packages" / "synthetic-surface"
 DEFECTS = ("scratch", "pit", "inclusion", "patch", "scratch", "pit")
 
 

@@ -125,7 +125,7 @@ def test_killed_with_sigkill_and_resumed(
         "train(*pickle.loads(Path(job).read_bytes()), Path(out), progress=progress)\n"
     )
     command = [sys.executable, "-c", code, str(tmp_path / "job.pickle"), str(tmp_path / "model")]
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
     killed = subprocess.run([*command, "yes"], check=False, env=environment)
     assert killed.returncode == -signal.SIGKILL
     subprocess.run([*command, "no"], check=True, env=environment)

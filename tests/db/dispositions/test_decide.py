@@ -298,7 +298,7 @@ def test_the_table_is_about_every_decision() -> None:
 
 def _table(heading: str) -> dict[str, list[str]]:
     """A table of docs/dispositions.md by its first column."""
-    text = (Path(__file__).parents[2] / "docs" / "dispositions.md").read_text(encoding="utf-8")
+    text = (Path(__file__).parents[3] / "docs" / "dispositions.md").read_text(encoding="utf-8")
     lines = text[text.index(heading) :].splitlines()[2:]
     rows = [line.strip("| ").split(" | ") for line in itertools.takewhile(lambda line: "|" in line, lines)]
     return {row[0].strip("` "): [cell.strip() for cell in row[1:]] for row in rows}
@@ -310,7 +310,7 @@ def test_the_document_prints_the_same_tables() -> None:
         for before, after in FOLLOWS.items()
     }
     assert _table("| in effect | may follow |") == spelled
-    text = (Path(__file__).parents[2] / "docs" / "dispositions.md").read_text(encoding="utf-8")
+    text = (Path(__file__).parents[3] / "docs" / "dispositions.md").read_text(encoding="utf-8")
     for role, tasks in TASKS.items():
         cells = ["yes" if task in tasks else "" for task in ("decide", "approve", "manage")]
         assert f"| `{role}` | {' | '.join(cells)} |".replace("  ", " ") in text

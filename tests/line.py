@@ -1,4 +1,7 @@
-"""A small line to inspect: synthetic pictures, an untrained model package with thresholds, settings."""
+"""A small line to inspect: synthetic pictures, an untrained model package with thresholds, settings.
+
+Loaded for every test, so torch comes in only where a fixture needs it.
+"""
 
 import contextlib
 import io
@@ -9,20 +12,21 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 from unittest import mock
 
 import numpy as np
 import pytest
-import timm
-import torch
 import yaml
 
-from classifiers import Predictor, Preprocessing, Thresholds, save_package
+from classifiers.package.thresholds import Thresholds
 from cli.main import main
 from configs.loading import load_settings
-from operations.inspection import run
 from sources.decoding import decode
 from sources.synthetic import SURFACE_CLASSES, write_inspection_folder
+
+if TYPE_CHECKING:
+    from operations.inspection.run import Inspection, RunResult
 
 KENSA = Path(sys.executable).with_name("kensa")
 PICTURES = 24
@@ -70,6 +74,11 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def package(tmp_path_factory: pytest.TempPathFactory, pictures: Path) -> Path:
     """A package with random weights, its thresholds laid so that all three verdicts occur on `pictures`."""
+    import timm
+    import torch
+
+    from classifiers import Predictor, Preprocessing, save_package
+
     torch.manual_seed(3)
     network = timm.create_model("test_resnet", num_classes=len(SURFACE_CLASSES)).eval()
     with torch.no_grad():
@@ -178,13 +187,15 @@ def make_line(tmp_path: Path, pictures: Path, package: Path) -> Callable[..., Li
 
 
 @pytest.fixture(scope="session")
-def inspect_all() -> Callable[..., tuple[run.Inspection, run.RunResult | None]]:
+def inspect_all() -> "Callable[..., tuple[Inspection, RunResult | None]]":
     """The steps of a run in order, as the flow does them, without Prefect."""
     return _inspect_all
 
 
 def _inspect_all(config: Path, overrides: list[str] | None = None, *, stop_after: int | None = None):
     """Do what the flow does, without Prefect; `stop_after` leaves the run unfinished, as a kill would."""
+    from operations.inspection import run
+
     with run.open_inspection(load_settings(config, overrides or []), "manual") as inspection:
         listing = inspection.listing()
         batches = 0

@@ -260,7 +260,7 @@ def writers(
     url: str, batches: int, many: int, *, apart: bool = False
 ) -> Iterator[list["subprocess.Popen[str]"]]:
     """Processes that record one run together, or (apart) each its own."""
-    root = Path(__file__).parents[2]
+    root = Path(__file__).parents[3]
     command = [sys.executable, str(Path(__file__).with_name("writer.py")), url, str(batches)]
     processes = [
         subprocess.Popen(
