@@ -1,4 +1,4 @@
-"""`kensa report run`, `period`, `finding`, `part`: issue a report, or render one again."""
+"""`kensa report run`, `period`, `finding`, `part`: issue a report, or give the issued one back."""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -17,6 +17,13 @@ from db.issued.reports import ReportSubject
 from db.queries.runs import find_run, latest_run
 from operations.reporting.issue import IssuedReport
 
+Again = Annotated[
+    bool,
+    typer.Option(
+        "--again",
+        help="Render it even where the record says nothing newer: another look makes a new revision.",
+    ),
+]
 Issuer = Callable[[Database, ArtifactStore, Settings, Actor], IssuedReport]
 
 
@@ -24,6 +31,7 @@ def report_run(
     run: Annotated[
         str | None, typer.Argument(help="Run number, such as R000012; the latest when absent.")
     ] = None,
+    again: Again = False,
     config: Config = None,
     overrides: Overrides = None,
 ) -> None:
@@ -36,7 +44,7 @@ def report_run(
         if summary is None:
             out.print("no run in the record yet")
             raise typer.Exit(1)
-        return issue_report(database, store, summary.id, settings.report, actor=actor)
+        return issue_report(database, store, summary.id, settings.report, actor=actor, again=again)
 
     _issue(made, config, overrides)
 
@@ -50,6 +58,7 @@ def report_period(
         datetime | None, typer.Option("--to", help="Inspected before this time, in report.timezone.")
     ] = None,
     station: Station = None,
+    again: Again = False,
     config: Config = None,
     overrides: Overrides = None,
 ) -> None:
@@ -60,7 +69,15 @@ def report_period(
         zone = ZoneInfo(settings.report.timezone)
         first, last = (at if at is None else at.replace(tzinfo=zone) for at in (since, until))
         return issue_period_report(
-            database, store, settings.report, actor=actor, lot=lot, since=first, until=last, station=station
+            database,
+            store,
+            settings.report,
+            actor=actor,
+            lot=lot,
+            since=first,
+            until=last,
+            station=station,
+            again=again,
         )
 
     _issue(made, config, overrides)
@@ -68,6 +85,7 @@ def report_period(
 
 def report_finding(
     finding: Annotated[str, typer.Argument(help="Reference of the finding, such as R000012-0003.")],
+    again: Again = False,
     config: Config = None,
     overrides: Overrides = None,
 ) -> None:
@@ -76,7 +94,7 @@ def report_finding(
 
     def made(database: Database, store: ArtifactStore, settings: Settings, actor: Actor) -> IssuedReport:
         subject = ReportSubject.finding(finding.strip().upper())
-        return issue_dossier(database, store, subject, settings.report, actor=actor)
+        return issue_dossier(database, store, subject, settings.report, actor=actor, again=again)
 
     _issue(made, config, overrides)
 
@@ -84,6 +102,7 @@ def report_finding(
 def report_part(
     part: Annotated[str, typer.Argument(help="Serial of the part.")],
     lot: Lot = None,
+    again: Again = False,
     config: Config = None,
     overrides: Overrides = None,
 ) -> None:
@@ -93,7 +112,7 @@ def report_part(
     def made(database: Database, store: ArtifactStore, settings: Settings, actor: Actor) -> IssuedReport:
         with database.session() as session:
             subject = part_subject(session, part, lot)
-        return issue_dossier(database, store, subject, settings.report, actor=actor)
+        return issue_dossier(database, store, subject, settings.report, actor=actor, again=again)
 
     _issue(made, config, overrides)
 

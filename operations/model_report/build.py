@@ -195,7 +195,8 @@ def issue_model_report(
             record = recorded(session, report, settings, what)
         return compose_model(record, Supplement(supersedes=superseded(what)))
 
-    return issue(database, store, settings, subject, compose, actor=actor)
+    # What was measured on labelled pictures is not in the record: only the rendered report shows what is new.
+    return issue(database, store, settings, subject, compose, actor=actor, again=True)
 
 
 def recorded(session: Session, report: ModelReport, settings: ReportSettings, what: Issue) -> ModelReport:

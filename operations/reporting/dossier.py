@@ -47,6 +47,7 @@ def issue_dossier(
     settings: ReportSettings,
     *,
     actor: Actor,
+    again: bool = False,
 ) -> IssuedReport:
     """Issue the dossier of a finding or a part, see `operations.reporting.issue.issue`."""
 
@@ -57,7 +58,7 @@ def issue_dossier(
             record, supplement_of(database, None, record.findings, record.checkpoint, what)
         )
 
-    return issue(database, store, settings, subject, compose, actor=actor)
+    return issue(database, store, settings, subject, compose, actor=actor, again=again)
 
 
 def part_subject(session: Session, serial: str, lot: str | None) -> ReportSubject:

@@ -77,12 +77,14 @@ def issue(
     compose: Compose,
     *,
     actor: Actor,
+    again: bool = False,
 ) -> IssuedReport:
     """Issue the report about a subject: a new revision, or the latest where nothing has changed since.
 
-    Nothing has changed where the record has nothing newer about the subject and rendering the latest
-    revision again gives its bytes; then the stored file is given back, with all signatures in it. A report
-    that cannot be sealed is kept without, and that is recorded.
+    Where the record has nothing newer about the subject, the stored file is given back, verified by its
+    digest and with all signatures in it, whatever libraries and layout would make of it today. `again`
+    renders the latest revision anew: it is given back only if its bytes are the same, for another layout
+    makes a new revision. A report that cannot be sealed is kept without, and that is recorded.
 
     Raises:
         RecordError: no such subject. ReportError: the record does not make a report.
@@ -98,10 +100,12 @@ def issue(
     wanted = settings.signature.configured
     same = False
     if latest is not None and not changed:
-        again = render(compose(Issue(subject, latest.number, latest.revision, latest.head, earlier)))
-        same = sha256(again).hexdigest() == latest.rendered_digest
-    if latest is not None and same and (latest.content_digest is not None or latest.sign_offs or not wanted):
-        return IssuedReport(write_report(settings, store, latest), latest, new=False)
+        complete = latest.content_digest is not None or latest.sign_offs or not wanted
+        if again or not complete:
+            rendered = render(compose(Issue(subject, latest.number, latest.revision, latest.head, earlier)))
+            same = sha256(rendered).hexdigest() == latest.rendered_digest
+        if complete and (same or not again):
+            return IssuedReport(write_report(settings, store, latest), latest, new=False)
     document = compose(Issue(subject, planned.number, planned.revision, now, earlier))
     pdf = render(document)
     name = f"Report {planned.number}, revision {planned.revision}"

@@ -41,6 +41,7 @@ def issue_period_report(
     since: datetime | None = None,
     until: datetime | None = None,
     station: str | None = None,
+    again: bool = False,
 ) -> IssuedReport:
     """Issue the report of a lot, or of what was inspected from `since` to before `until`.
 
@@ -55,7 +56,7 @@ def issue_period_report(
             record, supplement_of(database, scope_of(subject), record.findings, record.checkpoint, what)
         )
 
-    return issue(database, store, settings, subject, compose, actor=actor)
+    return issue(database, store, settings, subject, compose, actor=actor, again=again)
 
 
 def read_period_report(

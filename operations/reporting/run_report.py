@@ -39,7 +39,13 @@ STATUS = {
 
 
 def issue_report(
-    database: Database, store: ArtifactStore, run_id: UUID, settings: ReportSettings, *, actor: Actor
+    database: Database,
+    store: ArtifactStore,
+    run_id: UUID,
+    settings: ReportSettings,
+    *,
+    actor: Actor,
+    again: bool = False,
 ) -> IssuedReport:
     """Issue a run's report, see `operations.reporting.issue.issue`."""
     with database.session() as session:
@@ -52,7 +58,7 @@ def issue_report(
             record, supplement_of(database, Scope(run=run_id), record.findings, record.checkpoint, what)
         )
 
-    return issue(database, store, settings, subject, compose, actor=actor)
+    return issue(database, store, settings, subject, compose, actor=actor, again=again)
 
 
 def read_run_report(

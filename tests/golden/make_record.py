@@ -37,7 +37,6 @@ SETTINGS = {
         "max_findings": 2,
         "signature": {"trust_roots": ["root.pem"]},
     },
-    "audit": {"checkpoints": "checkpoints"},
 }
 
 
@@ -61,6 +60,7 @@ class Maker:
                 **os.environ,
                 "LOGNAME": "inspector",
                 "OMP_NUM_THREADS": "1",
+                "KENSA_AUDIT__CHECKPOINTS": "checkpoints",
                 "KENSA_AUDIT__SIGNING_KEY": f"{self.keys}/golden-line.key",
                 "KENSA_REPORT__SIGNATURE__PKCS12": f"{self.keys}/seal.p12",
                 "KENSA_REPORT__SIGNATURE__PASSPHRASE": PASSPHRASE,

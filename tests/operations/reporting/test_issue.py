@@ -55,3 +55,22 @@ def test_a_decision_makes_a_new_revision_and_leaves_the_old_one_as_it_was(
         second_says = as_printed(second.record)
         assert f"{finding}: confirm by E. Ve." in second_says
         assert f"{finding}: confirm" not in before
+
+
+def test_an_issued_report_is_given_back_whatever_would_be_rendered_today(make_line, inspect_all, monkeypatch):
+    inspection, _ = inspect_all(make_line().config)
+    with open_database(inspection.settings.database.url) as database:
+
+        def issue(rendered, **options):
+            monkeypatch.setattr("reports.pdf.render.render", lambda _: rendered)
+            report = inspection.settings.report
+            issued = issue_report(
+                database, inspection.store, inspection.run.id, report, actor=SYSTEM, **options
+            )
+            return issued.path.read_bytes(), issued.record.revision, issued.new
+
+        assert issue(b"first look") == (b"first look", 1, True)
+        assert issue(b"second look") == (b"first look", 1, False)
+        assert issue(b"first look", again=True) == (b"first look", 1, False)
+        assert issue(b"second look", again=True) == (b"second look", 2, True)
+        assert issue(b"first look") == (b"second look", 2, False)
