@@ -2,27 +2,56 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from benchmarks import postgres
 from tests.pki import Pki, StampServer
 
 pytest_plugins = ["tests.line"]
 
+# Workers share the cores: a torch that starts a thread on each only waits for the others. It reads this when
+# it is imported, here and in the processes that tests start.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 
 @pytest.fixture(scope="session")
-def postgres_server() -> Iterator[str]:
-    """The address (user, host, port) of a PostgreSQL server of our own."""
+def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address (user, host, port) of a PostgreSQL server of our own, one for all workers of a session."""
     if postgres.programs() is None:
         if os.environ.get("CI"):
             pytest.fail("PostgreSQL's programs are absent: apt-get install postgresql")
         pytest.skip("PostgreSQL's programs (initdb, pg_ctl) are absent: apt-get install postgresql")
     # A time zone unlike UTC: what is recorded must not depend on it.
-    with postgres.server([*postgres.UNSAFE, "timezone=Asia/Kolkata"]) as address:
-        yield address
+    settings = [*postgres.UNSAFE, "timezone=Asia/Kolkata"]
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        with postgres.server(settings) as address:
+            yield address
+        return
+    # The first worker starts it, the last one stops it; a worker's own folder lies in that of the session.
+    shared = tmp_path_factory.getbasetemp().parent / "postgres.json"
+    lock = FileLock(shared.with_suffix(".lock"))
+    with lock:
+        if shared.exists():
+            state = json.loads(shared.read_text())
+        else:
+            cluster = postgres.Cluster.start(settings)
+            state = {"folder": str(cluster.folder), "port": cluster.port, "users": 0}
+        shared.write_text(json.dumps(state | {"users": state["users"] + 1}))
+    cluster = postgres.Cluster(Path(state["folder"]), state["port"])
+    yield cluster.address
+    with lock:
+        state = json.loads(shared.read_text())
+        if state["users"] == 1:
+            shared.unlink()
+            cluster.stop()
+        else:
+            shared.write_text(json.dumps(state | {"users": state["users"] - 1}))
 
 
 @pytest.fixture(scope="session")

@@ -7,6 +7,7 @@ import contextlib
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -184,6 +185,41 @@ def make_line(tmp_path: Path, pictures: Path, package: Path) -> Callable[..., Li
         return Line(folder, config)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def _made() -> dict[str, Path]:
+    """What `once` has made, by name."""
+    return {}
+
+
+@pytest.fixture
+def once(
+    _made: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str, Line, Callable[[], object]], Line]:
+    """Make a line's record once a session under a name; every later line of that name gets a copy.
+
+    `once(name, line, make)` gives the line. The settings file stays each line's own.
+    """
+
+    def fill(name: str, line: Line, make: Callable[[], object]) -> Line:
+        if name in _made:
+            shutil.copytree(_made[name], line.folder, dirs_exist_ok=True)
+        else:
+            make()
+            kept = tmp_path_factory.mktemp("made") / "line"
+            shutil.copytree(line.folder, kept, ignore=shutil.ignore_patterns(line.config.name))
+            _made[name] = kept
+        return line
+
+    return fill
+
+
+@pytest.fixture
+def inspected(make_line, inspect_all, once) -> Line:
+    """A finished run over `pictures`, made without Prefect."""
+    line = make_line()
+    return once("inspected", line, lambda: inspect_all(line.config))
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,6 @@ import csv
 import hashlib
 import io
 import json
-import shutil
 import sys
 
 import pytest
@@ -26,24 +25,11 @@ CHEAP = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
 ENGINEER, MANAGER, BOSS = "engineer-password", "manager-password", "boss-password"
 
 
-@pytest.fixture(scope="module")
-def inspected(tmp_path_factory):
-    """Where the first test leaves its record and artefacts for the others: one inspection is enough."""
-    return tmp_path_factory.mktemp("inspected") / "line"
-
-
 @pytest.fixture
-def recorded(make_line, inspect_all, inspected):
+def recorded(make_line, inspect_all, once):
     """A recorded run in which nobody is known yet; scrap needs a second person."""
     line = make_line(dispositions={"four_eyes": ["scrap"]})
-    if not inspected.exists():
-        inspect_all(line.config)
-        shutil.copytree(line.folder, inspected)
-    for name in ("kensa.db", "artifacts"):
-        if not (line.folder / name).exists():
-            copy = shutil.copytree if (inspected / name).is_dir() else shutil.copy
-            copy(inspected / name, line.folder / name)
-    return line
+    return once("inspected with four eyes", line, lambda: inspect_all(line.config))
 
 
 @pytest.fixture

@@ -17,27 +17,31 @@ from cli.console import Format, safe
 from db.engine import open_database
 from db.queries.finding_records import run_findings
 from db.queries.json_values import plain
+from db.queries.runs import latest_run
 from operations.reporting.run_report import issue_report
 
 KENSA = Path(sys.executable).with_name("kensa")
 
 
 @pytest.fixture
-def recorded(make_line, inspect_all):
+def recorded(make_line, inspect_all, once):
     """A finished run with its report, made without Prefect."""
     line = make_line()
-    inspection, _ = inspect_all(line.config)
-    with open_database(line.database_url) as database:
-        issue_report(
-            database,
-            inspection.store,
-            inspection.run.id,
-            inspection.settings.report,
-            actor=pipeline_actor(),
-        )
-        with database.session() as session:
-            findings = run_findings(session, inspection.run.id)
-    return line, findings
+
+    def make():
+        inspection, _ = inspect_all(line.config)
+        with open_database(line.database_url) as database:
+            issue_report(
+                database,
+                inspection.store,
+                inspection.run.id,
+                inspection.settings.report,
+                actor=pipeline_actor(),
+            )
+
+    once("reported", line, make)
+    with open_database(line.database_url) as database, database.session() as session:
+        return line, run_findings(session, latest_run(session).id)
 
 
 def pipeline_actor():

@@ -7,15 +7,14 @@ import pytest
 
 from db.engine import open_database
 from db.queries.finding_records import run_findings
+from db.queries.runs import latest_run
 
 
 @pytest.fixture
-def recorded(make_line, inspect_all):
+def recorded(inspected):
     """A finished run, made without Prefect, and its findings."""
-    line = make_line()
-    inspection, _ = inspect_all(line.config)
-    with open_database(line.database_url) as database, database.session() as session:
-        return line, run_findings(session, inspection.run.id)
+    with open_database(inspected.database_url) as database, database.session() as session:
+        return inspected, run_findings(session, latest_run(session).id)
 
 
 def test_filters_of_events_and_findings(recorded):

@@ -20,19 +20,19 @@ from operations.reporting.run_report import issue_report
 from reports.attachments.manifest import read_attached
 
 
-@pytest.fixture
-def key(kensa, tmp_path) -> Path:
-    out = kensa("audit", "keygen", "plant-1/line-4", "--out", tmp_path / "keys", "--no-passphrase").stdout
+@pytest.fixture(scope="module")
+def key(kensa, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("keys")
+    out = kensa("audit", "keygen", "plant-1/line-4", "--out", folder, "--no-passphrase").stdout
     assert "plant-1-line-4.pub" in out
-    return tmp_path / "keys" / "plant-1-line-4.key"
+    return folder / "plant-1-line-4.key"
 
 
 @pytest.fixture
-def signed(make_line, inspect_all, key, tmp_path):
+def signed(make_line, inspect_all, once, key, tmp_path):
     """A finished run, its head signed, its report issued: as the flow does it, without Prefect."""
-    line = make_line(audit={"checkpoints": str(tmp_path / "notes"), "signing_key": str(key)})
-    inspect(line, inspect_all)
-    return line
+    line = make_line(audit={"checkpoints": str(tmp_path / "a" / "notes"), "signing_key": str(key)})
+    return once("signed", line, lambda: inspect(line, inspect_all))
 
 
 def inspect(line, inspect_all, *overrides):
@@ -58,7 +58,7 @@ def test_a_signed_run_is_proved_and_its_report_is_recognised(signed, make_line, 
     store = {"uri": str(signed.folder / "artifacts")}
     elsewhere = make_line("elsewhere", database={"url": signed.database_url}, artifacts=store)
     assert "not proved: that the log's end was not cut off" in elsewhere.kensa("audit", "verify").stdout
-    given = ("--checkpoints", str(key.parents[1] / "notes"))
+    given = ("--checkpoints", str(signed.folder / "notes"))
     public = str(key.with_suffix(".pub"))
     assert "note: proved: " in elsewhere.kensa("audit", "verify", *given, "--key", public).stdout
     assert "--key FILE.pub" in elsewhere.kensa("audit", "verify", *given, check=2).stderr
@@ -98,7 +98,7 @@ def test_a_report_carries_its_listing_proofs_and_what_it_supersedes(signed, kens
         with database.session() as session:
             run = latest_run(session)
         store = ArtifactStore(settings.artifacts.uri)
-        issued = issue_report(database, store, run.id, settings.report, actor=pipeline.SYSTEM)
+        issued = issue_report(database, store, run.id, settings.report, actor=pipeline.SYSTEM, again=True)
         again = issue_report(database, store, run.id, settings.report, actor=pipeline.SYSTEM)
     assert (issued.record.revision, issued.new, again.record.revision, again.new) == (2, True, 2, False)
     assert read_attached(issued.path.read_bytes()).manifest["supersedes"] == {
@@ -136,7 +136,7 @@ def test_a_finding_is_proved_to_somebody_without_the_database(signed, kensa, key
     (finding, *_) = signed.json("findings")
     proof = tmp_path / "proof.json"
     proof.write_text(signed.kensa("audit", "prove", finding["reference"]).stdout)
-    (note,) = (tmp_path / "notes").glob("*.checkpoint")
+    (note,) = (signed.folder / "notes").glob("*.checkpoint")
     command = ("audit", "check", proof, "--checkpoint", note, "--key", key.with_suffix(".pub"))
     told = kensa(*command).stdout
     assert told.startswith("holds: events 2, ")

@@ -35,11 +35,9 @@ PASSWORD = "blowhole fray crack 1"  # noqa: S105
 
 
 @pytest.fixture
-def line(make_line, inspect_all):
+def line(inspected):
     """A finished run over two lots."""
-    line = make_line()
-    inspect_all(line.config)
-    return line
+    return inspected
 
 
 def issued(line, *arguments):

@@ -2,7 +2,6 @@
 
 import io
 import json
-import shutil
 import sqlite3
 import sys
 from contextlib import closing
@@ -32,19 +31,13 @@ ROLES = {"boss": "administrator", "eve": "quality-engineer", "max": "quality-man
 
 
 @pytest.fixture(scope="module")
-def inspected(tmp_path_factory):
-    """Where the first test leaves a record with a signed head and a sealed report for the others."""
-    return tmp_path_factory.mktemp("sealed") / "line"
-
-
-@pytest.fixture(scope="module")
 def audit_key(tmp_path_factory):
     folder = tmp_path_factory.mktemp("keys")
     return write_key(generate_key("plant-1/line-4"), folder, None)[0]
 
 
 @pytest.fixture
-def line(make_line, inspect_all, inspected, audit_key, pki, tmp_path):
+def line(make_line, inspect_all, once, audit_key, pki, tmp_path):
     """A run whose head is signed and whose report is sealed, and three people."""
     line = make_line(
         audit={"checkpoints": str(tmp_path / "a" / "notes"), "signing_key": str(audit_key)},
@@ -57,27 +50,28 @@ def line(make_line, inspect_all, inspected, audit_key, pki, tmp_path):
             }
         },
     )
-    if inspected.exists():
-        for name in ("kensa.db", "artifacts", "reports", "notes"):
-            copy = shutil.copytree if (inspected / name).is_dir() else shutil.copy
-            copy(inspected / name, line.folder / name)
-        return line
-    inspection, _ = inspect_all(line.config)
-    with open_database(line.database_url) as database:
-        inspection.database = database
-        assert pipeline.sign(inspection).problem is None
-        issued = issue_report(
-            database, inspection.store, inspection.run.id, inspection.settings.report, actor=pipeline.SYSTEM
-        )
-        assert issued.unsealed is None
-        who = Actor("setup", "human")
-        for login, role in ROLES.items():
-            given = {"name": f"{login.title()} Person", "role": role, "password": PASSWORDS[login]}
-            add_person(database, login, by=who, hasher=CHEAP, **given)
-            if login == "boss":
-                who = authenticate(database, "boss", PASSWORDS["boss"], account=who, hasher=CHEAP)
-    shutil.copytree(line.folder, inspected)
-    return line
+
+    def make():
+        inspection, _ = inspect_all(line.config)
+        with open_database(line.database_url) as database:
+            inspection.database = database
+            assert pipeline.sign(inspection).problem is None
+            issued = issue_report(
+                database,
+                inspection.store,
+                inspection.run.id,
+                inspection.settings.report,
+                actor=pipeline.SYSTEM,
+            )
+            assert issued.unsealed is None
+            who = Actor("setup", "human")
+            for login, role in ROLES.items():
+                given = {"name": f"{login.title()} Person", "role": role, "password": PASSWORDS[login]}
+                add_person(database, login, by=who, hasher=CHEAP, **given)
+                if login == "boss":
+                    who = authenticate(database, "boss", PASSWORDS["boss"], account=who, hasher=CHEAP)
+
+    return once("sealed", line, make)
 
 
 @pytest.fixture

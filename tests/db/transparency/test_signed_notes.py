@@ -167,6 +167,7 @@ def test_keys_that_cannot_be_read(tmp_path: Path) -> None:
         str(KEY.verifier).replace("+", "+0", 1),
         str(KEY.verifier)[:-4] + "====",
     ],
+    ids=["empty", "no key", "key too short", "hash too long", "no base64"],
 )
 def test_what_is_no_public_key(text: str) -> None:
     with pytest.raises(NoteError, match="public key"):

@@ -37,9 +37,21 @@ VGG16 = [
 ]
 
 
+def quick_vgg16():
+    """torchvision's VGG-16; its 138 million weights are not drawn one by one as its constructor would."""
+    with torch.device("meta"):
+        model = torchvision.models.vgg16(weights=None, num_classes=4, init_weights=False)
+    model = model.to_empty(device="cpu").requires_grad_(False)
+    for parameter in model.parameters():
+        parameter.fill_(0.01)
+    for parameter in model.features.parameters():
+        parameter.normal_(0, 0.05)
+    return model.requires_grad_(True)
+
+
 def test_vgg16_has_five_layers_and_1472_maps():
     for model in (
-        torchvision.models.vgg16(weights=None, num_classes=4, init_weights=False),
+        quick_vgg16(),
         timm.create_model("vgg16", num_classes=4, mlp_ratio=0.02),
     ):
         probed = probe(model, torch.randn(1, 3, 224, 224))
