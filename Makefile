@@ -21,7 +21,7 @@ demo: setup  ## the main job on synthetic surfaces: inspect, explain, record, re
 	@$(BIN)/kensa demo
 
 test: setup-test  ## the tests (heavier ones: make test-slow)
-	$(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadfile -m "not slow"
+	$(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder -m "not slow"
 
 test-slow: setup-test  ## the heavier end-to-end tests
 	$(BIN)/python -m pytest -m slow

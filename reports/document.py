@@ -1,4 +1,4 @@
-"""What every report is before it is rendered: a sequence of parts in one style, and the files it carries."""
+"""What every report is before it is rendered: a sequence of blocks in one style, and the files it carries."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,7 +13,7 @@ Relationship = Literal["Data", "Source", "Alternative", "Supplement", "Unspecifi
 
 
 @dataclass(frozen=True)
-class Part:
+class Block:
     """Pages that begin on a new page, laid out from one template.
 
     `template` is the name of a file in reports/templates, or in the user's folder; it is the body of a page:
@@ -26,7 +26,7 @@ class Part:
 
 @dataclass(frozen=True)
 class FindingPages:
-    """Findings with a page each, under the ids finding-1, finding-2, ...; cut into parts for many workers."""
+    """Findings with a page each, under the ids finding-1, finding-2, …; cut into blocks for many workers."""
 
     findings: tuple[FindingPage, ...]
 
@@ -61,7 +61,7 @@ class Document:
     subject: str
     software_version: str
     issued_at: datetime
-    parts: tuple[Part | FindingPages, ...]
+    blocks: tuple[Block | FindingPages, ...]
     head: Sequence[str] = ()
     foot: str = ""
     style: Style = field(default_factory=Style)

@@ -17,7 +17,8 @@ pytest_plugins = ["tests.line"]
 
 # Workers share the cores: a torch that starts a thread on each only waits for the others. It reads this when
 # it is imported, here and in the processes that tests start.
-os.environ.setdefault("OMP_NUM_THREADS", "1")
+for _threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    os.environ.setdefault(_threads, "1")
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -123,6 +124,11 @@ def test_faces_of_packages_import_nothing() -> None:
         for path in (ROOT / room).rglob("__init__.py"):
             if path.parent.relative_to(ROOT).as_posix() not in FACES:
                 assert not modules(path), path
+
+
+def test_no_folder_holds_more_files_than_a_reader_takes_in() -> None:
+    counts = Counter(path.parent for room in [*ROOMS, "tests"] for path in (ROOT / room).rglob("*.py"))
+    assert {str(folder): count for folder, count in counts.items() if count > 14} == {}
 
 
 def test_no_module_shadows_the_standard_library() -> None:

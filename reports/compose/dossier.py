@@ -5,7 +5,7 @@ from reports.attachments.manifest import Supplement, attach
 from reports.compose.inspection import MOST_ROWS, finding_index, foot
 from reports.content.dossier import Dossier
 from reports.content.finding import Decided, FindingPage
-from reports.document import Document, FindingPages, Part
+from reports.document import Block, Document, FindingPages
 from reports.wording import Conclusion, clip, grouped, plural
 
 _SECTIONS = {
@@ -48,9 +48,9 @@ def compose_dossier(record: Dossier, supplement: Supplement | None = None) -> Do
         "number_of": {name: str(number) for number, name in enumerate(names, start=2)},
         "contents": tuple((name, str(number), _SECTIONS[name]) for number, name in enumerate(names, start=2)),
     }
-    parts: list[Part | FindingPages] = [Part("dossier_front.html", context)]
+    blocks: list[Block | FindingPages] = [Block("dossier_front.html", context)]
     if record.findings:  # otherwise the back follows the front without a new page
-        parts += [FindingPages(record.findings), Part("dossier_back.html", context)]
+        blocks += [FindingPages(record.findings), Block("dossier_back.html", context)]
     number = clip(record.number, 40)
     return Document(
         title=f"{clip(record.title, 120)} {number}, revision {record.revision}: {what}",
@@ -68,7 +68,7 @@ def compose_dossier(record: Dossier, supplement: Supplement | None = None) -> Do
             f"Lot {clip(record.lot, 36)}" if record.lot else "No lot given",
         ),
         foot=foot(organisation, record.audit_head),
-        parts=tuple(parts),
+        blocks=tuple(blocks),
         attached=attach(
             "finding" if record.subject else "part",
             record,

@@ -13,7 +13,7 @@ from reports.content.finding import FindingPage
 from reports.content.inspection import InspectionReport, RunReport
 from reports.content.map_trust import judge_map
 from reports.content.period import PeriodReport
-from reports.document import Document, FindingPages, Part, finding_anchor
+from reports.document import Block, Document, FindingPages, finding_anchor
 from reports.stats.agreement import CAVEAT
 from reports.wording import Conclusion, clip, grouped, plural, was
 
@@ -128,11 +128,11 @@ def _compose(
         "contents": tuple((name, str(number), _SECTIONS[name]) for number, name in enumerate(names, start=2)),
         **own,
     }
-    parts: list[Part | FindingPages] = [Part(f"{kind}_front.html", context)]
+    blocks: list[Block | FindingPages] = [Block(f"{kind}_front.html", context)]
     for start in range(_INDEX_ROWS, len(index), _INDEX_ROWS):
-        parts.append(Part("finding_index.html", {"index": index[start : start + _INDEX_ROWS]}))
+        blocks.append(Block("finding_index.html", {"index": index[start : start + _INDEX_ROWS]}))
     if findings:  # otherwise the back follows the front without a new page
-        parts += [FindingPages(findings), Part("inspection_back.html", context)]
+        blocks += [FindingPages(findings), Block("inspection_back.html", context)]
     number = wording.clip(record.number, 40)
     broken = f" ({alarm.lower()})" if alarm else ""
     return Document(
@@ -147,7 +147,7 @@ def _compose(
         alarm=alarm,
         head=(f"{wording.clip(record.number, 24)}, revision {record.revision}", *head),
         foot=foot(organisation, record.audit_head),
-        parts=tuple(parts),
+        blocks=tuple(blocks),
         attached=attach(
             kind,
             record,

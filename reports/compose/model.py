@@ -5,7 +5,7 @@ from reports.attachments.manifest import Supplement, attach
 from reports.charts.confusion import confusion_chart
 from reports.charts.scores import Histogram, Interval, IntervalChart, interval_chart, score_histogram
 from reports.content.model import Examination, ModelReport, Overlap, Share
-from reports.document import Document, FindingPages, Part, finding_anchor
+from reports.document import Block, Document, FindingPages, finding_anchor
 from reports.wording import Conclusion, clip, grouped, percent, plural
 
 _MOST_CLASSES = 40  # in a chart of rates
@@ -76,9 +76,9 @@ def compose_model(record: ModelReport, supplement: Supplement | None = None) -> 
             ("Released by", None, None, None, None),
         ),
     }
-    parts: list[Part | FindingPages] = [Part("model_front.html", context)]
+    blocks: list[Block | FindingPages] = [Block("model_front.html", context)]
     if cases:
-        parts += [FindingPages(tuple(case.page for case in cases)), Part("model_back.html", context)]
+        blocks += [FindingPages(tuple(case.page for case in cases)), Block("model_back.html", context)]
     number = wording.clip(record.number, 40)
     return Document(
         title=f"{wording.clip(record.title, 120)} {number}, revision {record.revision}",
@@ -96,7 +96,7 @@ def compose_model(record: ModelReport, supplement: Supplement | None = None) -> 
             f"Version {wording.short_digest(record.model.digest)}",
         ),
         foot=_foot(record, organisation),
-        parts=tuple(parts),
+        blocks=tuple(blocks),
         attached=attach(
             "model",
             record,

@@ -1,4 +1,4 @@
-"""One part of a document, from its template to a PDF file: the piece of work that a worker does."""
+"""One block of a document, from its template to a PDF file: the piece of work that a worker does."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,11 +14,11 @@ from reports import wording
 from reports.charts import bars
 from reports.content.finding import FindingPage
 from reports.content.map_trust import FAIR_DROP, GOOD_DROP, Trust, judge_map
-from reports.document import Document, FindingPages, Part, finding_anchor
+from reports.document import Block, Document, FindingPages, finding_anchor
 from reports.errors import ReportError
 from reports.pdf import finding_figures
 from reports.pdf.layout import Asset, Laid, Layout, own_font
-from reports.pdf.templates import OWN, OwnFolder, print_part
+from reports.pdf.templates import OWN, OwnFolder, print_block
 from reports.style import Style
 
 _PLACEHOLDER = 88  # a page number, as long as the real ones are not known
@@ -26,13 +26,13 @@ _PLACEHOLDER = 88  # a page number, as long as the real ones are not known
 
 @dataclass(frozen=True)
 class Job:
-    """One part to lay out. `document` has neither parts nor files; `first` is the first finding's number.
+    """One block to lay out. `document` has neither blocks nor files; `first` is the first finding's number.
 
     `numbers` gives the page of each id in the whole document, or None as long as that is not known.
     """
 
     document: Document
-    part: Part | FindingPages
+    block: Block | FindingPages
     index: int
     first: int
     target: Path
@@ -41,7 +41,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Rendered:
-    """A part laid out: in `path`, unless it prints page numbers that are not known yet."""
+    """A block laid out: in `path`, unless it prints page numbers that are not known yet."""
 
     laid: Laid
     path: Path | None
@@ -59,11 +59,11 @@ class _Page:
     anchor: str
 
 
-def render_part(job: Job) -> Rendered:
-    """Lay a part out and write it to its file.
+def render_block(job: Job) -> Rendered:
+    """Lay a block out and write it to its file.
 
     Raises:
-        ReportError: see `templating.print_part` and `weasy.Layout`.
+        ReportError: see `templates.print_block` and `layout.Layout`.
     """
     printed = print_job(job)
     style = job.document.style
@@ -78,7 +78,7 @@ def render_part(job: Job) -> Rendered:
 
 @dataclass(frozen=True)
 class Printed:
-    """A part as HTML, with the pictures that it refers to."""
+    """A block as HTML, with the pictures that it refers to."""
 
     html: str
     assets: Mapping[str, Asset]
@@ -86,33 +86,33 @@ class Printed:
 
 
 def print_job(job: Job) -> Printed:
-    """Print a part as HTML. Raises `ReportError`."""
+    """Print a block as HTML. Raises `ReportError`."""
     assets = {finding_figures.SCALE: finding_figures.scale_asset()}
     numbers = _Numbers(job.numbers)
     template, context = "finding.html", {}
-    if isinstance(job.part, Part):
-        template, context = job.part.template, dict(job.part.context)
+    if isinstance(job.block, Block):
+        template, context = job.block.template, dict(job.block.context)
     else:
         context["pages"] = [
             _page(finding, index, assets, job.document.style)
-            for index, finding in enumerate(job.part.findings, start=job.first)
+            for index, finding in enumerate(job.block.findings, start=job.first)
         ]
-    html = print_part(job.document, template, context, numbers, _constants())
+    html = print_block(job.document, template, context, numbers, _constants())
     return Printed(html, assets, numbers.asked)
 
 
-def number(parts: Sequence[Rendered]) -> dict[str, int]:
+def number(blocks: Sequence[Rendered]) -> dict[str, int]:
     """Give the page, counted from 1, of every id in the document."""
     numbers: dict[str, int] = {}
     first = 1
-    for part in parts:
-        for name, place in part.laid.anchors.items():
+    for block in blocks:
+        for name, place in block.laid.anchors.items():
             if name in numbers:
                 raise ReportError(
-                    f"the id {name!r} occurs twice in the document; ids are unique in all its parts"
+                    f"the id {name!r} occurs twice in the document; ids are unique in all its blocks"
                 )
             numbers[name] = first + place.page
-        first += part.laid.pages
+        first += block.laid.pages
     return numbers
 
 
@@ -134,7 +134,7 @@ class _Numbers:
 
 @dataclass(frozen=True)
 class _Assets:
-    """The assets of a part: its pictures, the type family, the user's folder."""
+    """The assets of a block: its pictures, the type family, the user's folder."""
 
     pictures: Mapping[str, Asset]
     own: OwnFolder | None
@@ -166,7 +166,7 @@ def _page(finding: FindingPage, index: int, assets: dict[str, Asset], style: Sty
 
 @lru_cache
 def _constants() -> dict[str, Any]:
-    """What templates may print besides a part's own context."""
+    """What templates may print besides a block's own context."""
     return {
         "scale": finding_figures.SCALE,
         "dpi": finding_figures.DPI,

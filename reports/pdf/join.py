@@ -1,4 +1,4 @@
-"""Parts joined into one PDF: pages, tag tree, named destinations and bookmarks (ISO 32000-1)."""
+"""Blocks joined into one PDF: pages, tag tree, named destinations and bookmarks (ISO 32000-1)."""
 
 from collections.abc import Mapping, Sequence
 from io import BytesIO
@@ -16,14 +16,14 @@ from reports.pdf.metadata import attach, describe
 from reports.style import Paper
 
 
-def join(document: Document, parts: Sequence[Rendered], target: Path) -> None:
-    """Write the parts as one PDF/A-3u and PDF/UA-1. The same parts give the same bytes."""
-    opened = [pikepdf.open(part.path) for part in parts if part.path is not None and part.laid.pages]
+def join(document: Document, blocks: Sequence[Rendered], target: Path) -> None:
+    """Write the blocks as one PDF/A-3u and PDF/UA-1. The same blocks give the same bytes."""
+    opened = [pikepdf.open(block.path) for block in blocks if block.path is not None and block.laid.pages]
     try:
         with pikepdf.new() as out:
-            _join_pages(out, document, opened, number(parts))
-            _mark_destinations(out, parts)
-            _mark_bookmarks(out, parts)
+            _join_pages(out, document, opened, number(blocks))
+            _mark_destinations(out, blocks)
+            _mark_bookmarks(out, blocks)
             describe(out, document)
             attach(out, document.attached)
             out.save(
@@ -78,31 +78,31 @@ def _target(link: Any, numbers: Mapping[str, int]) -> int:
     return numbers[anchor]
 
 
-def _mark_destinations(out: pikepdf.Pdf, parts: Sequence[Rendered]) -> None:
+def _mark_destinations(out: pikepdf.Pdf, blocks: Sequence[Rendered]) -> None:
     tree = NameTree.new(out)
     first = 0
-    for part in parts:
-        for name, place in part.laid.anchors.items():
+    for block in blocks:
+        for name, place in block.laid.anchors.items():
             page = out.pages[first + place.page]
             tree[name] = Array([page.obj, Name.XYZ, place.x, place.y, 0])
-        first += part.laid.pages
+        first += block.laid.pages
     out.Root.Names = Dictionary(Dests=tree.obj)
 
 
-def _mark_bookmarks(out: pikepdf.Pdf, parts: Sequence[Rendered]) -> None:
+def _mark_bookmarks(out: pikepdf.Pdf, blocks: Sequence[Rendered]) -> None:
     """Nest bookmarks by their levels: one is under the last one before it of a higher rank."""
     with out.open_outline() as outline:
         above: list[tuple[int, list[OutlineItem]]] = [(0, outline.root)]
         first = 0
-        for part in parts:
-            for mark in part.laid.bookmarks:
+        for block in blocks:
+            for mark in block.laid.bookmarks:
                 place = mark.place
                 item = OutlineItem(mark.label, first + place.page, "XYZ", left=place.x, top=place.y)
                 while above[-1][0] >= mark.level:
                     above.pop()
                 above[-1][1].append(item)
                 above.append((mark.level, item.children))
-            first += part.laid.pages
+            first += block.laid.pages
     out.Root.PageMode = Name.UseOutlines
 
 

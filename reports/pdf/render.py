@@ -1,4 +1,4 @@
-"""From a document to the bytes of a PDF: parts laid out by processes, their pages counted, all joined.
+"""From a document to the bytes of a PDF: blocks laid out by processes, their pages counted, all joined.
 
 A process that dies is replaced, and its work done again.
 """
@@ -17,12 +17,12 @@ from typing import Self
 
 from reports.document import Document, FindingPages
 from reports.errors import ReportError
-from reports.pdf.blocks import Job, Rendered, number, render_part
+from reports.pdf.blocks import Job, Rendered, number, render_block
 from reports.pdf.join import join
 
 _log = logging.getLogger("kensa")
 
-_FINDINGS = 20  # pages of a part: enough to be worth its fonts, few enough to share the work out evenly
+_FINDINGS = 20  # pages of a block: enough to be worth its fonts, few enough to share the work out evenly
 _MUCH = 40  # finding pages from which on starting workers pays
 _ROUNDS = 4
 _TRIES = 3  # pools that may break before the rest is rendered in this process
@@ -33,7 +33,7 @@ def render(document: Document, workers: int | None = None) -> bytes:
 
     "The same" holds for the same kensa, its locked libraries, the same files in the user's folder and, for
     characters that the embedded type family lacks (CJK, emoji), the same system fonts; not for the number of
-    `workers`, processes that lay out parts side by side. Left out it is the number of processors where there
+    `workers`, processes that lay out blocks side by side. Left out it is the number of processors where there
     is much to do, else 1: this process.
 
     Raises:
@@ -44,26 +44,26 @@ def render(document: Document, workers: int | None = None) -> bytes:
         folder = Path(name)
         jobs = list(cut(document, folder))
         if not jobs:
-            raise ReportError("parts: a document needs at least one page")
+            raise ReportError("blocks: a document needs at least one page")
         if workers is None:
-            pages = sum(len(part.findings) for part in document.parts if isinstance(part, FindingPages))
+            pages = sum(len(block.findings) for block in document.blocks if isinstance(block, FindingPages))
             workers = cores() if pages > _MUCH else 1
         with Workshop(workers) as workshop:
-            parts = _settled(workshop, jobs)
+            blocks = _settled(workshop, jobs)
         target = folder / "joined.pdf"
-        join(document, parts, target)
+        join(document, blocks, target)
         return target.read_bytes()
 
 
 def cut(document: Document, folder: Path) -> Iterator[Job]:
-    """Cut a document into parts that are laid out each on its own, in its order."""
-    bare = replace(document, parts=(), attached=())
+    """Cut a document into blocks that are laid out each on its own, in its order."""
+    bare = replace(document, blocks=(), attached=())
     index, first = 0, 1
-    for part in document.parts:
-        pieces = [part]
-        if isinstance(part, FindingPages):
-            starts = range(0, len(part.findings), _FINDINGS)
-            pieces = [FindingPages(part.findings[start : start + _FINDINGS]) for start in starts]
+    for block in document.blocks:
+        pieces = [block]
+        if isinstance(block, FindingPages):
+            starts = range(0, len(block.findings), _FINDINGS)
+            pieces = [FindingPages(block.findings[start : start + _FINDINGS]) for start in starts]
         for piece in pieces:
             yield Job(bare, piece, index, first, folder / f"{index:05}.pdf")
             index += 1
@@ -71,7 +71,7 @@ def cut(document: Document, folder: Path) -> Iterator[Job]:
 
 
 class Workshop:
-    """Renders parts in `workers` processes, or in this one where that is 1."""
+    """Renders blocks in `workers` processes, or in this one where that is 1."""
 
     def __init__(self, workers: int) -> None:
         self._workers = workers
@@ -86,10 +86,10 @@ class Workshop:
         self._close()
 
     def render(self, jobs: Sequence[Job]) -> list[Rendered]:
-        """Render parts, in the order given.
+        """Render blocks, in the order given.
 
         Raises:
-            ReportError: see `blocks.render_part`.
+            ReportError: see `blocks.render_block`.
         """
         done: dict[int, Rendered] = {}
         tries = _TRIES if self._workers > 1 and len(jobs) > 1 else 0
@@ -97,14 +97,14 @@ class Workshop:
             left = [at for at in range(len(jobs)) if at not in done]
             try:
                 pool = self._open()
-                futures = {at: pool.submit(render_part, jobs[at]) for at in left}
+                futures = {at: pool.submit(render_block, jobs[at]) for at in left}
                 for at, future in futures.items():
                     done[at] = future.result()
             except BrokenProcessPool:
                 tries -= 1
                 _log.warning("a process that rendered a report died; its pages are rendered again")
                 self._close()
-        return [done[at] if at in done else render_part(job) for at, job in enumerate(jobs)]
+        return [done[at] if at in done else render_block(job) for at, job in enumerate(jobs)]
 
     def _open(self) -> ProcessPoolExecutor:
         if self._pool is None:
@@ -124,16 +124,16 @@ def cores() -> int:
 
 
 def _settled(workshop: Workshop, jobs: Sequence[Job]) -> list[Rendered]:
-    """Render parts, those that print page numbers again until these are right."""
-    parts = workshop.render(jobs)
+    """Render blocks, those that print page numbers again until these are right."""
+    blocks = workshop.render(jobs)
     known = None
     for _ in range(_ROUNDS):
-        numbers = number(parts)
-        asking = [at for at, part in enumerate(parts) if part.prints_numbers]
+        numbers = number(blocks)
+        asking = [at for at, block in enumerate(blocks) if block.prints_numbers]
         if not asking or numbers == known:
-            return parts
+            return blocks
         again = workshop.render([replace(jobs[at], numbers=numbers) for at in asking])
-        for at, part in zip(asking, again, strict=True):
-            parts[at] = part
+        for at, block in zip(asking, again, strict=True):
+            blocks[at] = block
         known = numbers
     raise ReportError("the page numbers that templates print do not settle; give them a fixed width")

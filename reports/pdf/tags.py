@@ -7,7 +7,7 @@ import pydyf
 
 from reports.errors import ReportError
 
-ADDRESS = "kensa:#"  # what links to elements of the document begin with, in whatever part these lie
+ADDRESS = "kensa:#"  # what links to elements of the document begin with, in whatever block these lie
 # Elements that may hold text themselves, without a span for each piece.
 _TEXT = {"/P", "/H1", "/H2", "/H3", "/H4", "/TD", "/TH", "/LBody", "/Lbl", "/Caption", "/Link", "/Span"}
 _PRINTED = 4  # annotation flag: print (PDF/A-3, 6.3.2)
@@ -25,7 +25,7 @@ def tidy(_document: Any, pdf: Any) -> None:
     for drawn in pdf.objects:
         if isinstance(drawn, pydyf.Stream) and drawn.extra.get("Subtype") == "/Image":
             drawn.extra["Interpolate"] = "false"  # ISO 19005-3, 6.2.8
-    for made_again in ("Names", "Outlines"):  # when parts are joined, for all of them
+    for made_again in ("Names", "Outlines"):  # when blocks are joined, for all of them
         pdf.catalog.pop(made_again, None)
     tree = _Tree(pdf)
     tree.flatten()
@@ -136,7 +136,7 @@ def _number(reference: Any) -> int:
 
 
 def _describe(cell: Any, scope: str) -> None:
-    # Ids are unique in one part alone: the scope says the same.
+    # Ids are unique in one block alone: the scope says the same.
     cell.pop("ID", None)
     if "A" in cell:
         cell["A"].pop("Headers", None)

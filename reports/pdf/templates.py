@@ -67,14 +67,14 @@ class OwnFolder:
         return next((OWN + name for name in _LOGOS if self.read(name) is not None), None)
 
 
-def print_part(
+def print_block(
     document: Document,
     template: str,
     context: Mapping[str, Any],
     page_of: Callable[[str], object],
     constants: Mapping[str, Any],
 ) -> str:
-    """Print a part as a whole HTML document: the body's template between the document's head and foot.
+    """Print a block as a whole HTML document: the body's template between the document's head and foot.
 
     Raises:
         ReportError: a template that is not there or fails; the message names the file and the line.
@@ -158,7 +158,7 @@ def _harmless(value: object) -> object:
 
 
 def _link(anchor: str) -> str:
-    """Give the address of an element of the document, in whatever part it lies."""
+    """Give the address of an element of the document, in whatever block it lies."""
     return f"kensa:#{anchor}"
 
 

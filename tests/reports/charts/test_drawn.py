@@ -12,7 +12,7 @@ from reports.charts import bars
 from reports.charts.confusion import confusion_chart
 from reports.charts.control import control_chart, trend_chart
 from reports.charts.scores import Interval, interval_chart, score_histogram
-from reports.document import Document, Part
+from reports.document import Block, Document
 from reports.pdf.render import render
 from reports.pdf.templates import _environment
 from reports.stats.control_chart import Subgroup, p_chart
@@ -84,7 +84,7 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> bytes:
             subject="Charts",
             software_version="0",
             issued_at=datetime(2026, 1, 1, tzinfo=UTC),
-            parts=(Part("charts_of_all_kinds.html", context),),
+            blocks=(Block("charts_of_all_kinds.html", context),),
             style=Style(templates=folder),
         )
     )

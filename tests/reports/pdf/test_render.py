@@ -18,7 +18,7 @@ from pypdf import PdfReader
 
 from reports.compose import inspection
 from reports.content.finding import Evidence
-from reports.document import AttachedFile, Document, FindingPages, Part
+from reports.document import AttachedFile, Block, Document, FindingPages
 from reports.errors import ReportError
 from reports.pdf import render as rendering
 from reports.pdf.render import render
@@ -62,7 +62,7 @@ def body(folder: Path, **templates: str) -> Style:
     return Style(templates=folder)
 
 
-def document(style: Style, *parts: Part | FindingPages, **changes: Any) -> Document:
+def document(style: Style, *blocks: Block | FindingPages, **changes: Any) -> Document:
     plain = Document(
         title="Title",
         reference="T000001",
@@ -71,7 +71,7 @@ def document(style: Style, *parts: Part | FindingPages, **changes: Any) -> Docum
         subject="Subject",
         software_version="0.1.0",
         issued_at=AT,
-        parts=parts,
+        blocks=blocks,
         style=style,
     )
     return replace(plain, **changes)
@@ -186,7 +186,7 @@ def test_attached_files_come_back_and_are_associated(make_report, tmp_path):
         AttachedFile("schema.json", "The schema", b"{}", AT, "application/json", relationship="Supplement"),
     )
     style = body(tmp_path, page="<h1>x</h1>")
-    pdf = render(document(style, Part("page.html"), attached=files))
+    pdf = render(document(style, Block("page.html"), attached=files))
     with pikepdf.open(BytesIO(pdf)) as read:
         assert {name: read.attachments[name].get_file().read_bytes() for name in read.attachments} == {
             file.name: file.data for file in files
@@ -208,12 +208,12 @@ def test_page_numbers_printed_are_right_even_where_printing_them_moves_pages(tmp
         second='<p id="b">b</p><p id="c" style="break-before: page"><a href="{{ link("a") }}">to a</a></p>',
     )
     with pytest.raises(ReportError, match="do not settle"):
-        render(document(style, Part("first.html"), Part("second.html")))
+        render(document(style, Block("first.html"), Block("second.html")))
     (tmp_path / "first.html").write_text(
         '<p id="a">{{ page_of("b") }} {{ page_of("c") }}</p>'
         '{% if page_of("b") > 50 %}<p style="break-before: page">as many as assumed at first</p>{% endif %}'
     )
-    reader = opened(render(document(style, Part("first.html"), Part("second.html"))))
+    reader = opened(render(document(style, Block("first.html"), Block("second.html"))))
     assert said(reader, 0).startswith("2 3")
     assert len(reader.pages) == 3
 
@@ -230,7 +230,7 @@ def test_page_numbers_printed_are_right_even_where_printing_them_moves_pages(tmp
 def test_what_leads_nowhere_is_an_error(tmp_path, text, says):
     style = body(tmp_path, page=text)
     with pytest.raises(ReportError) as caught:
-        render(document(style, Part("page.html"), Part("page.html")))
+        render(document(style, Block("page.html"), Block("page.html")))
     assert says in str(caught.value)
 
 
