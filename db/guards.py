@@ -36,8 +36,9 @@ def install(connection: Connection) -> None:
                 connection.exec_driver_sql(statement)
         return
     connection.exec_driver_sql(_FUNCTION)
+    standing = _postgres_triggers(connection)
     for name, (table, statement) in _postgres_guards(inspector).items():
-        if name not in _postgres_triggers(connection):
+        if name not in standing:
             connection.exec_driver_sql(f"DROP TRIGGER IF EXISTS {name} ON {table}")
             connection.exec_driver_sql(statement)
             connection.exec_driver_sql(f"ALTER TABLE {table} ENABLE ALWAYS TRIGGER {name}")
