@@ -37,15 +37,16 @@ def wait_until(condition: Callable[[], object], seconds: float, what: str) -> No
 
 
 def processes_with(home: Path) -> list[int]:
-    """Processes that were started with this Prefect home."""
+    """Python processes that were started with this Prefect home; a PostgreSQL that inherited it is none."""
     found = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdecimal() and int(entry.name) != os.getpid():
             try:
                 environment = (entry / "environ").read_bytes()
+                command = (entry / "cmdline").read_bytes()
             except OSError:
                 continue  # ended meanwhile, or somebody else's
-            if f"PREFECT_HOME={home}".encode() in environment:
+            if f"PREFECT_HOME={home}".encode() in environment and b"python" in command:
                 found.append(int(entry.name))
     return found
 
