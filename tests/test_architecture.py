@@ -50,16 +50,21 @@ BASELINES = ROOT / "explainers" / "baselines"
 EVAL = {"captum", "pytorch_grad_cam", "torchcam"}
 
 
-def imports(path: Path, *, at_import: bool = False) -> set[str]:
-    """Top-level names that a file imports: wherever in the file, or (at_import) outside its functions."""
+def modules(path: Path, *, at_import: bool = False) -> set[str]:
+    """Dotted names that a file imports: wherever in the file, or (at_import) outside its functions."""
     names: set[str] = set()
     for node in walk(ast.parse(path.read_text(encoding="utf-8")), into_functions=not at_import):
         if isinstance(node, ast.Import):
-            names |= {alias.name.split(".")[0] for alias in node.names}
+            names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative import; write the room's name"
-            names.add((node.module or "").split(".")[0])
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
     return names
+
+
+def imports(path: Path, *, at_import: bool = False) -> set[str]:
+    """Top-level names that a file imports, see `modules`."""
+    return {name.split(".")[0] for name in modules(path, at_import=at_import)}
 
 
 def walk(node: ast.AST, *, into_functions: bool) -> Iterator[ast.AST]:
@@ -78,17 +83,6 @@ def test_imports_point_one_way(room: str) -> None:
         used = imports(path)
         wrong = used & (later | FORBIDDEN[room])
         assert not wrong, f"{path.relative_to(ROOT)} imports {sorted(wrong)}"
-
-
-def modules(path: Path) -> set[str]:
-    """Dotted names of all modules of the project that a file imports, wherever in the file."""
-    names: set[str] = set()
-    for node in walk(ast.parse(path.read_text(encoding="utf-8")), into_functions=True):
-        if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            names |= {f"{node.module}.{alias.name}" for alias in node.names}
-    return names
 
 
 @pytest.mark.parametrize("room", PACKAGES)
