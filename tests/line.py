@@ -10,7 +10,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -136,6 +136,7 @@ class Line:
 
     folder: Path
     config: Path
+    environment: dict[str, str]
 
     @property
     def database_url(self) -> str:
@@ -152,7 +153,7 @@ class Line:
             [KENSA, *command],
             capture_output=True,
             text=True,
-            env={**os.environ, **environment},
+            env={**self.environment, **environment},
             timeout=240,
         )
         assert check is None or done.returncode == check, done.stdout + done.stderr
@@ -163,7 +164,9 @@ class Line:
 
 
 @pytest.fixture
-def make_line(tmp_path: Path, pictures: Path, package: Path) -> Callable[..., Line]:
+def make_line(
+    tmp_path: Path, pictures: Path, package: Path, prefect_environment: dict[str, str]
+) -> Callable[..., Line]:
     """Write settings over `pictures` (or another source) into a folder of their own."""
 
     def make(name: str = "a", **sections: dict) -> Line:
@@ -182,7 +185,7 @@ def make_line(tmp_path: Path, pictures: Path, package: Path) -> Callable[..., Li
             settings[section] = {**settings.get(section, {}), **values}
         config = folder / "line.yaml"
         config.write_text(yaml.safe_dump(settings))
-        return Line(folder, config)
+        return Line(folder, config, prefect_environment)
 
     return make
 
@@ -249,15 +252,9 @@ def _inspect_all(config: Path, overrides: list[str] | None = None, *, stop_after
 
 
 @pytest.fixture(scope="session")
-def prefect_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A Prefect home of the tests' own for every process they start."""
+def prefect_environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The environment of a command that runs a flow: a Prefect home of the tests' own, and no server."""
     home = tmp_path_factory.mktemp("prefect")
-    old = {name: os.environ.get(name) for name in ("PREFECT_HOME", "PREFECT_API_URL")}
-    os.environ["PREFECT_HOME"] = str(home)
-    os.environ.pop("PREFECT_API_URL", None)
-    yield home
-    for name, value in old.items():
-        if value is None:
-            os.environ.pop(name, None)
-        else:
-            os.environ[name] = value
+    return {name: value for name, value in os.environ.items() if name != "PREFECT_API_URL"} | {
+        "PREFECT_HOME": str(home)
+    }

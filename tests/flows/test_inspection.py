@@ -36,17 +36,16 @@ def wait_until(condition: Callable[[], object], seconds: float, what: str) -> No
         time.sleep(0.2)
 
 
-def processes_with(home: Path) -> list[int]:
-    """Python processes that were started with this Prefect home; a PostgreSQL that inherited it is none."""
+def processes_in(home: str) -> list[int]:
+    """The processes that were started with this Prefect home."""
     found = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdecimal() and int(entry.name) != os.getpid():
             try:
                 environment = (entry / "environ").read_bytes()
-                command = (entry / "cmdline").read_bytes()
             except OSError:
                 continue  # ended meanwhile, or somebody else's
-            if f"PREFECT_HOME={home}".encode() in environment and b"python" in command:
+            if f"PREFECT_HOME={home}".encode() in environment:
                 found.append(int(entry.name))
     return found
 
@@ -61,13 +60,13 @@ def outcomes(url: str) -> tuple[dict, list]:
 
 
 @pytest.mark.slow
-def test_a_killed_run_goes_on_where_it_was(make_line, prefect_home):
+def test_a_killed_run_goes_on_where_it_was(make_line):
     killed, whole = make_line("killed", run={"batch_size": 2}), make_line("whole", run={"batch_size": 2})
     process = subprocess.Popen(
         [KENSA, "run", "-c", killed.config],
         stdout=subprocess.PIPE,
         text=True,
-        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        env={**killed.environment, "PYTHONUNBUFFERED": "1"},
         start_new_session=True,
     )
     assert process.stdout is not None
@@ -77,7 +76,8 @@ def test_a_killed_run_goes_on_where_it_was(make_line, prefect_home):
     process.send_signal(signal.SIGKILL)
     assert process.wait(30) == -signal.SIGKILL
     process.stdout.close()
-    wait_until(lambda: not processes_with(prefect_home), 60, "Prefect's server to end with its run")
+    home = killed.environment["PREFECT_HOME"]
+    wait_until(lambda: not processes_in(home), 60, "Prefect's server to end with its run")
     partial, (run,) = outcomes(killed.database_url)
     assert run.status == "unfinished"
     assert 6 <= len(partial) < 24
@@ -96,7 +96,7 @@ def test_a_killed_run_goes_on_where_it_was(make_line, prefect_home):
     assert actions.count("image.inspected") == 24
 
 
-def test_a_run_ends_with_a_report_and_tells_what_was_unreadable(make_line, prefect_home, tmp_path, pictures):
+def test_a_run_ends_with_a_report_and_tells_what_was_unreadable(make_line, tmp_path, pictures):
     source = tmp_path / "damaged"
     shutil.copytree(pictures, source)
     sorted((source / "images").rglob("*.png"))[0].write_bytes(b"")
@@ -247,7 +247,7 @@ def test_the_deployments_of_prefect_yaml_can_be_deployed(prefect_server, tmp_pat
 
 
 @pytest.mark.slow
-def test_a_prefect_server_that_does_not_answer_is_named(make_line, prefect_home):
+def test_a_prefect_server_that_does_not_answer_is_named(make_line):
     line = make_line(schedule={"cron": "0 6 * * *"})
     nowhere = "http://127.0.0.1:1/api"
     for command in ("run", "serve"):
@@ -258,7 +258,7 @@ def test_a_prefect_server_that_does_not_answer_is_named(make_line, prefect_home)
 
 
 @pytest.mark.slow
-def test_serving_needs_a_server_and_a_schedule(make_line, prefect_home):
+def test_serving_needs_a_server_and_a_schedule(make_line):
     scheduled = make_line("scheduled", schedule={"cron": "0 6 * * *"})
     assert "prefect server start" in scheduled.kensa("serve", check=2).stderr
     assert "schedule.cron" in make_line("unscheduled").kensa("serve", check=2).stderr
@@ -266,7 +266,7 @@ def test_serving_needs_a_server_and_a_schedule(make_line, prefect_home):
 
 @pytest.mark.slow
 def test_a_run_on_postgresql_by_an_account_that_cannot_change_history(
-    make_line, prefect_home, postgres_server, kensa, tmp_path
+    make_line, postgres_server, kensa, tmp_path
 ):
     owner = postgres.new_database(postgres_server)
     kensa("audit", "keygen", "line", "--out", tmp_path, "--no-passphrase")

@@ -50,9 +50,18 @@ def test_train_then_calibrate_refuses_what_the_pictures_cannot_support(
 
 
 @pytest.mark.slow
-def test_the_demo_runs_twice_and_shows_what_it_found(tmp_path: Path, prefect_home: Path) -> None:
+def test_the_demo_runs_twice_and_shows_what_it_found(
+    tmp_path: Path, prefect_environment: dict[str, str]
+) -> None:
     def outside(*arguments: str) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run([KENSA, *arguments], cwd=tmp_path, capture_output=True, text=True, timeout=280)
+        done = subprocess.run(
+            [KENSA, *arguments],
+            cwd=tmp_path,
+            env=prefect_environment,
+            capture_output=True,
+            text=True,
+            timeout=280,
+        )
         assert done.returncode == 0, done.stdout + done.stderr
         return done
 
