@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from torch import Tensor
@@ -73,6 +73,21 @@ class Explanation:
     def defined(self) -> tuple[bool, ...]:
         """Per row: whether there is an attribution to look at ("ok" or "partial")."""
         return tuple(not status.startswith(UNDEFINED) for status in self.status)
+
+    def row(self, index: int) -> Explanation:
+        """Return one row as an explanation of its own, with F = 1."""
+        one = slice(index, index + 1)
+        return replace(
+            self,
+            maps=self.maps[one],
+            block_maps={name: maps[one] for name, maps in self.block_maps.items()},
+            scores=self.scores[one],
+            masks={name: counts[one] for name, counts in self.masks.items()},
+            status=self.status[one],
+            targets=self.targets[one],
+            images=self.images[one],
+            score_errors={name: errors[one] for name, errors in self.score_errors.items()},
+        )
 
 
 class Explainer(Protocol):

@@ -1,7 +1,7 @@
 """The evidence of a finding: attribution maps, how far to trust them, and where they are kept."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from hashlib import sha256
 from typing import Protocol
 
@@ -84,30 +84,21 @@ def explain_findings(
     explained = explain_each(explainer, predictor, images.to(predictor.device), targets)
     found: dict[str, list[FindingOutcome]] = {picture.outcome.uri: [] for picture in pictures}
     work = [(picture, name, score) for picture, classes, _ in flagged for name, _, score in classes]
-    for (picture, name, class_score), one in zip(work, explained, strict=True):
+    for (picture, name, class_score), (outcome, maps) in zip(work, explained, strict=True):
         threshold = picture.outcome.review_threshold
         if threshold is None:
             raise ValueError(f"{picture.outcome.uri}: flagged without a threshold; classify it first")
+        if maps is not None:
+            outcome = _with_maps(outcome, maps, predictor, store, picture.outcome)
         finding = FindingOutcome(
-            class_name=name,
-            class_score=class_score,
-            threshold=threshold,
-            explanation=_stored(one, explainer, predictor, store, picture.outcome),
+            class_name=name, class_score=class_score, threshold=threshold, explanation=outcome
         )
         found[picture.outcome.uri].append(finding)
     return [tuple(found[picture.outcome.uri]) for picture in pictures]
 
 
-@dataclass(frozen=True)
-class Explained:
-    """One finding's row of an `Explanation` with its trust measures, or the reason why there is none."""
-
-    status: str
-    explanation: Explanation | None = None
-    row: int = 0
-    masked_score: float | None = None
-    drop: float | None = None
-    increase: bool | None = None
+Explained = tuple[ExplanationOutcome, Explanation | None]
+"""What is recorded of one explanation, without its maps; and its row, where there are maps to look at."""
 
 
 def explain_each(
@@ -129,58 +120,66 @@ def explain_each(
         )
     except ExplainerError as error:
         if len(images) == 1:
-            return [Explained(status=f"failed: {error}")] * len(targets[0])
+            failed = ExplanationOutcome(
+                method=explainer.method, parameters={}, layers=(), status=f"failed: {error}"
+            )
+            return [(failed, None)] * len(targets[0])
         # One picture must not take the others' explanations with it: each on its own.
         return [
             one
             for i in range(len(images))
             for one in explain_each(explainer, predictor, images[i : i + 1], targets[i : i + 1])
         ]
-    return [
-        Explained(status, explanation, row, float(masked[row]), float(drop[row]), bool(increase[row]))
-        if explanation.defined[row]
-        else Explained(status, explanation, row)
-        for row, status in enumerate(explanation.status)
-    ]
-
-
-def _stored(
-    one: Explained, explainer: Explainer, predictor: Predictor, store: Keeper, outcome: ImageOutcome
-) -> ExplanationOutcome:
-    explanation = one.explanation
-    if explanation is None:
-        return ExplanationOutcome(method=explainer.method, parameters={}, layers=(), status=one.status)
     maps = {layer.name: layer.maps for layer in explanation.layers}
-    counts = {name: int(count[one.row]) for name, count in explanation.masks.items()}
-    # Masks that come from no layer's maps ("input") have no more of them than were scored.
-    layers = tuple(LayerMasks(name, count, maps.get(name, count)) for name, count in counts.items())
-    method, parameters = explanation.method, explanation.parameters
-    if not explanation.defined[one.row]:
-        return ExplanationOutcome(method=method, parameters=parameters, layers=layers, status=one.status)
-    if outcome.height is None or outcome.width is None:
-        raise ValueError(f"{outcome.uri}: explained without a size; decode it first")
+    explained: list[Explained] = []
+    for row, status in enumerate(explanation.status):
+        counts = {name: int(count[row]) for name, count in explanation.masks.items()}
+        outcome = ExplanationOutcome(
+            method=explanation.method,
+            parameters=explanation.parameters,
+            # Masks that come from no layer's maps ("input") have no more of them than were scored.
+            layers=tuple(LayerMasks(name, count, maps.get(name, count)) for name, count in counts.items()),
+            status=status,
+        )
+        if explanation.defined[row]:
+            outcome = replace(
+                outcome,
+                masked_score=float(masked[row]),
+                drop=float(drop[row]),
+                increase=bool(increase[row]),
+            )
+            explained.append((outcome, explanation.row(row)))
+        else:
+            explained.append((outcome, None))
+    return explained
+
+
+def _with_maps(
+    outcome: ExplanationOutcome,
+    explanation: Explanation,
+    predictor: Predictor,
+    store: Keeper,
+    picture: ImageOutcome,
+) -> ExplanationOutcome:
+    """Put the maps of one explanation into the store, and where they are into its outcome."""
+    if picture.height is None or picture.width is None:
+        raise ValueError(f"{picture.uri}: explained without a size; decode it first")
     # Where the model's input has bars beside the picture, the stored map is the picture's part alone.
-    top, left, bottom, right = predictor.package.preprocessing.content_box(outcome.height, outcome.width)
-    fused = explanation.maps[one.row, top:bottom, left:right].cpu().numpy()
-    return ExplanationOutcome(
-        method=method,
-        parameters=parameters,
-        layers=layers,
-        status=one.status,
-        masked_score=one.masked_score,
-        drop=one.drop,
-        increase=one.increase,
+    top, left, bottom, right = predictor.package.preprocessing.content_box(picture.height, picture.width)
+
+    def content(maps: torch.Tensor) -> FloatMap:
+        inside: FloatMap = maps[0, top:bottom, left:right].cpu().numpy()
+        return inside
+
+    fused = content(explanation.maps)
+    return replace(
+        outcome,
         map=store.put(encode_map(fused), "map", "image/png"),
         block_maps=tuple(
-            (
-                name,
-                store.put(
-                    encode_map(maps[one.row, top:bottom, left:right].cpu().numpy()), "block_map", "image/png"
-                ),
-            )
+            (name, store.put(encode_map(content(maps)), "block_map", "image/png"))
             for name, maps in explanation.block_maps.items()
         ),
-        box=attribution_box(fused, outcome.height, outcome.width),
+        box=attribution_box(fused, picture.height, picture.width),
     )
 
 

@@ -8,7 +8,7 @@ import torch
 
 from classifiers import Decision, ModelPackage, PackageError, Predictor, decide
 from db.inspection.outcomes import ImageOutcome
-from sources.decoding import decode as decode_picture
+from sources.decoding import decode
 from sources.errors import Unreadable
 from sources.picture_statistics import picture_statistics
 
@@ -24,20 +24,20 @@ class Picture:
     probabilities: tuple[float, ...] = ()
 
 
-def read_picture(
-    predictor: Predictor,
-    outcome: ImageOutcome,
-    data: bytes,
-    *,
-    max_pixels: int,
-    grey_range: tuple[int, int] | None,
+def hashed_picture(outcome: ImageOutcome, data: bytes) -> Picture:
+    """Return a picture whose bytes were read: known by their SHA-256, not decoded yet."""
+    return Picture(replace(outcome, digest=sha256(data).hexdigest(), size=len(data)), data=data)
+
+
+def decoded_picture(
+    predictor: Predictor, picture: Picture, *, max_pixels: int, grey_range: tuple[int, int] | None
 ) -> Picture:
     """Decode a picture's bytes to the network's input; what cannot be decoded is `unreadable`, and why."""
-    outcome = replace(outcome, digest=sha256(data).hexdigest(), size=len(data))
+    data, outcome = picture.data or b"", picture.outcome
     try:
-        decoded = decode_picture(data, max_pixels=max_pixels, grey_range=grey_range)
+        decoded = decode(data, max_pixels=max_pixels, grey_range=grey_range)
     except Unreadable as error:
-        return Picture(replace(outcome, verdict="unreadable", reason=str(error)), data=data)
+        return replace(picture, outcome=replace(outcome, verdict="unreadable", reason=str(error)))
     statistics = picture_statistics(decoded.pixels)
     outcome = replace(
         outcome,
@@ -49,7 +49,7 @@ def read_picture(
         contrast=statistics.contrast,
         sharpness=statistics.sharpness,
     )
-    return Picture(outcome, data=data, tensor=predictor.transform(decoded.pixels))
+    return replace(picture, outcome=outcome, tensor=predictor.transform(decoded.pixels))
 
 
 def decide_pictures(

@@ -10,6 +10,7 @@ from classifiers.data.overlap import recorded_digests
 from classifiers.measure.intervals import interval, upper_bound
 from classifiers.measure.reference import read_reference
 from db.figures.experience import ModelExperience
+from operations.reporting.findings import pairs
 from reports.content.model import (
     Calibration,
     DataSide,
@@ -164,23 +165,6 @@ def field_experience(found: ModelExperience) -> FieldExperience:
             for one in found.classes
         ),
     )
-
-
-def pairs(values: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
-    """Write settings as (name, value), sorted; one inside another as "outer.inner", what is None left out."""
-    flat: dict[str, str] = {}
-    for name, value in values.items():
-        if isinstance(value, Mapping):
-            flat |= {f"{name}.{inner}": text for inner, text in pairs(value)}
-        elif value is not None:
-            flat[str(name)] = _printed(value)
-    return tuple(sorted(flat.items()))
-
-
-def _printed(value: Any) -> str:
-    if isinstance(value, list | tuple):
-        return " ".join(_printed(one) for one in value)
-    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 # A package is read, not trusted: what its history holds may be of any type.

@@ -19,10 +19,9 @@ from explainers.evaluation.outcomes import FAILED, Outcome
 from explainers.evaluation.running import fit_mask
 from explainers.evaluation.samples import Choice
 from explainers.evaluation.summary import Cell, summarise
-from operations.inspection.evidence import Explained, explain_each
+from operations.inspection.evidence import explain_each
 from operations.model_report.examination import Examined
-from operations.model_report.facts import pairs
-from reports.content.finding import Explanation
+from operations.reporting.findings import pairs, printed_explanation
 from reports.content.map_trust import judge_map
 from reports.content.model import MapQuality, Metric
 
@@ -88,14 +87,17 @@ def map_quality(
         item = items[number]
         images = examined.predictor.transform(read_pixels(item))[None].to(examined.predictor.device)
         explained = explain_each(explainer, examined.predictor, images, [[row.index for row in wanted]])
-        for row, one in zip(wanted, explained, strict=True):
-            mask = _mask(examined, item, row.label, truth)
-            outcome = Outcome(item.name, row.label, item.group, explainer.method, "", one.status)
-            if _has_map(one):
+        for row, (made, maps) in zip(wanted, explained, strict=True):
+            outcome = Outcome(item.name, row.label, item.group, explainer.method, "", made.status)
+            if maps is not None:
+                mask = _mask(examined, item, row.label, truth)
                 masked += bool(mask.any())
-                outcome = replace(outcome, values=_measured(one, settings, model, images, mask))
+                on_device = torch.from_numpy(mask)[None].to(images.device)
+                values = measure(settings, model, images, maps.targets, maps.maps, on_device, None)
+                outcome = replace(outcome, values=values)
                 score = float(examined.prediction.defect_scores[number])
-                trust[judge_map(_judged(one, explainer), row.score, score).word] += 1
+                judged = printed_explanation(made, "in memory")
+                trust[judge_map(judged, row.score, score).word] += 1
             outcomes.append(outcome)
             if progress is not None:
                 progress(len(outcomes), len(drawn))
@@ -148,32 +150,6 @@ def _mask(examined: Examined, item: Item, label: str, truth: Masks) -> np.ndarra
         if of == label or examined.package.task == "single-label":
             united |= fit_mask(preprocessing, mask)
     return united
-
-
-def _has_map(one: Explained) -> bool:
-    return one.explanation is not None and one.explanation.defined[one.row]
-
-
-def _measured(
-    one: Explained, settings: MeasureSettings, model: EvaluatedModel, images: torch.Tensor, mask: np.ndarray
-) -> dict[str, float | None]:
-    if one.explanation is None:
-        return {}
-    row = slice(one.row, one.row + 1)
-    truth = torch.from_numpy(mask)[None].to(images.device)
-    maps, targets = one.explanation.maps[row], one.explanation.targets[row]
-    return measure(settings, model, images, targets, maps, truth, None)
-
-
-def _judged(one: Explained, explainer: Explainer) -> Explanation:
-    return Explanation(
-        method=explainer.method,
-        status=one.status,
-        masked_score=one.masked_score,
-        drop=one.drop,
-        increase=one.increase,
-        map_digest="in memory",
-    )
 
 
 def _metric(name: str, cell: Cell) -> Metric:

@@ -8,11 +8,11 @@ from db.inspection.outcomes import ExplanationOutcome, ImageOutcome
 from explainers import Explainer
 from operations.inspection.evidence import Memory, explain_findings
 from operations.inspection.map_files import decode_map
-from operations.inspection.pictures import read_picture, with_decision
+from operations.inspection.pictures import decoded_picture, hashed_picture, with_decision
 from operations.model_report.examination import Examined
-from operations.model_report.facts import pairs
 from operations.model_report.map_quality import Progress
-from reports.content.finding import Evidence, Explanation, FindingPage, Held, Labelled, LayerMasks, Verdict
+from operations.reporting.findings import printed_explanation
+from reports.content.finding import Evidence, FindingPage, Held, Labelled, Verdict
 from reports.content.model import Case, Mistake
 from sources.decoding import MAX_PIXELS
 
@@ -62,10 +62,13 @@ def _case(examined: Examined, explainer: Explainer, mistake: Mistake, place: int
     data = item.path.read_bytes()
     listed = ImageOutcome(uri=mistake.uri, version="", size=len(data))
     # As `read_pixels` decodes labelled pictures: no limit of the line's settings applies to them.
-    picture = read_picture(examined.predictor, listed, data, max_pixels=MAX_PIXELS, grey_range=None)
+    picture = decoded_picture(
+        examined.predictor, hashed_picture(listed, data), max_pixels=MAX_PIXELS, grey_range=None
+    )
     picture = with_decision(package, picture, decision, tuple(float(value) for value in row))
     memory = Memory()
     ((found,),) = explain_findings(explainer, examined.predictor, memory, [picture])
+    made = found.explanation
     label, _, score = decision.flagged[0]
     outcome = picture.outcome
     page = FindingPage(
@@ -78,8 +81,8 @@ def _case(examined: Examined, explainer: Explainer, mistake: Mistake, place: int
         reject_threshold=outcome.reject_threshold or 0.0,
         verdict=cast("Verdict", decision.verdict),
         image_digest=item.sha256,
-        explanation=_explanation(found.explanation),
-        load=Held(_evidence(data, found.explanation, memory)),
+        explanation=printed_explanation(made, made.map.digest if made and made.map else None),
+        load=Held(_evidence(data, made, memory)),
         labelled=Labelled(
             label=", ".join(item.labels) or "good",
             predicted=mistake.predicted,
@@ -98,20 +101,4 @@ def _evidence(data: bytes, explained: ExplanationOutcome | None, memory: Memory)
         block_maps=tuple(
             (name, decode_map(memory.maps[block.digest])) for name, block in explained.block_maps
         ),
-    )
-
-
-def _explanation(explained: ExplanationOutcome | None) -> Explanation:
-    if explained is None:
-        return Explanation(method="none", status="no explanation was made")
-    return Explanation(
-        method=explained.method,
-        status=explained.status,
-        masks=tuple(LayerMasks(layer.name, layer.kept, layer.total) for layer in explained.layers),
-        parameters=pairs(explained.parameters),
-        masked_score=explained.masked_score,
-        drop=explained.drop,
-        increase=explained.increase,
-        map_digest=None if explained.map is None else explained.map.digest,
-        box=explained.box,
     )

@@ -30,7 +30,13 @@ from db.queries.replays import (
 from explainers import Explainer, ExplainerError
 from operations.inspection.evidence import Memory, explain_findings, explainer_for
 from operations.inspection.packages import find_package
-from operations.inspection.pictures import Picture, decide_pictures, read_picture, with_decision
+from operations.inspection.pictures import (
+    Picture,
+    decide_pictures,
+    decoded_picture,
+    hashed_picture,
+    with_decision,
+)
 from operations.replay.compare import TOLERANCES, Comparison, compare
 
 
@@ -81,12 +87,9 @@ class Replayer:
         reasons: dict[str, str] = {}
         for one in together:
             try:
-                pictures[str(one.id)] = read_picture(
-                    machine.predictor,
-                    ImageOutcome(uri=str(one.id), version="", size=0),
-                    self._picture(one),
-                    max_pixels=machine.max_pixels,
-                    grey_range=machine.grey_range,
+                read = hashed_picture(ImageOutcome(uri=str(one.id), version="", size=0), self._picture(one))
+                pictures[str(one.id)] = decoded_picture(
+                    machine.predictor, read, max_pixels=machine.max_pixels, grey_range=machine.grey_range
                 )
             except _ImpossibleError as error:
                 reasons[str(one.id)] = str(error)

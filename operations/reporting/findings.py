@@ -11,8 +11,9 @@ from sqlalchemy.orm import Session
 from classifiers import Thresholds
 from db.artifacts import ArtifactStore
 from db.dispositions.history import DispositionRecord, histories
+from db.inspection.outcomes import ExplanationOutcome
 from db.inspection.runs import ModelRecord
-from db.queries.finding_records import FindingRecord
+from db.queries.finding_records import ExplanationRecord, FindingRecord
 from db.retention.inventory import Retention, retention_of
 from operations.stored_evidence import StoredEvidence
 from reports.content.base import Criteria, Criterion, Model, Rate
@@ -175,28 +176,48 @@ def _stored(finding: FindingRecord, store: ArtifactStore, said: Mapping[str, Ret
 
 def _explanation(finding: FindingRecord, said: Mapping[str, Retention]) -> Explanation:
     record = finding.explanation
-    if record is None:
+    digest = None if record is None else record.map_digest
+    printed = printed_explanation(record, digest)
+    gone = said.get(digest) if digest else None
+    if gone is not None and gone.pruned:
+        printed = replace(printed, status=f"the stored map was {gone}")
+    return printed
+
+
+def printed_explanation(
+    made: ExplanationOutcome | ExplanationRecord | None, map_digest: str | None
+) -> Explanation:
+    """Return an explanation, made now or read from the record, as reports print it."""
+    if made is None:
         return Explanation(method="none", status="no explanation was recorded")
-    gone = said.get(record.map_digest) if record.map_digest else None
     return Explanation(
-        method=record.method,
-        status=f"the stored map was {gone}" if gone is not None and gone.pruned else record.status,
-        masks=tuple(LayerMasks(layer.name, layer.kept, layer.total) for layer in record.layers),
-        parameters=tuple(
-            # What is None is the method's own default, the layers found by rule among it.
-            (name, _printed(value))
-            for name, value in sorted(record.parameters.items())
-            if value is not None
-        ),
-        masked_score=record.masked_score,
-        drop=record.drop,
-        increase=record.increase,
-        map_digest=record.map_digest,
-        box=record.box,
+        method=made.method,
+        status=made.status,
+        masks=tuple(LayerMasks(layer.name, layer.kept, layer.total) for layer in made.layers),
+        parameters=pairs(made.parameters),
+        masked_score=made.masked_score,
+        drop=made.drop,
+        increase=made.increase,
+        map_digest=map_digest,
+        box=made.box,
     )
+
+
+def pairs(values: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    """Return settings as (name, value), sorted; one inside another as "outer.inner".
+
+    What is None is left out: it is the method's own default, the layers found by rule among it.
+    """
+    flat: dict[str, str] = {}
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            flat |= {f"{name}.{inner}": text for inner, text in pairs(value)}
+        elif value is not None:
+            flat[str(name)] = _printed(value)
+    return tuple(sorted(flat.items()))
 
 
 def _printed(value: Any) -> str:
     if isinstance(value, list | tuple):
-        return " ".join(_printed(v) for v in value)
+        return " ".join(_printed(one) for one in value)
     return f"{value:g}" if isinstance(value, float) else str(value)
