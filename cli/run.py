@@ -37,7 +37,7 @@ class ConsoleObserver:
         run, package = inspection.run, inspection.package
         out.print(
             f"[bold]run {run.reference}[/bold] {'resumed' if run.resumed else 'started'}: "
-            f"{safe(run.source)} · model {safe(inspection.model.name)} {package.digest[:12]} · "
+            f"{safe(run.source)} · model {safe(run.model.name)} {package.digest[:12]} · "
             f"{inspection.predictor.device} {inspection.predictor.precision}"
         )
         self._status.update("listing …")

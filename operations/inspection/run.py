@@ -8,8 +8,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import islice
 
-import torch
-
 from classifiers import ModelPackage, PackageError, Predictor, load_package
 from classifiers.package.package import MANIFEST_FILE
 from configs.loading import ConfigError, check_paths
@@ -28,10 +26,17 @@ from db.inspection.runs import (
     register_model,
     start_or_resume_run,
 )
-from operations.inspection.checkpoints import SignedHead, open_signer, sign_head
+from explainers import Explainer
+from operations.inspection.checkpoints import SignedHead, Signer, open_signer, sign_head
 from operations.inspection.evidence import explain_findings, explainer_for
 from operations.inspection.packages import keep_files
-from operations.inspection.pictures import Picture, decide_pictures, read_picture, with_decision
+from operations.inspection.pictures import (
+    Picture,
+    decide_pictures,
+    decoded_picture,
+    hashed_picture,
+    with_decision,
+)
 from sources.errors import Unreadable
 from sources.folder import ListedImage, Source, open_source
 
@@ -68,44 +73,36 @@ class BatchSummary:
 
 
 class Inspection:
-    """An open run and everything it works with: settings, source, model, explainer, record."""
+    """An open run and everything it works with. Not a dataclass, as `Batch` is none."""
 
-    def __init__(self, settings: Settings, database: Database, trigger: str) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        database: Database,
+        source: Source,
+        predictor: Predictor,
+        explainer: Explainer,
+        store: ArtifactStore,
+        signer: Signer | None,
+        run: RunHandle,
+    ) -> None:
         self.settings = settings
         self.database = database
-        self.source: Source = open_source(
-            settings.source.uri,
-            include=settings.source.include,
-            recursive=settings.source.recursive,
-            manifest=settings.source.manifest,
-            filename_pattern=settings.source.filename_pattern,
-            timezone=settings.source.timezone,
-        )
-        self.package = checked_package(settings)
-        self.predictor = Predictor(
-            self.package,
-            device=settings.model.device,
-            precision=settings.model.precision,
-            batch_size=settings.model.batch_size,
-        )
-        self.explainer = explainer_for(self.predictor, settings.explainer)
-        self.store = ArtifactStore(settings.artifacts.uri)
-        self.signer = open_signer(settings)
-        decision = settings.decision(self.predictor.precision)
-        self.model: ModelRecord = register_package(database, self.package, self.store)
-        self.run: RunHandle = start_or_resume_run(
-            database,
-            source=self.source.root,
-            settings={**settings.public(), "decision": decision},
-            settings_digest=digest_of(decision),
-            model=self.model,
-            actor=SYSTEM,
-            host=platform.node(),
-            trigger=trigger,
-        )
+        self.source = source
+        self.predictor = predictor
+        self.explainer = explainer
+        self.store = store
+        self.signer = signer
+        self.run = run
         self.listed = 0
         self.inspected_before = 0
         self.unexplained = 0
+
+    @property
+    def package(self) -> ModelPackage:
+        """The model package that decides."""
+        return self.predictor.package
 
     def listing(self) -> Iterator[ListedImage]:
         """List what is still to be done, in order; counts what is listed and what earlier runs have done."""
@@ -156,7 +153,47 @@ def open_inspection(settings: Settings, trigger: str) -> Iterator[Inspection]:
         raise ConfigError("\n".join(problems))
     with open_database(settings.database.url) as database:
         database.migrate()
-        yield Inspection(settings, database, trigger)
+        chosen = settings.source
+        source = open_source(
+            chosen.uri,
+            include=chosen.include,
+            recursive=chosen.recursive,
+            manifest=chosen.manifest,
+            filename_pattern=chosen.filename_pattern,
+            timezone=chosen.timezone,
+        )
+        package = checked_package(settings)
+        predictor = Predictor(
+            package,
+            device=settings.model.device,
+            precision=settings.model.precision,
+            batch_size=settings.model.batch_size,
+        )
+        explainer = explainer_for(predictor, settings.explainer)
+        store = ArtifactStore(settings.artifacts.uri)
+        signer = open_signer(settings)
+        # From here on the record knows of the run: whatever can be refused has been by now.
+        decision = settings.decision(predictor.precision)
+        run = start_or_resume_run(
+            database,
+            source=source.root,
+            settings={**settings.public(), "decision": decision},
+            settings_digest=digest_of(decision),
+            model=register_package(database, package, store),
+            actor=SYSTEM,
+            host=platform.node(),
+            trigger=trigger,
+        )
+        yield Inspection(
+            settings,
+            database=database,
+            source=source,
+            predictor=predictor,
+            explainer=explainer,
+            store=store,
+            signer=signer,
+            run=run,
+        )
 
 
 def checked_package(settings: Settings) -> ModelPackage:
@@ -193,12 +230,27 @@ def register_package(database: Database, package: ModelPackage, store: ArtifactS
 
 
 def decode(inspection: Inspection, number: int, listed: list[ListedImage]) -> Batch:
-    """Read and decode the `number`-th batch; what cannot be read is `unreadable`, with the reason."""
-    return Batch(number, [_read(inspection, item) for item in listed])
+    """Read the `number`-th batch, and decode what has no outcome yet.
+
+    What cannot be read or decoded is `unreadable`, with the reason. A picture that the record knows by its
+    SHA-256 keeps its outcome. Of equal pictures the first alone is decoded: `record_batch` links the others.
+    """
+    pictures = [_read(inspection, item) for item in listed]
+    seen = _decided(inspection, pictures)
+    source = inspection.settings.source
+    for position, picture in enumerate(pictures):
+        digest = picture.outcome.digest
+        if digest in seen:
+            pictures[position] = replace(picture, data=None)  # its outcome is all that is recorded
+        elif digest is not None:
+            seen.add(digest)
+            pictures[position] = decoded_picture(
+                inspection.predictor, picture, max_pixels=source.max_pixels, grey_range=source.grey_range
+            )
+    return Batch(number, pictures)
 
 
 def _read(inspection: Inspection, item: ListedImage) -> Picture:
-    source = inspection.settings.source
     outcome = ImageOutcome(
         uri=item.uri,
         version=item.version,
@@ -209,33 +261,38 @@ def _read(inspection: Inspection, item: ListedImage) -> Picture:
         captured_at=item.metadata.captured_at,
     )
     try:
-        data = inspection.source.read(item)
+        return hashed_picture(outcome, inspection.source.read(item))
     except Unreadable as error:
         return Picture(replace(outcome, verdict="unreadable", reason=str(error)))
-    return read_picture(
-        inspection.predictor, outcome, data, max_pixels=source.max_pixels, grey_range=source.grey_range
-    )
+
+
+def _decided(inspection: Inspection, pictures: list[Picture]) -> set[str]:
+    """Return the digests of those pictures that have an outcome under this run's model and settings."""
+    digests = [p.outcome.digest for p in pictures if p.outcome.digest is not None]
+    run = inspection.run
+    with inspection.database.session() as session:
+        return set(known_outcomes(session, digests, run.model.id, run.settings_digest))
 
 
 def classify(inspection: Inspection, batch: Batch) -> Batch:
-    """Give each readable picture its verdict; one that the record knows already keeps the recorded one."""
-    digests = [p.outcome.digest for p in batch.pictures if p.outcome.digest is not None]
-    with inspection.database.session() as session:
-        known = known_outcomes(session, digests, inspection.model.id, inspection.run.settings_digest)
-    todo: dict[str, torch.Tensor] = {}
-    for picture in batch.pictures:
-        digest = picture.outcome.digest
-        if digest is not None and picture.tensor is not None and digest not in known:
-            todo.setdefault(digest, picture.tensor)
+    """Give each decoded picture its verdict."""
+    # Asked again: batches are decoded ahead, and the ones before may have recorded an equal picture since.
+    known = _decided(inspection, batch.pictures)
+    todo = {
+        p.outcome.digest: p.tensor
+        for p in batch.pictures
+        if p.outcome.digest is not None and p.tensor is not None and p.outcome.digest not in known
+    }
     decided = decide_pictures(inspection.predictor, todo)
-    pictures = []
-    for picture in batch.pictures:
-        # The first of equal pictures is decided and explained; record_batch links the others to it.
-        chosen = decided.pop(picture.outcome.digest or "", None)
-        if chosen is not None:
-            picture = with_decision(inspection.package, picture, *chosen)
-        pictures.append(picture)
-    return Batch(batch.number, pictures)
+    return Batch(
+        batch.number,
+        [
+            with_decision(inspection.package, picture, *decided[digest])
+            if picture.tensor is not None and (digest := picture.outcome.digest) in decided
+            else picture
+            for picture in batch.pictures
+        ],
+    )
 
 
 def explain(inspection: Inspection, batch: Batch) -> Batch:

@@ -85,8 +85,9 @@ def result_missing(source: Path) -> tuple[str, ...]:
     return tuple(sorted(row.split(",")[0] for row in rows if row.split(",")[0] not in listed))
 
 
-def test_equal_pictures_share_one_outcome(make_line, damaged, inspect_all):
-    line = make_line(source={"uri": str(damaged)})
+@pytest.mark.parametrize("size", [1, 40], ids=["in two batches", "in one batch"])
+def test_equal_pictures_share_one_outcome(make_line, damaged, inspect_all, size):
+    line = make_line(source={"uri": str(damaged)}, run={"batch_size": size})
     inspection, result = inspect_all(line.config)
     with open_database(line.database_url) as database, database.session() as session:
         images = list(run_images(session, inspection.run.id))
@@ -102,9 +103,10 @@ def test_running_again_computes_nothing_twice(make_line, monkeypatch, inspect_al
     line = make_line()
     first, _ = inspect_all(line.config)
 
-    def never(*_):
-        raise AssertionError("a known picture was classified again")
+    def never(*_, **__):
+        raise AssertionError("a known picture was decoded or classified again")
 
+    monkeypatch.setattr("operations.inspection.pictures.decode", never)
     monkeypatch.setattr("classifiers.Predictor.predict", never)
     second, second_result = inspect_all(line.config)
     assert (first.run.reference, second.run.reference) == ("R000001", "R000002")
