@@ -42,6 +42,5 @@ def config_check(config: Config = None, overrides: Overrides = None) -> None:
         vouching = "itself alone" if seal.self_signed else safe(seal.issuer)
         out.print(
             f"reports are sealed by {safe(seal.subject)}, for whom {vouching} vouches until "
-            f"{seal.not_after:%Y-%m-%d}",
-            soft_wrap=True,
+            f"{seal.not_after:%Y-%m-%d}"
         )

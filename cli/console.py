@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 
 # Piped output is not cut to the 80 columns that rich takes where there is no terminal.
 _WIDTH = None if sys.stdout.isatty() else 160
-out = Console(highlight=False, width=_WIDTH)
-err = Console(stderr=True, highlight=False, width=_WIDTH)
+# Lines are not wrapped: what is copied from them (a path, a command) stays whole. Tables say so themselves.
+out = Console(highlight=False, width=_WIDTH, soft_wrap=True)
+err = Console(stderr=True, highlight=False, width=_WIDTH, soft_wrap=True)
 
 
 class Format(StrEnum):
@@ -38,7 +39,14 @@ class Format(StrEnum):
 def print_unsealed(report: "IssuedReport") -> None:
     """Say why a report does not bear the seal that it was to bear."""
     if report.unsealed is not None:
-        out.print(f"  [red]report without seal: {safe(report.unsealed)}[/red]", soft_wrap=True)
+        out.print(f"  [red]report without seal: {safe(report.unsealed)}[/red]")
+
+
+def print_to_sign(lines: dict[str, str]) -> None:
+    """Print what is about to be signed: a name and its text on each line."""
+    out.print("[bold]to be signed[/bold]")
+    for name, text in lines.items():
+        out.print(f"  {name:<11}  {safe(text)}")
 
 
 # Terminal escape sequences and bidi controls in file names and notes would act on the reader's terminal.
@@ -74,7 +82,7 @@ def print_rows(
             table.add_column(heading, overflow="fold")
         for row in rows:
             table.add_row(*(safe(cell(row)) for cell in columns.values()))
-        out.print(table)
+        out.print(table, soft_wrap=False)
 
 
 def print_page(
@@ -97,7 +105,7 @@ def print_page(
     print_rows(rows[:limit], columns, form, empty=empty)
     if len(rows) > limit:
         console = out if form is Format.table else err
-        console.print(f"next page: --before {safe(cursor(rows[limit - 1]))}", soft_wrap=True)
+        console.print(f"next page: --before {safe(cursor(rows[limit - 1]))}")
 
 
 def _write_csv(rows: Sequence[dict[str, Any]]) -> None:

@@ -21,7 +21,7 @@ def db_migrate(config: Config = None, overrides: Overrides = None) -> None:
     with open_database(settings_of(config, overrides).database.url) as database:
         database.migrate()
         database.check()
-        out.print(f"schema is up to date: {safe(str(database))}", soft_wrap=True)
+        out.print(f"schema is up to date: {safe(str(database))}")
 
 
 def db_grants(
@@ -32,7 +32,7 @@ def db_grants(
     overrides: Overrides = None,
 ) -> None:
     """Print the SQL, for the owner to run, of three PostgreSQL accounts that cannot change history."""
-    with open_record(config, overrides) as database, database.session() as session:
+    with open_record(settings_of(config, overrides)) as database, database.session() as session:
         sys.stdout.write(grants_script(session.connection(), writer, auditor, reader))
 
 
@@ -74,7 +74,7 @@ def db_prune(
         )
     elif keep_findings or undecided_too:
         raise RecordError("--keep-findings and --undecided-too go with --older-than: give an age such as 2y")
-    with open_record(config, overrides) as database, out.status("pruning …"):
+    with open_record(settings) as database, out.status("pruning …"):
         cleared = clear(database, store, orphans=orphans, actor=person(), reason=reason, dry_run=dry_run)
         pruned = Pruned()
         if policy is not None:

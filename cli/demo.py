@@ -51,7 +51,7 @@ def demo(
     out.print()
     print_rows(findings, FINDING_COLUMNS, Format.table, empty="no findings")
     out.print(f"\n{_against_truth(line, {finding.uri for finding in findings})}")
-    out.print(f"\nThe report: [bold]{safe(summary['report'])}[/bold]", soft_wrap=True)
+    out.print(f"\nThe report: [bold]{safe(summary['report'])}[/bold]")
     out.print("\nWorth typing next:")
     kensa = Path(sys.argv[0]).name if shutil.which("kensa") else _relative(Path(sys.argv[0]))
     settings = "" if folder == Path("demo") else "".join(f" --set {setting}" for setting in record)
@@ -63,7 +63,7 @@ def demo(
         f"{kensa} audit part {findings[0].part if findings else 'P000001'} -c demo{settings}",
         f"{kensa} explain {example} --model {_relative(PACKAGE)} --out {folder / 'explained.png'}",
     ):
-        out.print(f"  {safe(command)}", soft_wrap=True)
+        out.print(f"  {safe(command)}")
 
 
 def _make_line(line: Path) -> None:

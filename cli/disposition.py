@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from cli.console import Format, out, print_rows, safe, when
+from cli.console import Format, out, print_rows, print_to_sign, safe, when
 from cli.options import Config, Form, Overrides, open_record, settings_of
 from cli.sign_in import PasswordStdin, sign_in
 from configs.loading import ConfigError
@@ -43,7 +43,8 @@ def disposition(
     """Decide about a finding and sign it; approve or refuse another's decision; show the history."""
     if [decision is not None, approving, refusing, history].count(True) != 1:
         raise ConfigError("give one of --decision, --approve, --refuse and --history")
-    with open_record(config, overrides) as database:
+    settings = settings_of(config, overrides)
+    with open_record(settings) as database:
         with database.session() as session:
             state = finding_state(session, finding)
             shown = get_finding(session, finding)
@@ -55,8 +56,10 @@ def disposition(
         if decision is not None:
             # Refused before anybody types a password; checked again when it is written.
             state.check(decision, class_name, reason)
-            four_eyes = frozenset[str](settings_of(config, overrides).dispositions.four_eyes)
-            _show(shown, state, decision, class_name, reason, "responsibility", decision in four_eyes)
+            four_eyes = frozenset[str](settings.dispositions.four_eyes)
+            _print_decision(
+                shown, state, decision, class_name, reason, "responsibility", decision in four_eyes
+            )
             signer = sign_in(database, as_login, password_stdin)
             made = dispose(
                 database,
@@ -70,7 +73,7 @@ def disposition(
             )
         else:
             made = _answer(database, shown, state, reason, as_login, approving, password_stdin)
-    _say(made, approving or refusing)
+    _print_signed(made, approving or refusing)
 
 
 def _answer(
@@ -84,17 +87,14 @@ def _answer(
 ) -> DispositionRecord:
     pending = state.awaiting(login)
     meaning = "approval" if approving else "refusal"
-    _show(shown, state, pending.decision, pending.class_name, reason, meaning, False)
-    out.print(
-        f"  decided by   {safe(pending.person)} on {when(pending.created_at)}: {safe(pending.reason)}",
-        soft_wrap=True,
-    )
+    _print_decision(shown, state, pending.decision, pending.class_name, reason, meaning, False)
+    out.print(f"  decided by   {safe(pending.person)} on {when(pending.created_at)}: {safe(pending.reason)}")
     signer = sign_in(database, login, password_stdin)
     act = approve if approving else refuse
     return act(database, state.signed.reference, reason=reason, signer=signer, seen=state)
 
 
-def _show(
+def _print_decision(
     finding: FindingRecord,
     state: FindingState,
     decision: str,
@@ -105,28 +105,26 @@ def _show(
 ) -> None:
     """Print what is about to be signed."""
     now = state.in_effect
-    lines = {
-        "finding": finding.reference,
-        "picture": f"{finding.uri}, SHA-256 {finding.image_digest[:12]}…",
-        "part": f"{finding.part or 'not given'}, lot {finding.lot or 'not given'}",
-        "class": f"{finding.class_name}, score {finding.score:.3f}, flagged from {finding.threshold:.3f}",
-        "in effect": "nothing yet" if now is None else f"{now.decision} by {now.person}",
-        "decision": decision + (f" as {class_name}" if class_name else ""),
-        "reason": reason,
-        "meaning": meaning + (", in effect when a second person approves" if needs_approval else ""),
-    }
-    out.print("[bold]to be signed[/bold]")
-    for name, text in lines.items():
-        out.print(f"  {name:<11}  {safe(text)}", soft_wrap=True)
+    print_to_sign(
+        {
+            "finding": finding.reference,
+            "picture": f"{finding.uri}, SHA-256 {finding.image_digest[:12]}…",
+            "part": f"{finding.part or 'not given'}, lot {finding.lot or 'not given'}",
+            "class": f"{finding.class_name}, score {finding.score:.3f}, flagged from {finding.threshold:.3f}",
+            "in effect": "nothing yet" if now is None else f"{now.decision} by {now.person}",
+            "decision": decision + (f" as {class_name}" if class_name else ""),
+            "reason": reason,
+            "meaning": meaning + (", in effect when a second person approves" if needs_approval else ""),
+        }
+    )
 
 
-def _say(made: DispositionRecord, answered: bool) -> None:
+def _print_signed(made: DispositionRecord, answered: bool) -> None:
     said = made.approval.signature if answered and made.approval else made.signature or {}
     state = "awaits approval by a quality manager" if made.state == "pending" else made.state
     out.print(
         f"signed by {safe(str(said.get('name')))}: {safe(made.finding)} {made.decision}, {state}\n"
-        f"signature {str(said.get('digest'))[:12]}, {said.get('at')}",
-        soft_wrap=True,
+        f"signature {str(said.get('digest'))[:12]}, {said.get('at')}"
     )
 
 

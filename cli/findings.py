@@ -1,71 +1,23 @@
 """The command that lists findings."""
 
 from cli.console import Format, print_page
-from cli.options import (
-    Before,
-    ClassName,
-    Config,
-    Form,
-    Image,
-    Limit,
-    Lot,
-    MaxScore,
-    MinScore,
-    Model,
-    Overrides,
-    Part,
-    Person,
-    Reason,
-    Run,
-    Since,
-    Station,
-    Until,
-    Verdict,
-    open_record,
-    utc,
-)
+from cli.filters import filtered
+from cli.options import Before, Config, Form, Limit, Overrides, open_record, settings_of
 from db.queries.findings import FindingFilter, find_findings
 
 
+@filtered(FindingFilter)
 def findings(
     config: Config = None,
     overrides: Overrides = None,
-    part: Part = None,
-    lot: Lot = None,
-    station: Station = None,
-    image: Image = None,
-    class_name: ClassName = None,
-    verdict: Verdict = None,
-    min_score: MinScore = None,
-    max_score: MaxScore = None,
-    model: Model = None,
-    person: Person = None,
-    reason: Reason = None,
-    run: Run = None,
-    since: Since = None,
-    until: Until = None,
+    *,
+    wanted: FindingFilter,
     limit: Limit = 50,
     before: Before = None,
     form: Form = Format.table,
 ) -> None:
     """List flagged defects, newest first."""
-    wanted = FindingFilter(
-        part=part,
-        lot=lot,
-        station=station,
-        image=image,
-        class_name=class_name,
-        verdict=verdict,
-        min_score=min_score,
-        max_score=max_score,
-        model=model,
-        person=person,
-        reason=reason,
-        run=run,
-        since=utc(since),
-        until=utc(until),
-    )
-    with open_record(config, overrides) as database, database.session() as session:
+    with open_record(settings_of(config, overrides)) as database, database.session() as session:
         rows = find_findings(session, wanted, limit=limit + 1, before=before)
     print_page(rows, FINDING_COLUMNS, form, limit, lambda f: f.reference, empty="no findings")
 

@@ -11,12 +11,12 @@ from cli.audit.recall import audit_part, audit_trace
 from cli.audit.verify import audit_check, audit_checkpoint, audit_keygen, audit_prove, audit_verify
 from cli.config import config_app
 from cli.console import err, safe
-from cli.dataset import dataset_app
 from cli.db import db_grants, db_migrate, db_prune
 from cli.demo import demo
 from cli.disposition import disposition
 from cli.findings import findings
 from cli.model.calibrate import calibrate
+from cli.model.dataset import dataset_app
 from cli.model.evaluate import evaluate
 from cli.model.explain import explain
 from cli.model.synth import patches, synth
@@ -101,5 +101,5 @@ def main() -> None:
     except Exception as error:
         if not isinstance(error, _expected_errors()):
             raise
-        err.print(f"[red]kensa:[/red] {safe(str(error))}", soft_wrap=True)
+        err.print(f"[red]kensa:[/red] {safe(str(error))}")
         sys.exit(2)

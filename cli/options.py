@@ -58,12 +58,7 @@ Model = Annotated[str | None, typer.Option(help="Model name, or the beginning of
 Run = Annotated[str | None, typer.Option(help="Run number, such as R000012.")]
 Since = Annotated[datetime | None, typer.Option(help="From this time on (UTC).")]
 Until = Annotated[datetime | None, typer.Option(help="Before this time (UTC).")]
-Image = Annotated[str | None, typer.Option(help="SHA-256 of the picture, or its first 6 digits or more.")]
 Verdict = Annotated[str | None, typer.Option(help="pass, review, reject or unreadable.")]
-MinScore = Annotated[float | None, typer.Option(help="Score of the picture, this or higher.")]
-MaxScore = Annotated[float | None, typer.Option(help="Score of the picture, this or lower.")]
-Person = Annotated[str | None, typer.Option(help="Who decided, approved or otherwise acted.")]
-Reason = Annotated[str | None, typer.Option(help="A piece of the reason, in any case of letters.")]
 Limit = Annotated[int, typer.Option(min=1, help="At most so many, newest first.")]
 Before = Annotated[str | None, typer.Option(help="Go on with the page after this cursor.")]
 Form = Annotated[Format, typer.Option("--format", help="How to print.")]
@@ -79,9 +74,9 @@ def utc(time: datetime | None) -> datetime | None:
     return None if time is None else time.replace(tzinfo=UTC) if time.tzinfo is None else time
 
 
-def open_record(config: str | None, overrides: list[str] | None) -> Database:
+def open_record(settings: Settings) -> Database:
     """Open the database of the settings and see that it holds a record of this version."""
-    database = open_database(settings_of(config, overrides).database.url)
+    database = open_database(settings.database.url)
     database.check()
     return database
 

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from cli.console import Format, out, print_rows, safe, when
-from cli.options import Config, Form, Overrides, open_record, person
+from cli.options import Config, Form, Overrides, open_record, person, settings_of
 from cli.sign_in import PasswordStdin, SignInAs, new_password, sign_in
 from configs.loading import ConfigError
 from db.people.people import (
@@ -38,7 +38,7 @@ def people_add(
     overrides: Overrides = None,
 ) -> None:
     """Add a person; the first one needs no sign-in and must be an administrator."""
-    with open_record(config, overrides) as database:
+    with open_record(settings_of(config, overrides)) as database:
         with database.session() as session:
             first = not list_people(session)
         if as_login is None and not first:
@@ -46,7 +46,7 @@ def people_add(
         by = person() if as_login is None else sign_in(database, as_login, password_stdin)
         password = new_password(login, password_stdin)
         added = add_person(database, login, name=name, role=role, password=password, by=by)
-    _say("added", added)
+    _print_person("added", added)
 
 
 @people_app.command("change")
@@ -61,10 +61,10 @@ def people_change(
     overrides: Overrides = None,
 ) -> None:
     """Give a person another printed name or role from now on."""
-    with open_record(config, overrides) as database:
+    with open_record(settings_of(config, overrides)) as database:
         by = sign_in(database, as_login, password_stdin)
         changed = change_person(database, login, name=name, role=role, by=by, reason=reason)
-    _say("changed", changed)
+    _print_person("changed", changed)
 
 
 @people_app.command("disable")
@@ -77,9 +77,9 @@ def people_disable(
     overrides: Overrides = None,
 ) -> None:
     """Take from a person the right to sign in; what they signed stands."""
-    with open_record(config, overrides) as database:
+    with open_record(settings_of(config, overrides)) as database:
         by = sign_in(database, as_login, password_stdin)
-        _say("disabled", disable_person(database, login, by=by, reason=reason))
+        _print_person("disabled", disable_person(database, login, by=by, reason=reason))
 
 
 @people_app.command("enable")
@@ -92,9 +92,9 @@ def people_enable(
     overrides: Overrides = None,
 ) -> None:
     """Let a disabled person sign in again."""
-    with open_record(config, overrides) as database:
+    with open_record(settings_of(config, overrides)) as database:
         by = sign_in(database, as_login, password_stdin)
-        _say("enabled", enable_person(database, login, by=by, reason=reason))
+        _print_person("enabled", enable_person(database, login, by=by, reason=reason))
 
 
 @people_app.command("passwd")
@@ -108,16 +108,16 @@ def people_passwd(
     overrides: Overrides = None,
 ) -> None:
     """Give a person another password; this ends a lock after failed sign-ins as well."""
-    with open_record(config, overrides) as database:
+    with open_record(settings_of(config, overrides)) as database:
         by = sign_in(database, as_login or login, password_stdin)
         password = new_password(login, password_stdin)
-        _say("has a new password", change_password(database, login, password, by=by))
+        _print_person("has a new password", change_password(database, login, password, by=by))
 
 
 @people_app.command("list")
 def people_list(config: Config = None, overrides: Overrides = None, form: Form = Format.table) -> None:
     """List everybody who can sign, or could."""
-    with open_record(config, overrides) as database, database.session() as session:
+    with open_record(settings_of(config, overrides)) as database, database.session() as session:
         rows = list_people(session)
     print_rows(rows, PEOPLE_COLUMNS, form, empty="nobody yet: kensa people add LOGIN --role administrator …")
 
@@ -131,5 +131,5 @@ PEOPLE_COLUMNS = {
 }
 
 
-def _say(what: str, record: PersonRecord) -> None:
-    out.print(f"{safe(record.login)} ({safe(record.name)}, {record.role}): {what}", soft_wrap=True)
+def _print_person(what: str, record: PersonRecord) -> None:
+    out.print(f"{safe(record.login)} ({safe(record.name)}, {record.role}): {what}")

@@ -57,7 +57,7 @@ def replay(
     store = ArtifactStore(settings.artifacts.uri)
     lines = []
     with (
-        open_record(config, overrides) as database,
+        open_record(settings) as database,
         open_replayer(database, store, settings.model.package, device) as replayer,
         err.status("computing again …") as status,
     ):

@@ -66,9 +66,9 @@ class ConsoleObserver:
             out.print(f"  [magenta]{counts['missing']} named in the manifest, but not found[/magenta]")
         if signed is not None:
             style = "default" if signed.problem is None else "red"
-            out.print(f"  [{style}]{safe(signed.sentence())}[/]", soft_wrap=True)
+            out.print(f"  [{style}]{safe(signed.sentence())}[/]")
         if report is not None:
-            out.print(f"  report: {safe(str(report.path))}", soft_wrap=True)
+            out.print(f"  report: {safe(str(report.path))}")
             print_unsealed(report)
 
 

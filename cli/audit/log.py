@@ -7,29 +7,8 @@ from typing import Annotated, Any
 import typer
 
 from cli.console import Format, print_page, when
-from cli.options import (
-    Before,
-    ClassName,
-    Config,
-    Form,
-    Image,
-    Limit,
-    Lot,
-    MaxScore,
-    MinScore,
-    Model,
-    Overrides,
-    Part,
-    Person,
-    Reason,
-    Run,
-    Since,
-    Station,
-    Until,
-    Verdict,
-    open_record,
-    utc,
-)
+from cli.filters import filtered
+from cli.options import Before, Config, Form, Limit, Overrides, open_record, settings_of
 from configs.loading import ConfigError
 from db.queries.events import EventFilter, find_events, get_event
 from db.queries.json_values import plain
@@ -38,49 +17,18 @@ audit_app = typer.Typer(no_args_is_help=True, help="The audit trail: verify it, 
 
 
 @audit_app.command("log")
+@filtered(EventFilter)
 def audit_log(
     config: Config = None,
     overrides: Overrides = None,
-    part: Part = None,
-    lot: Lot = None,
-    station: Station = None,
-    image: Image = None,
-    class_name: ClassName = None,
-    verdict: Verdict = None,
-    min_score: MinScore = None,
-    max_score: MaxScore = None,
-    model: Model = None,
-    person: Person = None,
-    actor: Annotated[str | None, typer.Option(help="Who or what caused the event.")] = None,
-    action: Annotated[str | None, typer.Option(help="What was done, such as run.started.")] = None,
-    reason: Reason = None,
-    run: Run = None,
-    since: Since = None,
-    until: Until = None,
+    *,
+    wanted: EventFilter,
     limit: Limit = 50,
     before: Before = None,
     form: Form = Format.table,
 ) -> None:
     """List audit events, newest first."""
-    wanted = EventFilter(
-        part=part,
-        lot=lot,
-        station=station,
-        image=image,
-        class_name=class_name,
-        verdict=verdict,
-        min_score=min_score,
-        max_score=max_score,
-        model=model,
-        person=person,
-        reason=reason,
-        actor=actor,
-        action=action,
-        run=run,
-        since=utc(since),
-        until=utc(until),
-    )
-    with open_record(config, overrides) as database, database.session() as session:
+    with open_record(settings_of(config, overrides)) as database, database.session() as session:
         rows = find_events(session, wanted, limit=limit + 1, before=_event_cursor(before))
     print_page(rows, EVENT_COLUMNS, form, limit, lambda e: str(e.sequence), empty="no events")
 
@@ -121,6 +69,6 @@ def audit_show(
     overrides: Overrides = None,
 ) -> None:
     """Print one audit event completely, as JSON."""
-    with open_record(config, overrides) as database, database.session() as session:
+    with open_record(settings_of(config, overrides)) as database, database.session() as session:
         record = get_event(session, int(event) if event.isdecimal() else event)
     print(json.dumps(plain(record), indent=2, ensure_ascii=False))

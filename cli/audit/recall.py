@@ -8,7 +8,20 @@ from typing import Annotated, Any
 import typer
 
 from cli.console import Format, err, out, print_page, print_rows, safe, when
-from cli.options import Before, Config, Form, Limit, Lot, Overrides, Since, Until, Verdict, open_record, utc
+from cli.options import (
+    Before,
+    Config,
+    Form,
+    Limit,
+    Lot,
+    Overrides,
+    Since,
+    Until,
+    Verdict,
+    open_record,
+    settings_of,
+    utc,
+)
 from db.queries.part_history import LifeEntry, PartHistory, part_history
 from db.queries.recall import TracedPart, TraceFilter, TraceSummary, trace_parts, trace_summary
 from db.queries.sentences import proof, sentence
@@ -61,7 +74,7 @@ def audit_part(
     form: Annotated[Telling, typer.Option("--format", help="How to print.")] = Telling.text,
 ) -> None:
     """Tell one part's whole life in order, with the evidence behind each sentence."""
-    with open_record(config, overrides) as database, database.session() as session:
+    with open_record(settings_of(config, overrides)) as database, database.session() as session:
         parts = part_history(session, serial, lot)
     if form is not Telling.text:
         told = [ToldEntry.of(part, entry) for part in parts for entry in part.entries]
@@ -69,10 +82,10 @@ def audit_part(
         return
     for number, part in enumerate(parts):
         heading = f"part {safe(part.serial)}, {f'lot {safe(part.lot)}' if part.lot else 'no lot'}"
-        out.print(("\n" if number else "") + f"[bold]{heading}[/bold]", soft_wrap=True)
+        out.print(("\n" if number else "") + f"[bold]{heading}[/bold]")
         for entry in part.entries:
-            out.print(f"{when(entry.at)}  {safe(sentence(entry))}", soft_wrap=True)
-            out.print(f"[dim]                      {safe(proof(entry))}[/dim]", soft_wrap=True)
+            out.print(f"{when(entry.at)}  {safe(sentence(entry))}")
+            out.print(f"[dim]                      {safe(proof(entry))}[/dim]")
 
 
 def audit_trace(
@@ -89,15 +102,15 @@ def audit_trace(
 ) -> None:
     """List the parts that a model judged, those it let pass included: what to recall when it was bad."""
     wanted = TraceFilter(model=model, lot=lot, verdict=verdict, since=utc(since), until=utc(until))
-    with open_record(config, overrides) as database, database.session() as session:
+    with open_record(settings_of(config, overrides)) as database, database.session() as session:
         parts = trace_parts(session, wanted, limit=limit + 1, before=before)
         if before is None:
             console = out if form is Format.table else err
-            console.print(safe(_told(trace_summary(session, wanted))), soft_wrap=True)
+            console.print(safe(_summary_sentence(trace_summary(session, wanted))))
     print_page(parts, PART_COLUMNS, form, limit, lambda part: part.cursor, empty="no parts")
 
 
-def _told(summary: TraceSummary) -> str:
+def _summary_sentence(summary: TraceSummary) -> str:
     digests = ", ".join(digest[:12] for digest in summary.models)
     without = f"; {summary.without_part} of them name no part" if summary.without_part else ""
     pictures = f"{many(summary.pictures, 'picture')} ({summary.passes} passed){without}"

@@ -71,9 +71,9 @@ def audit_verify(
     settings = settings_of(config, overrides)
     store = ArtifactStore(settings.artifacts.uri) if artifacts else None
     witness = witness_of(settings.audit, checkpoints, keys)
-    expected = [_head(text) for text in heads or []]
-    files = [_report(path) for path in reports or []]
-    with open_record(config, overrides) as database, progress_bar("verifying") as progress:
+    expected = [_parsed_head(text) for text in heads or []]
+    files = [_report_file(path) for path in reports or []]
+    with open_record(settings) as database, progress_bar("verifying") as progress:
         result = verify(
             database,
             artifacts=store,
@@ -85,27 +85,27 @@ def audit_verify(
             progress=progress,
         )
     for problem in result.problems:
-        err.print(f"[red]broken:[/red] {safe(str(problem))}", soft_wrap=True)
+        err.print(f"[red]broken:[/red] {safe(str(problem))}")
     if result.truncated:
-        err.print("[red]broken:[/red] and more that is not listed", soft_wrap=True)
+        err.print("[red]broken:[/red] and more that is not listed")
     if result.ok:
         checked = f"{result.events} events, {result.rows} rows, {result.artifacts} artefacts"
         head = "empty" if result.head is None else f"{result.head.sequence} {result.head.hash}"
-        out.print(f"[green]intact:[/green] {checked}\nhead: {head}", soft_wrap=True)
+        out.print(f"[green]intact:[/green] {checked}\nhead: {head}")
     for remark in result.remarks:
-        out.print(f"note: {safe(remark)}", soft_wrap=True)
+        out.print(f"note: {safe(remark)}")
     if not result.ok:
         raise typer.Exit(1)
 
 
-def _head(text: str) -> Head:
+def _parsed_head(text: str) -> Head:
     sequence, _, digest = text.partition(":")
     if not sequence.isdecimal() or not re.fullmatch("[0-9a-f]{64}", digest):
         raise ConfigError(f"--head {text}: expected SEQUENCE:HASH as the report prints them")
     return Head(int(sequence), digest)
 
 
-def _report(path: Path) -> ReportFile:
+def _report_file(path: Path) -> ReportFile:
     from reports.attachments.manifest import read_attached
     from reports.errors import ReportError
 
@@ -132,8 +132,7 @@ def audit_keygen(
     private, public = write_key(generate_key(name), folder, secret)
     out.print(
         f"private key: {safe(str(private))} (mode 600; only the machine that runs inspections needs it)\n"
-        f"public key:  {safe(str(public))}\n{safe(public.read_text(encoding='utf-8').strip())}",
-        soft_wrap=True,
+        f"public key:  {safe(str(public))}\n{safe(public.read_text(encoding='utf-8').strip())}"
     )
     out.print("Give the public key to everybody who is to check, by another way than the database.")
 
@@ -155,12 +154,12 @@ def audit_checkpoint(config: Config = None, overrides: Overrides = None) -> None
         raise ConfigError(
             "audit.checkpoints and audit.signing_key: missing; make a key with `kensa audit keygen`"
         )
-    with open_record(config, overrides) as database:
+    with open_record(settings) as database:
         signed = sign_head(database, signer, actor=person())
     if signed.problem is not None:
-        err.print(f"[red]{safe(signed.sentence())}[/red]", soft_wrap=True)
+        err.print(f"[red]{safe(signed.sentence())}[/red]")
         raise typer.Exit(1)
-    out.print(safe(signed.sentence()), soft_wrap=True)
+    out.print(safe(signed.sentence()))
 
 
 def audit_prove(
@@ -169,7 +168,7 @@ def audit_prove(
     overrides: Overrides = None,
 ) -> None:
     """Print a proof, as JSON, that a finding's record is in the log that the last checkpoint signs."""
-    with open_record(config, overrides) as database, database.session() as session:
+    with open_record(settings_of(config, overrides)) as database, database.session() as session:
         events = events_of_finding(session, finding)
         signed = latest_checkpoint(session)
         if signed is None:
@@ -188,25 +187,25 @@ def audit_check(
     """Check a proof against a checkpoint, without a database or settings; exit code 1: it does not hold."""
     trusted = [key for path in keys for key in read_verifier_keys(path)]
     try:
-        found = check_proof(_json(proof), _text(checkpoint), trusted)
+        found = check_proof(_json_object(proof), _file_text(checkpoint), trusted)
     except RecordError as error:
-        err.print(f"[red]does not hold:[/red] {safe(str(error))}", soft_wrap=True)
+        err.print(f"[red]does not hold:[/red] {safe(str(error))}")
         raise typer.Exit(1) from None
-    out.print(f"[green]holds:[/green] {safe(_proved(found, trusted))}", soft_wrap=True)
+    out.print(f"[green]holds:[/green] {safe(_proved_sentence(found, trusted))}")
     for event in found.events:
-        out.print(safe(_told(event)), soft_wrap=True)
+        out.print(safe(_event_lines(event)))
 
 
-def _text(path: Path) -> str:
+def _file_text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read: {error}") from None
 
 
-def _json(path: Path) -> dict[str, Any]:
+def _json_object(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(_text(path))
+        content = json.loads(_file_text(path))
     except ValueError as error:
         raise ConfigError(f"{path}: expected JSON as `kensa audit prove` prints it: {error}") from None
     if not isinstance(content, dict):
@@ -214,7 +213,7 @@ def _json(path: Path) -> dict[str, Any]:
     return content
 
 
-def _proved(found: CheckedProof, trusted: list[VerifierKey]) -> str:
+def _proved_sentence(found: CheckedProof, trusted: list[VerifierKey]) -> str:
     note = found.checkpoint
     numbers = ", ".join(str(event.sequence) for event in found.events)
     which = "event" if len(found.events) == 1 else "events"
@@ -224,18 +223,18 @@ def _proved(found: CheckedProof, trusted: list[VerifierKey]) -> str:
     )
 
 
-def _told(proved: ProvedEvent) -> str:
+def _event_lines(proved: ProvedEvent) -> str:
     """Say what an event is about, with the columns of its rows that a reader looks for."""
     event = proved.event
     lines = [f"event {proved.sequence}  {event['at']}  {event['actor_id']}  {event['action']}"]
     for table, row in proved.rows:
-        told = {name: row[name] for name in _TOLD.get(table, ()) if name in row}
+        told = {name: row[name] for name in _SHOWN.get(table, ()) if name in row}
         if told:
             lines.append(f"  {table}: " + ", ".join(f"{name} {value}" for name, value in told.items()))
     return "\n".join(lines)
 
 
-_TOLD = {
+_SHOWN = {
     "run": ("number", "source", "settings_digest", "software_version", "host"),
     "part": ("serial", "lot"),
     "image": ("digest",),

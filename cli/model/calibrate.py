@@ -70,8 +70,7 @@ def calibrate(
         f"  what that costs: overkill rate {t.overkill_rate:.3f} ({t.n_flagged_good} of {t.n_good})\n"
         f"  reject from {t.reject:.4f}: {t.reject_recall:.1%} of the defective pictures and "
         f"{t.n_rejected_good} of {t.n_good} good ones (95 % bound {t.reject_overkill_bound:.3f}, "
-        f"target {t.target_overkill:.3f})",
-        soft_wrap=True,
+        f"target {t.target_overkill:.3f})"
     )
     if test is not None:
         with progress_bar("measuring") as progress:

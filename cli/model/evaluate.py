@@ -31,7 +31,7 @@ def evaluate_and_report(settings: EvaluationSettings) -> "Summary":
     summary = report(settings, evaluation)
     print_table(summary)
     files = ", ".join(str(settings.output / name) for name in ("table.md", "table.json", "table.csv"))
-    out.print(f"{safe(files)}{', maps.png' if settings.examples else ''}", soft_wrap=True)
+    out.print(f"{safe(files)}{', maps.png' if settings.examples else ''}")
     return summary
 
 
@@ -46,20 +46,20 @@ def print_table(summary: "Summary") -> None:
     for metric in summary.cells:
         cells = (f"[bold]{text}[/bold]" if best else text for text, best in row_texts(summary, metric))
         table.add_row(heading(metric), *cells)
-    out.print(table)
+    out.print(table, soft_wrap=False)
     out.print(
         f"{summary.samples} pairs of picture and class in {summary.images} pictures; in brackets 95 % "
         f"bootstrap intervals over {summary.groups} groups"
     )
     for reason, count in summary.left_out.items():
-        out.print(f"[yellow]left out[/yellow]: {count} × {safe(reason)}", soft_wrap=True)
+        out.print(f"[yellow]left out[/yellow]: {count} × {safe(reason)}")
     for explainer, counts in summary.statuses.items():
         for status in ("partial", "undefined"):
             if counts[status]:
                 out.print(f"{safe(explainer)}: {counts[status]} {status}")
     for explainer, reasons in summary.reasons.items():
         for reason, count in reasons.items():
-            out.print(f"[red]{safe(explainer)} failed[/red] {count} times: {safe(reason)}", soft_wrap=True)
+            out.print(f"[red]{safe(explainer)} failed[/red] {count} times: {safe(reason)}")
 
 
 def evaluate(

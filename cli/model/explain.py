@@ -23,4 +23,4 @@ def explain(
     """Draw why the model sees a class in a picture: the map, the block maps, the outline."""
     from operations.explain_picture import explain_picture
 
-    out.print(safe(explain_picture(image, model, out_file, class_name, method, device)), soft_wrap=True)
+    out.print(safe(explain_picture(image, model, out_file, class_name, method, device)))

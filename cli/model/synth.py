@@ -36,7 +36,7 @@ def synth(
     given = {name: value for name, value in options.items() if value is not None}
     with progress_bar("making synthetic surfaces") as progress:
         root = writers[kind](folder, count=count, seed=seed, size=size, progress=progress, **given)
-    out.print(f"{count} pictures in {safe(str(root))}", soft_wrap=True)
+    out.print(f"{count} pictures in {safe(str(root))}")
 
 
 def patches(
@@ -53,7 +53,4 @@ def patches(
 
     with progress_bar("cutting strips") as progress:
         labels = write_patches(table, images, out_folder, good=good, seed=seed, progress=progress)
-    out.print(
-        f"next: kensa train {safe(str(labels))} --out MODEL --good-class none --group-column group",
-        soft_wrap=True,
-    )
+    out.print(f"next: kensa train {safe(str(labels))} --out MODEL --good-class none --group-column group")

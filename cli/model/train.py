@@ -94,8 +94,7 @@ def train(
         f"model package {safe(str(package.path))} {package.digest[:12]}: balanced accuracy "
         f"{best['balanced_accuracy']:.3f} on the validation pictures (epoch {epoch})\n"
         f"next: kensa calibrate {safe(str(package.path))} {safe(str(splits / 'calibration.csv'))} --out "
-        f"{safe(str(package.path))}-calibrated",
-        soft_wrap=True,
+        f"{safe(str(package.path))}-calibrated"
     )
 
 

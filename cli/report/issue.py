@@ -120,13 +120,11 @@ def report_part(
 def _issue(made: Issuer, config: Config, overrides: Overrides) -> None:
     settings = settings_of(config, overrides)
     store = ArtifactStore(settings.artifacts.uri)
-    with open_record(config, overrides) as database, out.status("rendering the report …"):
+    with open_record(settings) as database, out.status("rendering the report …"):
         issued = made(database, store, settings, person())
     state = "new revision" if issued.new else "unchanged"
     record = issued.record
-    out.print(
-        f"{safe(str(issued.path))} ({record.number} revision {record.revision}, {state})", soft_wrap=True
-    )
+    out.print(f"{safe(str(issued.path))} ({record.number} revision {record.revision}, {state})")
     print_unsealed(issued)
     if issued.unsealed is not None:
         raise typer.Exit(1)

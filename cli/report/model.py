@@ -84,7 +84,7 @@ def report_model(
     if settings is None:
         _alone(Path(model), asked, out_file)
     else:
-        _with_record(model, asked, settings, config, overrides, out_file)
+        _with_record(model, asked, settings, out_file)
 
 
 def _alone(folder: Path, asked: "Asked", out_file: Path | None) -> None:
@@ -96,15 +96,13 @@ def _alone(folder: Path, asked: "Asked", out_file: Path | None) -> None:
     if out_file is not None:
         with out.status("rendering the report …"):
             write_pdf(out_file, render_alone(report))
-        _say(report, out_file, "not recorded")
+        _print_conclusion(report, out_file, "not recorded")
 
 
 def _with_record(
     model: str,
     asked: "Asked",
     settings: Settings,
-    config: str | None,
-    overrides: list[str] | None,
     out_file: Path | None,
 ) -> None:
     from db.artifacts import ArtifactStore
@@ -112,7 +110,7 @@ def _with_record(
     from operations.reporting.issue import write_pdf
 
     store = ArtifactStore(settings.artifacts.uri)
-    with open_record(config, overrides) as database, tempfile.TemporaryDirectory() as folder:
+    with open_record(settings) as database, tempfile.TemporaryDirectory() as folder:
         package = _package(database, store, model, settings, Path(folder) / "package")
         report = model_report(package, asked, issued_at=datetime.now(UTC), progress=progress_bar)
         with out.status("rendering the report …"):
@@ -120,7 +118,9 @@ def _with_record(
     if out_file is not None:
         write_pdf(out_file, issued.path.read_bytes())
     state = "new revision" if issued.new else "unchanged"
-    _say(report, issued.path, f"{issued.record.number} revision {issued.record.revision}, {state}")
+    _print_conclusion(
+        report, issued.path, f"{issued.record.number} revision {issued.record.revision}, {state}"
+    )
     print_unsealed(issued)
     if issued.unsealed is not None:
         raise typer.Exit(1)
@@ -144,9 +144,9 @@ def _package(
     return find_package(database, store, digests[0], settings.model.package, folder)[0]
 
 
-def _say(report: "ModelReport", path: Path, state: str) -> None:
+def _print_conclusion(report: "ModelReport", path: Path, state: str) -> None:
     from reports.compose.model import conclude_model
 
     conclusion = conclude_model(report)
-    out.print(f"{safe(str(path))} ({state})", soft_wrap=True)
-    out.print(f"{conclusion.word}: {safe(conclusion.sentence)}", soft_wrap=True)
+    out.print(f"{safe(str(path))} ({state})")
+    out.print(f"{conclusion.word}: {safe(conclusion.sentence)}")

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from cli.console import out, safe
+from cli.console import out, print_to_sign, safe
 from cli.options import Config, Overrides, open_record, settings_of
 from cli.sign_in import PasswordStdin, passphrase_of, sign_in
 from configs.loading import ConfigError
@@ -80,10 +80,10 @@ def report_sign(
     if not own:
         seal_key(settings.report.signature)  # the settings name one, or it ends here
     store = ArtifactStore(settings.artifacts.uri)
-    with open_record(config, overrides) as database:
+    with open_record(settings) as database:
         record = _to_sign(database, report, revision)
         pdf = _unharmed(store, record)
-        _show(record, role, decision, reason)
+        _print_report(record, role, decision, reason)
         signer = sign_in(database, as_login, password_stdin)
         _check_may(record, signer, role)
         key: Key
@@ -116,8 +116,7 @@ def report_sign(
     whose = "their own key" if own else "the organisation's key"
     out.print(
         f"signed by {safe(made.name)} with {whose}: {safe(made.capacity)}, {safe(made.decision)}\n"
-        f"{safe(str(path))}",
-        soft_wrap=True,
+        f"{safe(str(path))}"
     )
 
 
@@ -171,19 +170,18 @@ def _reason(role: Role, decision: Verdict, reason: str, signer: Authenticated, o
     )
 
 
-def _show(record: ReportRecord, role: Role, decision: Verdict, reason: str) -> None:
+def _print_report(record: ReportRecord, role: Role, decision: Verdict, reason: str) -> None:
     """Print what is about to be signed."""
     before = ", ".join(f"{each.name} ({each.capacity}: {each.decision})" for each in record.sign_offs)
-    lines = {
-        "report": f"{_name(record)}, SHA-256 {record.latest_digest[:12]}…",
-        "signed by": before or "nobody yet",
-        "as": role.value,
-        "decision": _DECISIONS[decision],
-        "reason": reason or "none",
-    }
-    out.print("[bold]to be signed[/bold]")
-    for name, text in lines.items():
-        out.print(f"  {name:<9}  {safe(text)}", soft_wrap=True)
+    print_to_sign(
+        {
+            "report": f"{_name(record)}, SHA-256 {record.latest_digest[:12]}…",
+            "signed by": before or "nobody yet",
+            "as": role.value,
+            "decision": _DECISIONS[decision],
+            "reason": reason or "none",
+        }
+    )
 
 
 def _name(record: ReportRecord) -> str:

@@ -75,10 +75,10 @@ def report_verify(
         }
         sys.stdout.write(json.dumps(answer, indent=2, ensure_ascii=False, default=str) + "\n")
     else:
-        (err if broken else out).print(safe(said), soft_wrap=True)
+        (err if broken else out).print(safe(said))
         for check in checks:
             style = {"ok": "green", "not checked": "yellow", "broken": "red"}[check.outcome]
-            out.print(f"[{style}]{safe(check.line())}[/{style}]", soft_wrap=True)
+            out.print(f"[{style}]{safe(check.line())}[/{style}]")
     if broken:
         raise typer.Exit(1)
 

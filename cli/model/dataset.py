@@ -6,23 +6,8 @@ from typing import Annotated
 import typer
 
 from cli.console import err, out, safe
-from cli.options import (
-    ClassName,
-    Config,
-    GoodClass,
-    Lot,
-    Model,
-    Overrides,
-    Part,
-    Run,
-    Since,
-    Station,
-    Until,
-    open_record,
-    person,
-    settings_of,
-    utc,
-)
+from cli.filters import filtered
+from cli.options import Config, GoodClass, Overrides, open_record, person, settings_of
 from db.artifacts import ArtifactStore
 from db.queries.findings import FindingFilter
 
@@ -30,40 +15,26 @@ dataset_app = typer.Typer(no_args_is_help=True, help="Training data: reviewed fi
 
 
 @dataset_app.command("export")
+@filtered(FindingFilter, "image", "verdict", "min_score", "max_score", "person", "reason")
 def dataset_export(
     folder: Annotated[Path, typer.Argument(help="A new or empty folder.")],
     config: Config = None,
     overrides: Overrides = None,
-    part: Part = None,
-    lot: Lot = None,
-    station: Station = None,
-    class_name: ClassName = None,
-    model: Model = None,
-    run: Run = None,
-    since: Since = None,
-    until: Until = None,
+    *,
+    wanted: FindingFilter,
     good_class: GoodClass = None,
 ) -> None:
     """Export reviewed pictures with labels and provenance; exit code 1 when a stored picture is broken."""
     from operations.dataset_export import LABELS, export_dataset
 
-    wanted = FindingFilter(
-        part=part,
-        lot=lot,
-        station=station,
-        class_name=class_name,
-        model=model,
-        run=run,
-        since=utc(since),
-        until=utc(until),
-    )
-    store = ArtifactStore(settings_of(config, overrides).artifacts.uri)
-    with open_record(config, overrides) as database, out.status("exporting …"):
+    settings = settings_of(config, overrides)
+    store = ArtifactStore(settings.artifacts.uri)
+    with open_record(settings) as database, out.status("exporting …"):
         done = export_dataset(database, store, folder, wanted, actor=person(), good_class=good_class)
     for one in done.excluded:
         style = "red" if one.broken else "yellow"
         what = f"{', '.join(one.findings)} (picture {one.digest[:12]})"
-        err.print(f"[{style}]left out:[/{style}] {safe(what)}: {safe(one.reason)}", soft_wrap=True)
+        err.print(f"[{style}]left out:[/{style}] {safe(what)}: {safe(one.reason)}")
     if done.undecided:
         err.print(f"not reviewed yet: {done.undecided} pictures")
     if done.event is None:
@@ -80,8 +51,7 @@ def dataset_export(
         f"{safe(str(folder))}: {done.pictures} pictures ({counts}), {len(done.excluded)} left out\n"
         f"labels {done.labels_digest[:12]}, audit event {done.event.sequence}\n"
         f"next: kensa train {safe(str(folder / LABELS))} --out MODEL --group-column group "
-        f"{safe(' '.join(options))}",
-        soft_wrap=True,
+        f"{safe(' '.join(options))}"
     )
     if any(one.broken for one in done.excluded):
         raise typer.Exit(1)
