@@ -30,17 +30,8 @@ from operations.model_report.facts import (
 )
 from operations.model_report.map_quality import map_quality
 from operations.model_report.mistakes import case_pages
-from operations.reporting.history import revisions_of, sign_offs_of
-from operations.reporting.issue import (
-    Issue,
-    IssuedReport,
-    audit_head,
-    checkpoint_at,
-    issue,
-    issued_at,
-    style_of,
-    superseded,
-)
+from operations.reporting.heading import heading
+from operations.reporting.issue import Issue, IssuedReport, issue, superseded
 from reports.attachments.manifest import Supplement
 from reports.compose.model import compose_model
 from reports.content.model import ModelReport
@@ -201,18 +192,9 @@ def issue_model_report(
 
 def recorded(session: Session, report: ModelReport, settings: ReportSettings, what: Issue) -> ModelReport:
     """Add what the record says of the model, as of the head under which the report is issued."""
-    upto = what.head.sequence
-    experience = model_experience(session, report.model.digest, upto)
+    experience = model_experience(session, report.model.digest, what.head.sequence)
     return replace(
         report,
-        number=what.number,
-        revision=what.revision,
-        issued_at=issued_at(session, what.head),
-        organisation=settings.organisation or None,
-        style=style_of(settings),
         field=None if experience is None else field_experience(experience),
-        revisions=revisions_of(session, what, upto),
-        signed=sign_offs_of(what, upto),
-        audit_head=audit_head(what.head),
-        checkpoint=checkpoint_at(session, what.head),
+        **heading(session, settings, what),
     )

@@ -18,18 +18,8 @@ from db.queries.part_history import LifeEntry, finding_history, part_history
 from db.queries.runs import RunSummary, find_run, run_summary
 from db.queries.sentences import sentence
 from operations.reporting.findings import finding_pages, model_of
-from operations.reporting.history import revisions_of, sign_offs_of
-from operations.reporting.issue import (
-    Issue,
-    IssuedReport,
-    audit_head,
-    checkpoint_at,
-    issue,
-    issued_at,
-    made_by,
-    style_of,
-    supplement_of,
-)
+from operations.reporting.heading import heading, made_by
+from operations.reporting.issue import Issue, IssuedReport, issue, supplement_of
 from operations.reporting.run_report import STATUS
 from reports.compose.dossier import compose_dossier
 from reports.content.dossier import DecidedBy, Dossier, Entry, Occurrence, PictureLine, ReplayLine
@@ -92,12 +82,7 @@ def read_dossier(session: Session, store: ArtifactStore, settings: ReportSetting
         for name in dict.fromkeys(str(each.facts["run"]) for each in listed)
     ]
     return Dossier(
-        number=what.number,
-        revision=what.revision,
         title="Finding dossier" if subject else "Part dossier",
-        organisation=settings.organisation or None,
-        style=style_of(settings),
-        issued_at=issued_at(session, what.head),
         software_version=made_by(session, what.head),
         subject=subject,
         part=part,
@@ -114,10 +99,7 @@ def read_dossier(session: Session, store: ArtifactStore, settings: ReportSetting
             for each in entries
             if each.kind == "replay"
         ),
-        revisions=revisions_of(session, what, upto),
-        signed=sign_offs_of(what, upto),
-        audit_head=audit_head(what.head),
-        checkpoint=checkpoint_at(session, what.head),
+        **heading(session, settings, what),
     )
 
 

@@ -24,42 +24,46 @@ def review_of(session: Session, scope: Scope, findings: list[FindingRecord], upt
     )
 
 
-def revisions_of(session: Session, what: Issue, upto: int) -> tuple[Revision, ...]:
-    """List the revisions of a report up to the one that is made as of event `upto`, with what changed."""
-    subject = what.subject
+def revisions_of(session: Session, what: Issue) -> tuple[Revision, ...]:
+    """List the revisions of a report up to the one that is being made, with what changed."""
+    subject, upto = what.subject, what.head.sequence
     heads = [(each.revision, each.head.sequence, each.artifact_digest) for each in what.earlier]
     heads = [*(each for each in heads if each[0] < what.revision), (what.revision, upto, "")]
     listed = []
     for position, (number, sequence, digest) in enumerate(heads):
-        changes = _told(session, subject, heads[position - 1][1], sequence) if position else ()
+        changes = _change_sentences(session, subject, heads[position - 1][1], sequence) if position else ()
         listed.append(Revision(number, get_event(session, sequence).at, digest or None, changes))
     return tuple(listed)
 
 
-def sign_offs_of(what: Issue, upto: int) -> tuple[SignOff, ...]:
-    """List who signed earlier revisions, up to event `upto`."""
+def sign_offs_of(what: Issue) -> tuple[SignOff, ...]:
+    """List who had signed earlier revisions at the audit head that is printed."""
     return tuple(
         SignOff(report.revision, each.capacity, each.name, each.decision, each.reason, each.created_at)
         for report in what.earlier
         for each in report.sign_offs
-        if report.revision < what.revision and each.event_sequence <= upto
+        if report.revision < what.revision and each.event_sequence <= what.head.sequence
     )
 
 
-def _told(session: Session, subject: ReportSubject, after: int, upto: int) -> tuple[str, ...]:
+def _change_sentences(session: Session, subject: ReportSubject, after: int, upto: int) -> tuple[str, ...]:
     changes = changes_of(session, subject, after, upto)
-    told = [f"{plural(count, 'further picture')}: {verdict}." for verdict, count in changes.listed.items()]
-    told += [f"Run {run} ended: {status}." for run, status in changes.ended]
+    sentences = [
+        f"{plural(count, 'further picture')}: {verdict}." for verdict, count in changes.listed.items()
+    ]
+    sentences += [f"Run {run} ended: {status}." for run, status in changes.ended]
     for each in changes.decisions[:_MOST]:
         what = each.decision.replace("-", " ")
         named = f" as {each.class_name}" if each.class_name else ""
         verb = {"decided": what, "approved": f"{what} approved", "refused": f"{what} refused"}[each.kind]
-        told.append(f"{each.finding}: {verb}{named} by {each.name or each.person}.")
+        sentences.append(f"{each.finding}: {verb}{named} by {each.name or each.person}.")
     if (left := len(changes.decisions) - _MOST) > 0:
-        told.append(f"{plural(left, 'further decision')}.")
+        sentences.append(f"{plural(left, 'further decision')}.")
     if changes.evidence:
-        told.append(f"{plural(changes.evidence, 'picture or map', 'pictures or maps')} removed or restored.")
-    return tuple(told)
+        sentences.append(
+            f"{plural(changes.evidence, 'picture or map', 'pictures or maps')} removed or restored."
+        )
+    return tuple(sentences)
 
 
 _MOST = 20  # decisions named one by one in the revision history

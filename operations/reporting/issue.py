@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -24,17 +23,14 @@ from db.issued.reports import (
     record_unsealed,
     reports_of,
 )
-from db.queries.events import get_event
-from db.transparency.checkpoints import latest_checkpoint
 from db.transparency.inclusion import events_of_findings, make_proof
 from db.transparency.signed_notes import parse_checkpoint
 from operations.reporting.seal import Sealed, seal_report
 from reports.attachments.listing import ListedPicture
 from reports.attachments.manifest import RECORD, Superseded, Supplement
-from reports.content.base import AuditHead, SignedCheckpoint
+from reports.content.base import SignedCheckpoint
 from reports.content.finding import FindingPage
 from reports.document import Document
-from reports.style import Style
 
 
 @dataclass(frozen=True)
@@ -140,40 +136,6 @@ def write_pdf(path: Path, pdf: bytes) -> Path:
     temporary.write_bytes(pdf)
     temporary.replace(path)
     return path
-
-
-def style_of(settings: ReportSettings) -> Style:
-    """Give the style that the settings ask for."""
-    return Style(
-        paper=settings.paper,
-        templates=settings.templates,
-        date_format=settings.date_format,
-        zone=settings.timezone,
-    )
-
-
-def audit_head(at: Head) -> AuditHead:
-    """Give the audit head as reports print it."""
-    return AuditHead(at.sequence, at.hash)
-
-
-def checkpoint_at(session: Session, at: Head) -> SignedCheckpoint | None:
-    """Give the last signed checkpoint that was on record at an audit head."""
-    signed = latest_checkpoint(session, upto=at.sequence)
-    if signed is None:
-        return None
-    note = parse_checkpoint(signed.note)
-    return SignedCheckpoint(signed.tree_size, signed.root, note.origin, note.at, signed.note)
-
-
-def issued_at(session: Session, at: Head) -> datetime:
-    """Give the time that dates a report: that of the event at its audit head."""
-    return get_event(session, at.sequence).at
-
-
-def made_by(session: Session, at: Head) -> str:
-    """Give the version of kensa that wrote the event at an audit head."""
-    return get_event(session, at.sequence).software_version
 
 
 def supplement_of(

@@ -12,18 +12,9 @@ from db.figures.periods import PeriodSummary, period_summary, scope_findings, sc
 from db.figures.scopes import scope_of
 from db.issued.reports import ReportSubject
 from operations.reporting.findings import classes_of, finding_pages, model_of, once
-from operations.reporting.history import review_of, revisions_of, sign_offs_of
-from operations.reporting.issue import (
-    Issue,
-    IssuedReport,
-    audit_head,
-    checkpoint_at,
-    issue,
-    issued_at,
-    made_by,
-    style_of,
-    supplement_of,
-)
+from operations.reporting.heading import heading, made_by
+from operations.reporting.history import review_of
+from operations.reporting.issue import Issue, IssuedReport, issue, supplement_of
 from operations.reporting.process import period_process
 from operations.reporting.run_report import STATUS, counts_of
 from reports.compose.inspection import compose_period
@@ -69,13 +60,8 @@ def read_period_report(
     findings, listed = once(scope_findings(session, scope, upto=upto))
     cards = [each.card for each in period.models]
     return PeriodReport(
-        number=what.number,
-        revision=what.revision,
         scope=Scope(scope.lot, scope.station, scope.since, scope.until),
-        issued_at=issued_at(session, what.head),
         software_version=made_by(session, what.head),
-        organisation=settings.organisation or None,
-        style=style_of(settings),
         lots=period.lots,
         stations=period.stations,
         counts=counts_of(period.counts),
@@ -105,10 +91,7 @@ def read_period_report(
             session, scope, cards[0] if len(cards) == 1 else None, settings.timezone, upto
         ),
         review=review_of(session, scope, findings, upto),
-        revisions=revisions_of(session, what, upto),
-        signed=sign_offs_of(what, upto),
-        audit_head=audit_head(what.head),
-        checkpoint=checkpoint_at(session, what.head),
+        **heading(session, settings, what),
     )
 
 

@@ -14,17 +14,9 @@ from db.issued.reports import ReportSubject
 from db.queries.finding_records import run_findings
 from db.queries.runs import run_summary, run_unreadable
 from operations.reporting.findings import classes_of, finding_pages, model_of, once
-from operations.reporting.history import review_of, revisions_of, sign_offs_of
-from operations.reporting.issue import (
-    Issue,
-    IssuedReport,
-    audit_head,
-    checkpoint_at,
-    issue,
-    issued_at,
-    style_of,
-    supplement_of,
-)
+from operations.reporting.heading import heading
+from operations.reporting.history import review_of
+from operations.reporting.issue import Issue, IssuedReport, issue, supplement_of
 from operations.reporting.process import run_process
 from reports.compose.inspection import compose_run
 from reports.content.base import Counts
@@ -73,20 +65,15 @@ def read_run_report(
     ranked = sorted(range(len(findings)), key=lambda i: (-findings[i].score, i))
     printed = [findings[i] for i in sorted(ranked[: settings.max_findings])]
     return RunReport(
-        number=what.number,
         run_id=str(run.id),
-        revision=what.revision,
         title=settings.title,
-        organisation=settings.organisation or None,
         source=run.source,
         trigger=run.trigger,
         host=run.host,
         started_at=run.started_at,
         finished_at=run.finished_at,
-        issued_at=issued_at(session, what.head),
         status=STATUS[run.status],
         status_note=run.note or None,
-        style=style_of(settings),
         lots=run.lots,
         stations=run.stations,
         model=model_of(run.model),
@@ -100,10 +87,7 @@ def read_run_report(
         missing=run.missing,
         process=run_process(session, run, settings.timezone, upto),
         review=review_of(session, scope, findings, upto),
-        revisions=revisions_of(session, what, upto),
-        signed=sign_offs_of(what, upto),
-        audit_head=audit_head(what.head),
-        checkpoint=checkpoint_at(session, what.head),
+        **heading(session, settings, what),
     )
 
 
