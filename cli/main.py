@@ -39,7 +39,7 @@ app = typer.Typer(
 )
 app.add_typer(config_app, name="config")
 app.add_typer(audit_app, name="audit")
-db_app = typer.Typer(no_args_is_help=True, help="The database: its schema, its accounts, its artefacts.")
+db_app = typer.Typer(no_args_is_help=True, help="The database: its schema, its accounts, its artifacts.")
 app.add_typer(db_app, name="db")
 db_app.command("migrate")(db_migrate)
 db_app.command("grants")(db_grants)

@@ -60,7 +60,7 @@ def people_change(
     config: Config = None,
     overrides: Overrides = None,
 ) -> None:
-    """Give a person another printed name or role from now on."""
+    """Change a person's printed name or role from now on."""
     with open_record(settings_of(config, overrides)) as database:
         by = sign_in(database, as_login, password_stdin)
         changed = change_person(database, login, name=name, role=role, by=by, reason=reason)
@@ -107,7 +107,7 @@ def people_passwd(
     config: Config = None,
     overrides: Overrides = None,
 ) -> None:
-    """Give a person another password; this ends a lock after failed sign-ins as well."""
+    """Set another password for a person; this also ends a lock after failed sign-ins."""
     with open_record(settings_of(config, overrides)) as database:
         by = sign_in(database, as_login or login, password_stdin)
         password = new_password(login, password_stdin)

@@ -88,7 +88,7 @@ def _line(outcome: ReplayOutcome) -> _Line:
     )
 
 
-def _where(line: _Line) -> str:
+def _difference_text(line: _Line) -> str:
     """Say what differs: beyond tolerance with both values, else by name."""
     beyond = [d for d in line.differences if not d["within"]]
     said = [f"{d['field']}: recorded {d['recorded']}, replayed {d['replayed']}" for d in beyond]
@@ -97,7 +97,7 @@ def _where(line: _Line) -> str:
     return "; ".join([*said, *([line.reason] if line.reason else [])])
 
 
-def _figure(value: float | None) -> str:
+def _figure_text(value: float | None) -> str:
     return "" if value is None else f"{value:.1e}" if value else "0"
 
 
@@ -107,8 +107,8 @@ _COLUMNS: dict[str, Callable[[_Line], str]] = {
     "digest": lambda line: line.image_digest[:12],
     "verdict": lambda line: line.verdict,
     "result": lambda line: line.result,
-    "Δ prob.": lambda line: _figure(line.probability),
-    "Δ map": lambda line: _figure(line.map),
+    "Δ prob.": lambda line: _figure_text(line.probability),
+    "Δ map": lambda line: _figure_text(line.map),
     "rank corr.": lambda line: "" if line.rank_correlation is None else f"{line.rank_correlation:.4f}",
-    "where": _where,
+    "where": _difference_text,
 }

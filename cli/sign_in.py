@@ -25,22 +25,22 @@ SignInAs = Annotated[str, typer.Option("--as", help="Login of who does this; the
 
 def sign_in(database: Database, login: str, from_stdin: bool) -> Authenticated:
     """Ask for a person's password and prove who they are; RecordError where that fails."""
-    given = _line(login) if from_stdin else _typed(f"Password of {login}")
+    given = _stdin_line(login) if from_stdin else _typed_password(f"Password of {login}")
     return authenticate(database, login, given, account=person())
 
 
 def new_password(login: str, from_stdin: bool) -> str:
     """Ask for the password that a person shall have, twice at a terminal."""
-    return _line(login) if from_stdin else _typed(f"New password of {login}", twice=True)
+    return _stdin_line(login) if from_stdin else _typed_password(f"New password of {login}", twice=True)
 
 
 def passphrase_of(what: str, from_stdin: bool) -> str | None:
     """Ask for the passphrase or PIN of a key; None where nothing is typed."""
-    given = _line(what) if from_stdin else _typed(f"Passphrase or PIN of {what}", needed=False)
+    given = _stdin_line(what) if from_stdin else _typed_password(f"Passphrase or PIN of {what}", needed=False)
     return given or None
 
 
-def _typed(prompt: str, *, twice: bool = False, needed: bool = True) -> str:
+def _typed_password(prompt: str, *, twice: bool = False, needed: bool = True) -> str:
     if not sys.stdin.isatty():
         # Without a terminal getpass would show what is typed.
         raise ConfigError("no terminal to type a password at: give --password-stdin")
@@ -57,7 +57,7 @@ def _typed(prompt: str, *, twice: bool = False, needed: bool = True) -> str:
     )
 
 
-def _line(whose: str) -> str:
+def _stdin_line(whose: str) -> str:
     line = sys.stdin.readline()
     if not line:
         raise ConfigError(f"--password-stdin: expected a line with the password of {whose}")

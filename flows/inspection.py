@@ -37,7 +37,7 @@ def decode_batch(inspection: Inspection, number: int, listed: list[ListedImage])
 
 @task(name="classify", cache_policy=NO_CACHE, persist_result=False)
 def classify_batch(inspection: Inspection, batch: Batch) -> Batch:
-    """Give each readable picture of a batch its verdict."""
+    """Decide about the pictures of a batch that have no outcome yet."""
     return run.classify(inspection, batch)
 
 

@@ -164,7 +164,7 @@ def _export(
 
 
 def _scheme(pictures: list[ReviewedPicture], given_good: str | None) -> tuple[bool, str | None]:
-    """Give whether a picture may have several labels, and what one without a defect is called."""
+    """Return whether a picture may have several labels, and what one without a defect is called."""
     findings = [finding for picture in pictures for finding in picture.findings]
     if len(tasks := {finding.task for finding in findings}) > 1:
         raise ConfigError(f"findings of {' and '.join(sorted(tasks))} models: choose one with --model")
@@ -207,7 +207,7 @@ def _labelled(
 def _labels(
     findings: tuple[ReviewedFinding, ...], multi_label: bool, good_class: str | None
 ) -> tuple[str, ...] | str:
-    """Give a picture's labels by what was decided about its findings, or why it can have none."""
+    """Return a picture's labels by what was decided about its findings, or why it has none."""
     decided = [finding for finding in findings if finding.decided]
     present = {finding.label for finding in decided if finding.label is not None}
     absent = {finding.class_name for finding in decided if finding.label != finding.class_name}
@@ -237,7 +237,7 @@ def _events(picture: ReviewedPicture) -> set[int]:
 
 
 def _origin(one: _Labelled, hashes: dict[int, str]) -> dict[str, Any]:
-    """Give what provenance.jsonl says of a picture."""
+    """Return what provenance.jsonl says of a picture."""
 
     def event(sequence: int) -> dict[str, Any]:
         return {"sequence": sequence, "hash": hashes[sequence]}

@@ -1,4 +1,4 @@
-"""A finding's evidence read back from the artefact store.
+"""A finding's evidence read back from the artifact store.
 
 The processes that draw pages do that: nothing heavy is imported here.
 """

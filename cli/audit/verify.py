@@ -89,7 +89,7 @@ def audit_verify(
     if result.truncated:
         err.print("[red]broken:[/red] and more that is not listed")
     if result.ok:
-        checked = f"{result.events} events, {result.rows} rows, {result.artifacts} artefacts"
+        checked = f"{result.events} events, {result.rows} rows, {result.artifacts} artifacts"
         head = "empty" if result.head is None else f"{result.head.sequence} {result.head.hash}"
         out.print(f"[green]intact:[/green] {checked}\nhead: {head}")
     for remark in result.remarks:

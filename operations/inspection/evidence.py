@@ -21,21 +21,21 @@ from operations.inspection.pictures import Picture
 
 
 class Keeper(Protocol):
-    """What maps are handed to: the artefact store, or in a replay a memory of what it would have got."""
+    """What maps are handed to: the artifact store, or in a replay a memory of what it would have got."""
 
     def put(self, data: bytes, kind: str, media_type: str) -> ArtifactRef:
-        """Keep bytes; gives what the record says of them."""
+        """Keep bytes, and return what the record says of them."""
         ...
 
 
 class Memory:
-    """Stands in for the artefact store where what is made is not to be kept: in a replay, say."""
+    """Stands in for the artifact store where what is made is not to be kept: in a replay, say."""
 
     def __init__(self) -> None:
         self.maps: dict[str, bytes] = {}
 
     def put(self, data: bytes, kind: str, media_type: str) -> ArtifactRef:
-        """Give what the store would say of the bytes."""
+        """Keep bytes in memory, and return what the store would say of them."""
         digest = sha256(data).hexdigest()
         self.maps[digest] = data
         return ArtifactRef(digest, kind, media_type, len(data))

@@ -1,4 +1,4 @@
-"""Model packages in the artefact store: kept when a run starts, written out again for a replay."""
+"""Model packages in the artifact store: kept when a run starts, written out again for a replay."""
 
 from hashlib import sha256
 from pathlib import Path
@@ -40,10 +40,10 @@ def keep_files(database: Database, store: ArtifactStore, package: ModelPackage) 
 def find_package(
     database: Database, store: ArtifactStore, digest: str, beside: Path, folder: Path
 ) -> tuple[ModelPackage, str]:
-    """Give the package of a digest and where it comes from: the artefact store, else the folder `beside`.
+    """Return the package of a digest and where it comes from: the artifact store, else the folder `beside`.
 
     Args:
-        database: the record, which says which artefacts a model's files are.
+        database: the record, which says which artifacts a model's files are.
         store: where they lie.
         digest: of the package.
         beside: the package that the settings name; used only when its digest is this one.
@@ -61,15 +61,15 @@ def find_package(
         package = restore_package(folder, *files)
         if package.digest != digest:
             raise PackageError(f"the stored files make package {package.digest}")
-        return package, "artefact store"
+        return package, "artefact store"  # so replays have recorded it since 0.1.0
     except (ArtifactError, PackageError) as error:
         why = str(error)
     try:
         package = load_package(beside)
     except PackageError as error:
-        raise PackageError(f"model {digest} is not in the artefact store ({why}); {error}") from error
+        raise PackageError(f"model {digest} is not in the artifact store ({why}); {error}") from error
     if package.digest != digest:
         raise PackageError(
-            f"model {digest} is not in the artefact store ({why}), and {beside} is model {package.digest}"
+            f"model {digest} is not in the artifact store ({why}), and {beside} is model {package.digest}"
         )
     return package, str(beside)

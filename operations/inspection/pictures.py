@@ -55,7 +55,7 @@ def decoded_picture(
 def decide_pictures(
     predictor: Predictor, tensors: Mapping[str, torch.Tensor]
 ) -> dict[str, tuple[Decision, tuple[float, ...]]]:
-    """Give the decision and the probabilities (K,) of each picture (3, H, W), all together."""
+    """Return the decision and the probabilities (K,) of each picture (3, H, W), all together."""
     if not tensors:
         return {}
     prediction = predictor.predict(torch.stack(list(tensors.values())))

@@ -212,7 +212,7 @@ def checked_package(settings: Settings) -> ModelPackage:
 
 
 def register_package(database: Database, package: ModelPackage, store: ArtifactStore) -> ModelRecord:
-    """Record a model package as a model version, with its card, and keep its files in the artefact store."""
+    """Record a model package as a model version, with its card, and keep its files in the artifact store."""
     # Verified by load_package: the card in the record is the package's own word for word.
     card = json.loads((package.path / MANIFEST_FILE).read_text(encoding="utf-8"))
     return register_model(
@@ -235,8 +235,8 @@ def decode(inspection: Inspection, number: int, listed: list[ListedImage]) -> Ba
     What cannot be read or decoded is `unreadable`, with the reason. A picture that the record knows by its
     SHA-256 keeps its outcome. Of equal pictures the first alone is decoded: `record_batch` links the others.
     """
-    pictures = [_read(inspection, item) for item in listed]
-    seen = _decided(inspection, pictures)
+    pictures = [_hashed(inspection, item) for item in listed]
+    seen = _decided_digests(inspection, pictures)
     source = inspection.settings.source
     for position, picture in enumerate(pictures):
         digest = picture.outcome.digest
@@ -250,7 +250,7 @@ def decode(inspection: Inspection, number: int, listed: list[ListedImage]) -> Ba
     return Batch(number, pictures)
 
 
-def _read(inspection: Inspection, item: ListedImage) -> Picture:
+def _hashed(inspection: Inspection, item: ListedImage) -> Picture:
     outcome = ImageOutcome(
         uri=item.uri,
         version=item.version,
@@ -266,7 +266,7 @@ def _read(inspection: Inspection, item: ListedImage) -> Picture:
         return Picture(replace(outcome, verdict="unreadable", reason=str(error)))
 
 
-def _decided(inspection: Inspection, pictures: list[Picture]) -> set[str]:
+def _decided_digests(inspection: Inspection, pictures: list[Picture]) -> set[str]:
     """Return the digests of those pictures that have an outcome under this run's model and settings."""
     digests = [p.outcome.digest for p in pictures if p.outcome.digest is not None]
     run = inspection.run
@@ -275,9 +275,9 @@ def _decided(inspection: Inspection, pictures: list[Picture]) -> set[str]:
 
 
 def classify(inspection: Inspection, batch: Batch) -> Batch:
-    """Give each decoded picture its verdict."""
+    """Decide about each decoded picture."""
     # Asked again: batches are decoded ahead, and the ones before may have recorded an equal picture since.
-    known = _decided(inspection, batch.pictures)
+    known = _decided_digests(inspection, batch.pictures)
     todo = {
         p.outcome.digest: p.tensor
         for p in batch.pictures
@@ -296,7 +296,7 @@ def classify(inspection: Inspection, batch: Batch) -> Batch:
 
 
 def explain(inspection: Inspection, batch: Batch) -> Batch:
-    """Explain the findings of a batch together, and put maps and pictures into the artefact store."""
+    """Explain the findings of a batch together, and put maps and pictures into the artifact store."""
     flagged = batch.flagged
     findings = explain_findings(
         inspection.explainer,

@@ -158,7 +158,7 @@ def _with_maps(report: ModelReport, examined: Examined, asked: Asked, progress: 
 
 
 def _seen(asked: Asked) -> list[Path]:
-    """Give the files named, and the other sides of a split beside the examined one (see `kensa train`)."""
+    """Return the files named, and the other sides of a split beside the examined one (see `kensa train`)."""
     if asked.on is None:
         return []
     beside = [asked.on.with_name(f"{role}.csv") for role in RECORDED] if asked.on.is_file() else []

@@ -25,7 +25,7 @@ from reports.content.model import (
 
 
 def share_of(count: int, total: int, target: float | None = None, confidence: float = 0.95) -> Share:
-    """Give a share with its exact bounds."""
+    """Return a share with its exact bounds."""
     if not total:
         return Share(count, total, target=target)
     low, high = interval(count, total, confidence)
@@ -90,7 +90,7 @@ def training_of(package: ModelPackage) -> Training | None:
         ),
         settings=pairs(settings),
         versions=pairs(_mapping(told.get("versions"))),
-        command=_text(told.get("command")),
+        command=_optional_text(told.get("command")),
     )
 
 
@@ -125,8 +125,8 @@ def calibration_of(package: ModelPackage) -> Calibration | None:
         auroc=_number(told.get("auroc")),
         loss_before=_number(told.get("loss_before")),
         loss_after=_number(told.get("loss_after")),
-        precision=_text(told.get("precision")),
-        command=_text(told.get("command")),
+        precision=_optional_text(told.get("precision")),
+        command=_optional_text(told.get("command")),
         pictures=_pictures(package),
     )
 
@@ -186,7 +186,7 @@ def _number(value: Any) -> float | None:
     return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
-def _text(value: Any) -> str | None:
+def _optional_text(value: Any) -> str | None:
     return value if isinstance(value, str) and value else None
 
 

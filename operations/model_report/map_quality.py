@@ -134,7 +134,7 @@ def _evaluated(examined: Examined) -> EvaluatedModel:
 
 
 def _read_masks(masks: Path, items: Sequence[Item]) -> Masks:
-    """Give the masks of these pictures, with the class of each."""
+    """Return the masks of these pictures, with the class of each."""
     wanted = Choice(paths=frozenset(item.path.resolve() for item in items))
     found: Masks = defaultdict(list)
     for sample in folder_samples(masks, choice=wanted).samples:

@@ -130,18 +130,18 @@ def compare(
     for name in ("review_threshold", "reject_threshold"):
         found.same(name.replace("_", " "), getattr(recorded, name), getattr(replayed, name))
     found.near("score", recorded.score, replayed.score, tolerance.probability)
-    _probabilities(found, recorded, replayed, tolerance)
+    _compare_probabilities(found, recorded, replayed, tolerance)
     again = {finding.class_name: finding for finding in replayed.findings}
     found.same("flagged classes", [finding.class_name for finding in recorded.findings], list(again))
     for finding in recorded.findings:
         if finding.class_name in again:
-            _finding(found, recorded, finding, replayed.score, again[finding.class_name], tolerance)
+            _compare_finding(found, recorded, finding, replayed.score, again[finding.class_name], tolerance)
             if finding.explanation is not None:
-                _maps(found, finding, again[finding.class_name].explanation, maps, stored, tolerance)
+                _compare_maps(found, finding, again[finding.class_name].explanation, maps, stored, tolerance)
     return found
 
 
-def _probabilities(
+def _compare_probabilities(
     found: Comparison, recorded: RecordedPrediction, replayed: ImageOutcome, tolerance: Tolerance
 ) -> None:
     before, now = recorded.probabilities, replayed.probabilities
@@ -154,7 +154,7 @@ def _probabilities(
         found.differences.append(Difference("probabilities", list(before), list(now), within))
 
 
-def _finding(
+def _compare_finding(
     found: Comparison,
     recorded: RecordedPrediction,
     finding: RecordedFinding,
@@ -174,16 +174,16 @@ def _finding(
     if digest_of(before.parameters) != digest_of(now.parameters):
         found.same(f"{name} parameters", dict(before.parameters), dict(now.parameters))
     found.same(f"{name} status", before.status, storable(now.status))
-    _layers(found, name, before.layers, now.layers, tolerance)
+    _compare_layers(found, name, before.layers, now.layers, tolerance)
     found.near(f"{name} masked score", before.masked_score, now.masked_score, tolerance.judged)
     # The drop is a share of the class's score: where that is small, so is what the drop can be told by.
     share = tolerance.judged / max(finding.class_score, tolerance.judged)
     found.near(f"{name} drop", before.drop, now.drop, 100 * share)
-    _increase(found, finding, before, now, tolerance)
-    _box(found, recorded, name, before.box, now.box, tolerance)
+    _compare_increase(found, finding, before, now, tolerance)
+    _compare_box(found, recorded, name, before.box, now.box, tolerance)
 
 
-def _layers(
+def _compare_layers(
     found: Comparison,
     name: str,
     before: tuple[LayerMasks, ...],
@@ -196,7 +196,7 @@ def _layers(
             found.near(f"{name} masks of {old.name}", old.kept, new.kept, tolerance.masks * old.total)
 
 
-def _increase(
+def _compare_increase(
     found: Comparison,
     finding: RecordedFinding,
     before: ExplanationRecord,
@@ -211,7 +211,7 @@ def _increase(
         found.differences.append(difference)
 
 
-def _box(
+def _compare_box(
     found: Comparison,
     recorded: RecordedPrediction,
     name: str,
@@ -230,7 +230,7 @@ def _box(
         found.differences.append(difference)
 
 
-def _maps(
+def _compare_maps(
     found: Comparison,
     finding: RecordedFinding,
     now: ExplanationOutcome | None,

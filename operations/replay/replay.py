@@ -60,7 +60,7 @@ class Replayer:
 
     Args:
         database: the record.
-        store: the artefact store.
+        store: the artifact store.
         beside: the model package of the settings, used where the store has not the model.
         device: "auto" or a torch device.
         folder: an empty folder for models from the store.
@@ -79,7 +79,7 @@ class Replayer:
 
     def replay(self, together: Sequence[RecordedPrediction]) -> list[ReplayOutcome]:
         """Compute predictions of one run again, in the batch in which they are given."""
-        machine = self._made(together[0])
+        machine = self._machine_of(together[0])
         if isinstance(machine, str):
             return [_impossible(one, machine) for one in together]
         memory = Memory()
@@ -87,21 +87,25 @@ class Replayer:
         reasons: dict[str, str] = {}
         for one in together:
             try:
-                read = hashed_picture(ImageOutcome(uri=str(one.id), version="", size=0), self._picture(one))
+                read = hashed_picture(
+                    ImageOutcome(uri=str(one.id), version="", size=0), self._picture_bytes(one)
+                )
                 pictures[str(one.id)] = decoded_picture(
                     machine.predictor, read, max_pixels=machine.max_pixels, grey_range=machine.grey_range
                 )
             except _ImpossibleError as error:
                 reasons[str(one.id)] = str(error)
-        pictures = self._decided(machine, pictures, memory)
+        pictures = self._decided_pictures(machine, pictures, memory)
         return [
             _impossible(one, reasons[str(one.id)])
             if str(one.id) in reasons
-            else self._compared(one, machine, pictures[str(one.id)], memory)
+            else self._outcome(one, machine, pictures[str(one.id)], memory)
             for one in together
         ]
 
-    def _decided(self, machine: _Machine, pictures: dict[str, Picture], memory: Memory) -> dict[str, Picture]:
+    def _decided_pictures(
+        self, machine: _Machine, pictures: dict[str, Picture], memory: Memory
+    ) -> dict[str, Picture]:
         """Take the steps of a run: decide all, then explain what is flagged."""
         package = machine.predictor.package
         tensors = {name: p.tensor for name, p in pictures.items() if p.tensor is not None}
@@ -115,7 +119,7 @@ class Replayer:
                 pictures[outcome.uri] = replace(picture, outcome=outcome)
         return pictures
 
-    def _compared(
+    def _outcome(
         self, one: RecordedPrediction, machine: _Machine, picture: Picture, memory: Memory
     ) -> ReplayOutcome:
         def stored(digest: str) -> bytes:
@@ -139,7 +143,7 @@ class Replayer:
             details["reason"] = "; ".join(found.unknown)
         return ReplayOutcome(one, found.result, details)
 
-    def _picture(self, one: RecordedPrediction) -> bytes:
+    def _picture_bytes(self, one: RecordedPrediction) -> bytes:
         if not one.picture_kept:
             kept = one.settings["artifacts"]["pictures"]
             raise _ImpossibleError(f"the picture was not kept (artifacts.pictures: {kept})")
@@ -154,17 +158,17 @@ class Replayer:
         except ArtifactError as error:
             raise _ImpossibleError(f"{what} is not to be had: {error}") from error
 
-    def _made(self, one: RecordedPrediction) -> _Machine | str:
-        """Give what a prediction is computed with, or why there is none; kept for the next ones."""
+    def _machine_of(self, one: RecordedPrediction) -> _Machine | str:
+        """Return what a prediction is computed with, or why there is none; kept for the next ones."""
         key = (one.run_id.hex, one.model.digest)
         if self._machine is None or self._machine[0] != key:
             try:
-                self._machine = key, self._make(one)
+                self._machine = key, self._new_machine(one)
             except (_ImpossibleError, PackageError, ExplainerError) as error:
                 self._machine = key, str(error)
         return self._machine[1]
 
-    def _make(self, one: RecordedPrediction) -> _Machine:
+    def _new_machine(self, one: RecordedPrediction) -> _Machine:
         settings, decision = one.settings, one.settings.get("decision")
         if decision is None or digest_of(decision) != one.settings_digest:
             raise _ImpossibleError(

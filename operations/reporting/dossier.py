@@ -52,7 +52,11 @@ def issue_dossier(
 
 
 def part_subject(session: Session, serial: str, lot: str | None) -> ReportSubject:
-    """Give the subject of a part's dossier; RecordError for a serial that is in no lot, or in several."""
+    """Return the subject of a part's dossier.
+
+    Raises:
+        RecordError: the serial is in no lot, or in several.
+    """
     found = part_history(session, serial, lot)
     if len(found) > 1:
         lots = ", ".join(repr(each.lot or "") for each in found)

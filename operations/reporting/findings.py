@@ -36,9 +36,15 @@ def finding_pages(
     upto: int,
     listed: Mapping[str, Sequence[str]] = MappingProxyType({}),
 ) -> tuple[FindingPage, ...]:
-    """Give the pages of findings, decisions as of event `upto`; `settings`: those of their runs, by digest.
+    """Return the pages of findings, with decisions as of event `upto`.
 
-    `listed` names the files in which each finding was listed, by its reference (see `once`).
+    Args:
+        session: of the record.
+        store: where the evidence lies.
+        findings: what to print.
+        settings: of the runs that made them, by settings digest.
+        upto: sequence number of the audit head that is printed.
+        listed: the files in which each finding was listed, by its reference (see `once`).
 
     Raises:
         ReportError: a finding without thresholds.
@@ -53,7 +59,7 @@ def finding_pages(
 
 
 def once(findings: Iterable[FindingRecord]) -> tuple[list[FindingRecord], dict[str, list[str]]]:
-    """Give each finding once, in order, and the files that listed it, by its reference.
+    """Return each finding once, in order, and the files that listed it, by its reference.
 
     A picture that was listed under several names or parts has one outcome, and each of its findings comes
     with every one of them.
@@ -73,7 +79,7 @@ def classes_of(findings: Iterable[FindingRecord]) -> tuple[tuple[str, int], ...]
 
 
 def model_of(record: ModelRecord) -> Model:
-    """Give a model version as reports print it, with its criteria."""
+    """Return a model version as reports print it, with its criteria."""
     card = record.card
     t = Thresholds(**card["thresholds"])
     return Model(
@@ -137,12 +143,12 @@ def _page(
         image_digest=finding.image_digest,
         grey_range=(grey_range[0], grey_range[1]) if grey_range else None,
         explanation=_explanation(finding, said),
-        load=_stored(finding, store, said),
-        decisions=tuple(_decided(each) for each in history),
+        load=_stored_evidence(finding, store, said),
+        decisions=tuple(_decision(each) for each in history),
     )
 
 
-def _decided(row: DispositionRecord) -> Decided:
+def _decision(row: DispositionRecord) -> Decided:
     signed, answer = row.signature or {}, row.approval
     second = {} if answer is None else answer.signature
     return Decided(
@@ -158,7 +164,9 @@ def _decided(row: DispositionRecord) -> Decided:
     )
 
 
-def _stored(finding: FindingRecord, store: ArtifactStore, said: Mapping[str, Retention]) -> StoredEvidence:
+def _stored_evidence(
+    finding: FindingRecord, store: ArtifactStore, said: Mapping[str, Retention]
+) -> StoredEvidence:
     def kept(digest: str | None) -> str | None:
         return None if digest is None or (digest in said and said[digest].pruned) else digest
 
@@ -213,11 +221,11 @@ def pairs(values: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
         if isinstance(value, Mapping):
             flat |= {f"{name}.{inner}": text for inner, text in pairs(value)}
         elif value is not None:
-            flat[str(name)] = _printed(value)
+            flat[str(name)] = _value_text(value)
     return tuple(sorted(flat.items()))
 
 
-def _printed(value: Any) -> str:
+def _value_text(value: Any) -> str:
     if isinstance(value, list | tuple):
-        return " ".join(_printed(one) for one in value)
+        return " ".join(_value_text(one) for one in value)
     return f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,4 +1,4 @@
-"""Issuing a report of any kind: rendered, sealed, kept as an artefact and in the report folder, recorded."""
+"""Issuing a report of any kind: rendered, sealed, kept as an artifact and in the report folder, recorded."""
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
@@ -48,7 +48,7 @@ class Issue:
 
 
 Compose = Callable[[Issue], Document]
-"""Gives a report's document. The same issue gives the same document."""
+"""Returns a report's document; for the same issue the same one."""
 
 
 @dataclass(frozen=True)
@@ -155,7 +155,7 @@ def supplement_of(
 
 
 def superseded(what: Issue) -> Superseded | None:
-    """Give the revision that this one replaces, by the PDF as it was before anybody signed it."""
+    """Return the revision that this one replaces, by the PDF as it was before anybody signed it."""
     before = [each for each in what.earlier if each.revision == what.revision - 1]
     return Superseded(before[0].revision, before[0].rendered_digest) if before else None
 

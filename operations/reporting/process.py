@@ -22,7 +22,10 @@ References = Mapping[str, Reference]
 
 
 def references_of(card: Mapping[str, Any]) -> References:
-    """Give what a model's calibration set was like, by statistic; empty where its package does not say."""
+    """Return what a model's calibration set was like, by statistic.
+
+    Empty where its package does not say.
+    """
     found = read_reference(card.get("training") or {})
     if found is None:
         return {}

@@ -92,7 +92,7 @@ def read_run_report(
 
 
 def counts_of(counts: RunCounts) -> Counts:
-    """Give counts as reports print them."""
+    """Return counts as reports print them."""
     return Counts(
         listed=counts.listed,
         passed=counts.passed,

@@ -20,7 +20,7 @@ class Sealed:
 
 
 def profile_of(settings: SignatureSettings) -> Profile:
-    """Give how signatures are made, as the settings say."""
+    """Return how the settings want signatures to be made."""
     return Profile(
         level=settings.level,
         timestamp_url=settings.timestamp_url,
@@ -31,7 +31,11 @@ def profile_of(settings: SignatureSettings) -> Profile:
 
 
 def seal_key(settings: SignatureSettings) -> Key:
-    """Give the organisation's key; ConfigError where the settings name none."""
+    """Return the organisation's key.
+
+    Raises:
+        ConfigError: the settings name none.
+    """
     secret = None if settings.passphrase is None else settings.passphrase.get_secret_value()
     if settings.pkcs12 is not None:
         return Pkcs12Key(settings.pkcs12, secret)

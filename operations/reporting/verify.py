@@ -68,19 +68,23 @@ def check_record(database: Database, file: FileVerification) -> list[Check]:
     with database.session() as session:
         record = report_by_artifact(session, file.digest)
         if record is None:
-            return [_unknown(session, file)]
-        checks += [_state(record, file), *_sign_offs(record, file), _revision(session, record)]
+            return [_unknown_check(session, file)]
+        checks += [
+            _record_check(record, file),
+            *_sign_off_checks(record, file),
+            _revision_check(session, record),
+        ]
         if file.content_digest != record.rendered_digest:
             checks.append(Check("content", "broken", "it is not what the record says was rendered"))
         else:
             checks.append(Check("content", "ok", "the bytes before the signatures are those on record"))
         if file.attached is not None:
-            checks += _statements(session, record, file.attached)
+            checks += _statement_checks(session, record, file.attached)
     whole = "that takes `kensa audit verify`, which walks all of it"
     return [*checks, Check("rest of the record", "not checked", whole)]
 
 
-def _unknown(session: Session, file: FileVerification) -> Check:
+def _unknown_check(session: Session, file: FileVerification) -> Check:
     content = None if file.content_digest is None else report_by_artifact(session, file.content_digest)
     if content is None:
         return Check("record", "broken", "this is no file that the record issued: changed, or from elsewhere")
@@ -91,24 +95,24 @@ def _unknown(session: Session, file: FileVerification) -> Check:
     )
 
 
-def _state(record: ReportRecord, file: FileVerification) -> Check:
+def _record_check(record: ReportRecord, file: FileVerification) -> Check:
     issued = f"{_name(record)}, issued on {second(record.created_at)}"
     if file.digest == record.content_digest != record.artifact_digest:
         return Check("record", "broken", f"it is {issued}, with its seal cut off")
     if file.digest == record.latest_digest:
         return Check("record", "ok", f"it is {issued}, with all signatures on record")
-    later = [each for each in record.sign_offs if each.number > _known(record, file)]
+    later = [each for each in record.sign_offs if each.number > _known_sign_offs(record, file)]
     who = ", ".join(f"{each.name} ({each.capacity}: {each.decision})" for each in later)
     return Check("record", "ok", f"it is {issued}; not the latest file, signed since by {who}")
 
 
-def _known(record: ReportRecord, file: FileVerification) -> int:
+def _known_sign_offs(record: ReportRecord, file: FileVerification) -> int:
     """How many sign-offs on record this file bears."""
     return next((each.number for each in record.sign_offs if each.artifact_digest == file.digest), 0)
 
 
-def _sign_offs(record: ReportRecord, file: FileVerification) -> list[Check]:
-    known = record.sign_offs[: _known(record, file)]
+def _sign_off_checks(record: ReportRecord, file: FileVerification) -> list[Check]:
+    known = record.sign_offs[: _known_sign_offs(record, file)]
     borne = [each for each in file.signatures if each.kind == "sign-off"]
     if len(borne) != len(known):
         why = f"the file bears {len(borne)}, on record are {len(known)}"
@@ -124,7 +128,7 @@ def _sign_offs(record: ReportRecord, file: FileVerification) -> list[Check]:
     ]
 
 
-def _revision(session: Session, record: ReportRecord) -> Check:
+def _revision_check(session: Session, record: ReportRecord) -> Check:
     latest = reports_of(session, record.subject)[-1]
     if latest.revision == record.revision:
         return Check("revision", "ok", "it is the latest")
@@ -132,7 +136,7 @@ def _revision(session: Session, record: ReportRecord) -> Check:
     return Check("revision", "ok", f"superseded by revision {latest.revision}, issued on {issued}")
 
 
-def _statements(session: Session, record: ReportRecord, attached: Attached) -> list[Check]:
+def _statement_checks(session: Session, record: ReportRecord, attached: Attached) -> list[Check]:
     """Hold what the attached files say against the record: numbers, audit head, checkpoint, counts."""
     checks = []
     said = (attached.number, attached.revision)
@@ -146,17 +150,17 @@ def _statements(session: Session, record: ReportRecord, attached: Attached) -> l
     else:
         checks.append(Check("audit head", "ok", f"event {head.sequence} of the log has that hash"))
     if attached.checkpoint is not None:
-        checks.append(_in_log(session, attached.checkpoint))
+        checks.append(_checkpoint_check(session, attached.checkpoint))
     if record.record_digest is not None:
         same = RECORD in attached.files and sha256(attached.files[RECORD]).hexdigest() == record.record_digest
         told = "is the one on record" if same else "is another than the one on record"
         checks.append(Check("attached record", "ok" if same else "broken", told))
     if record.kind == "run" and RECORD in attached.files:
-        checks.append(_counts(session, record, attached.files[RECORD]))
+        checks.append(_counts_check(session, record, attached.files[RECORD]))
     return checks
 
 
-def _in_log(session: Session, text: str) -> Check:
+def _checkpoint_check(session: Session, text: str) -> Check:
     what = "checkpoint and the log"
     try:
         note = parse_checkpoint(text)
@@ -167,7 +171,7 @@ def _in_log(session: Session, text: str) -> Check:
     return Check(what, "ok", f"event {note.tree_size} of the log is the one that was signed")
 
 
-def _counts(session: Session, record: ReportRecord, data: bytes) -> Check:
+def _counts_check(session: Session, record: ReportRecord, data: bytes) -> Check:
     run = run_summary(session, find_run(session, record.number).id, record.head.sequence)
     try:
         said: dict[str, Any] = json.loads(data)["record"]["counts"]

@@ -132,7 +132,7 @@ def test_a_deleted_event_is_found(recorded):
     assert "7" in line.kensa("audit", "verify", check=1).stderr
 
 
-def test_a_swapped_artefact_is_found(recorded):
+def test_a_swapped_artifact_is_found(recorded):
     line, findings = recorded
     one, other = (line.folder / "artifacts" / path_of(f.explanation.map_digest) for f in findings[:2])
     shutil.copy(other, one)

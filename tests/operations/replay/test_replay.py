@@ -45,7 +45,7 @@ def kept(tmp_path_factory, pictures, package, inspect_all):
 
 @pytest.fixture
 def recorded(make_line, kept):
-    """A copy of that run: line, artefact store, findings."""
+    """A copy of that run: line, artifact store, findings."""
     line = make_line(artifacts={"pictures": "all"})
     folder, findings = kept
     shutil.copy(folder / "kensa.db", line.folder)
@@ -224,7 +224,7 @@ def test_the_model_is_replayed_from_the_store(make_line, tmp_path, package, insp
     for ref in files.values():
         inspection.store.delete(ref.digest)
     (row,) = replay(line, rows[0]["image_digest"], check=1)
-    assert "is not in the artefact store" in row["reason"]
+    assert "is not in the artifact store" in row["reason"]
     assert "no model package here" in row["reason"]
     shutil.copytree(package.parent / "raw", copy)
     (row,) = replay(line, rows[0]["image_digest"], check=1)
