@@ -14,6 +14,7 @@ EDGE = re.compile(r"^    (\w+) (\|\||\|o)--(o\||o\{) (\w+) : (\w+)$", re.MULTILI
 def test_every_table_has_one_line_and_no_other_is_named() -> None:
     listed = re.findall(r"^\| `(\w+)` \|", PAGE, re.MULTILINE)
     assert sorted(listed) == sorted([*TABLES, *definitions("sqlite")])
+    assert f"There are {len(TABLES)} tables." in PAGE
 
 
 def test_the_diagram_has_every_foreign_key_as_it_is() -> None:
@@ -34,6 +35,8 @@ def test_the_diagram_has_every_foreign_key_as_it_is() -> None:
     ]
     assert len(there) > 20
     assert sorted(drawn) == sorted(there)
+    diagram = PAGE.split("erDiagram", 1)[1].split("```", 1)[0]
+    assert set(TABLES) <= set(re.findall(r"\w+", diagram))
 
 
 def test_every_other_table_refers_to_its_event_as_the_page_says() -> None:
