@@ -8,7 +8,6 @@ import shutil
 import sqlite3
 
 import pytest
-import yaml
 from pypdf import PdfReader
 
 from classifiers import load_package
@@ -19,38 +18,21 @@ from db.inspection.runs import model_artifacts
 from db.queries.events import EventFilter as Events
 from db.queries.events import find_events
 from db.queries.finding_records import run_findings
-from db.queries.runs import run_images
+from db.queries.runs import list_runs, run_images
 from db.verification.walk import verify
 from operations.inspection import run as pipeline
 from operations.inspection.packages import keep_files
 from operations.replay.compare import TOLERANCES
 
 
-@pytest.fixture(scope="module")
-def kept(tmp_path_factory, pictures, package, inspect_all):
-    """A finished run that kept every picture: its folder and its findings."""
-    folder = tmp_path_factory.mktemp("kept")
-    settings = {
-        "source": {"uri": str(pictures), "manifest": "manifest.csv"},
-        "model": {"package": str(package)},
-        "run": {"batch_size": 5},
-        "database": {"url": f"sqlite:///{folder / 'kensa.db'}"},
-        "artifacts": {"uri": str(folder / "artifacts"), "pictures": "all"},
-    }
-    (folder / "line.yaml").write_text(yaml.safe_dump(settings))
-    inspection, _ = inspect_all(folder / "line.yaml")
-    with open_database(settings["database"]["url"]) as database, database.session() as session:
-        return folder, run_findings(session, inspection.run.id)
-
-
 @pytest.fixture
-def recorded(make_line, kept):
-    """A copy of that run: line, artifact store, findings."""
+def recorded(make_line, inspect_all, once):
+    """A finished run that kept every picture: line, artifact store, findings."""
     line = make_line(artifacts={"pictures": "all"})
-    folder, findings = kept
-    shutil.copy(folder / "kensa.db", line.folder)
-    shutil.copytree(folder / "artifacts", line.folder / "artifacts")
-    return line, ArtifactStore(line.folder / "artifacts"), findings
+    once("every picture kept", line, lambda: inspect_all(line.config))
+    with open_database(line.database_url) as database, database.session() as session:
+        (run,) = list_runs(session)
+        return line, ArtifactStore(line.folder / "artifacts"), run_findings(session, run.id)
 
 
 def make_old(line, store) -> None:
