@@ -7,6 +7,7 @@ from math import sqrt
 from statistics import NormalDist
 from typing import ClassVar
 
+from reports.stats.intervals import exact_interval
 from reports.wording import percent, plural
 
 # Landis, J. R. and Koch, G. G. (1977), The measurement of observer agreement for categorical data, Biometrics
@@ -116,16 +117,13 @@ def agreement(pairs: Iterable[tuple[str, str]], confidence: float = 0.95) -> Agr
     if kappa is not None and error is not None and error > 1e-9:
         reach = NormalDist().inv_cdf((1 + confidence) / 2) * error
         interval = (max(-1.0, kappa - reach), min(1.0, kappa + reach))
-    from scipy.stats import binomtest
-
-    exact = binomtest(round(observed * n), n).proportion_ci(confidence, method="exact")
     return Agreement(
         n=n,
         categories=categories,
         table=table,
         observed=observed,
         expected=expected,
-        observed_interval=(float(exact.low), float(exact.high)),
+        observed_interval=exact_interval(round(observed * n), n, confidence),
         kappa=kappa,
         standard_error=error,
         interval=interval,

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from reports.errors import ReportError
+from reports.stats.intervals import exact_interval
 from reports.wording import clip, percent, plural
 
 Sign = Literal["mean", "spread", "outside"]
@@ -184,7 +185,7 @@ def compare(statistic: str, reference: Reference, sample: Sample) -> Drift:
     independent, which is why a difference must be material as well.
     """
     outside = sample.outside
-    interval = None if outside is None else _exact_interval(outside, sample.n)
+    interval = None if outside is None else exact_interval(outside, sample.n)
     shift = spread = None
     signs: list[Sign] = []
     if reference.sd > 0:
@@ -221,11 +222,3 @@ def _spreads_differ(sample: Sample, reference: Reference) -> bool:
     ratio = (sample.sd / reference.sd) ** 2
     freedom = (sample.n - 1, reference.n - 1)
     return bool(min(f.cdf(ratio, *freedom), f.sf(ratio, *freedom)) < NormalDist().cdf(-CLEAR))
-
-
-def _exact_interval(count: int, total: int) -> tuple[float, float]:
-    """Give the two-sided 95 % interval of a share after Clopper and Pearson (1934)."""
-    from scipy.stats import binomtest
-
-    found = binomtest(count, total).proportion_ci(0.95, method="exact")
-    return float(found.low), float(found.high)
