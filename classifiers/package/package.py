@@ -8,7 +8,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -23,17 +23,6 @@ from classifiers.package.network import create_network
 from classifiers.package.parity import parity_logits
 from classifiers.package.preprocessing import Preprocessing
 from classifiers.package.thresholds import Thresholds
-
-__all__ = [
-    "ModelPackage",
-    "PackageError",
-    "Preprocessing",
-    "Thresholds",
-    "build_model",
-    "load_package",
-    "restore_package",
-    "save_package",
-]
 
 WEIGHTS_FILE = "model.safetensors"
 MANIFEST_FILE = "model.json"
@@ -255,43 +244,75 @@ def build_model(package: ModelPackage) -> torch.nn.Module:
 
 
 def _from_content(folder: Path, content: dict[str, Any]) -> ModelPackage:
-    """Turn checked JSON into the dataclass; every field is checked for its type and range."""
-    read = manifest.Reader(content, str(folder / MANIFEST_FILE))
-    task = read.choice("task", ("single-label", "multi-label"))
-    classes = read.strings("classes")
-    if len(set(classes)) != len(classes) or not all(classes):
-        raise read.error("classes", "must be distinct, non-empty names")
-    if task == "single-label" and len(classes) < 2:
-        raise read.error("classes", "must be at least two for a single-label model")
-    good_class = read.optional_string("good_class")
-    if good_class is not None and (task != "single-label" or good_class not in classes):
-        raise read.error("good_class", "must be one of the classes of a single-label model, or null")
-    parity = tuple(tuple(row) for row in read.number_rows("parity", columns=len(classes)))
-    temperature = read.number("temperature")
-    if temperature <= 0:
-        raise read.error("temperature", "must be positive")
-    thresholds = read.optional_mapping("thresholds")
+    """Turn parsed JSON into the dataclass; every field is checked for its type and range."""
+    file = folder / MANIFEST_FILE
+    # What the file says of a package is what the dataclass holds, but for the folder.
+    expected_fields = {"schema", *(field.name for field in fields(ModelPackage))} - {"path"}
+    if wrong := expected_fields ^ set(content):
+        raise PackageError(f"{file}: fields missing or unknown: {', '.join(sorted(wrong))}")
+
+    def check(good: bool, key: str, expected: str) -> None:
+        if not good:
+            raise PackageError(f"{file}: {key} must be {expected}, got {content[key]!r}")
+
+    for key in ("architecture", "weights_sha256", "created_at"):
+        check(isinstance(content[key], str) and content[key] != "", key, "text")
+    for key in ("model_args", "preprocessing", "training"):
+        check(isinstance(content[key], dict), key, "an object")
+    thresholds, temperature = content["thresholds"], content["temperature"]
+    check(thresholds is None or isinstance(thresholds, dict), "thresholds", "an object or null")
+    check(_is_number(temperature), "temperature", "a number")
+    check(temperature > 0, "temperature", "positive")
+    tasks = ("single-label", "multi-label")
+    task, classes, good_class = content["task"], content["classes"], content["good_class"]
+    check(task in tasks, "task", f"one of {tasks}")
+    check(
+        isinstance(classes, list) and classes != [] and all(isinstance(name, str) for name in classes),
+        "classes",
+        "a list of texts",
+    )
+    check(len(set(classes)) == len(classes) and all(classes), "classes", "distinct, non-empty names")
+    check(task == "multi-label" or len(classes) >= 2, "classes", "at least two for a single-label model")
+    check(
+        good_class is None or (task == "single-label" and good_class in classes),
+        "good_class",
+        "one of the classes of a single-label model, or null",
+    )
+    parity = content["parity"]
+    check(isinstance(parity, list) and parity != [], "parity", "a list of rows")
+    for row in parity:
+        numbers = isinstance(row, list) and len(row) == len(classes) and all(map(_is_number, row))
+        check(numbers, "parity", f"rows of {len(classes)} numbers")
     try:
-        preprocessing = Preprocessing(**_tuples(read.mapping("preprocessing")))
+        created_at = datetime.fromisoformat(content["created_at"])
+    except ValueError:
+        created_at = datetime.min  # without a zone, so refused by the next check
+    check(created_at.tzinfo is not None, "created_at", "an ISO 8601 time with a time zone")
+    try:
+        preprocessing = Preprocessing(**_tuples(content["preprocessing"]))
         zones = None if thresholds is None else Thresholds(**thresholds)
     except (TypeError, ValueError) as error:
-        raise PackageError(f"{folder / MANIFEST_FILE}: {error}") from error
+        raise PackageError(f"{file}: {error}") from error
     return ModelPackage(
         path=folder,
-        digest=manifest.digest(content),
-        weights_sha256=read.string("weights_sha256"),
-        architecture=read.string("architecture"),
-        model_args=read.mapping("model_args"),
-        classes=classes,
+        digest=content["digest"],
+        weights_sha256=content["weights_sha256"],
+        architecture=content["architecture"],
+        model_args=content["model_args"],
+        classes=tuple(classes),
         good_class=good_class,
         task=task,
         preprocessing=preprocessing,
-        temperature=temperature,
+        temperature=float(temperature),
         thresholds=zones,
-        training=read.mapping("training"),
-        parity=parity,
-        created_at=read.time("created_at"),
+        training=content["training"],
+        parity=tuple(tuple(float(number) for number in row) for row in parity),
+        created_at=created_at.astimezone(UTC),
     )
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _tuples(values: dict[str, Any]) -> dict[str, Any]:

@@ -13,9 +13,7 @@ from classifiers.package.manifest import canonical
 from classifiers.package.package import ModelPackage, load_package
 from classifiers.training.checkpoint import read_checkpoint, write_checkpoint
 from classifiers.training.settings import TrainingError, TrainSettings
-from classifiers.training.trainer import Progress, Trainer, TrainProgress
-
-__all__ = ["TrainProgress", "TrainSettings", "TrainingError", "train"]
+from classifiers.training.trainer import Progress, Trainer
 
 
 def train(

@@ -11,9 +11,10 @@ import pytest
 import torch
 from PIL import Image
 
+from classifiers.errors import PackageError
 from classifiers.package import manifest
 from classifiers.package.network import fold_temperature
-from classifiers.package.package import ModelPackage, PackageError, build_model, load_package
+from classifiers.package.package import ModelPackage, build_model, load_package
 from classifiers.package.parity import check_parity, parity_pictures
 from classifiers.package.preprocessing import Preprocessing
 from classifiers.predict import Predictor, decide, defect_scores

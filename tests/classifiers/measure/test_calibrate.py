@@ -10,6 +10,7 @@ import torch
 
 from classifiers.data.dataset import Dataset, load_dataset
 from classifiers.data.pictures import read_pixels
+from classifiers.errors import PackageError
 from classifiers.measure.calibrate import (
     CalibrationError,
     calibrate,
@@ -20,7 +21,7 @@ from classifiers.measure.calibrate import (
 )
 from classifiers.measure.evaluation import evaluate
 from classifiers.measure.reference import read_reference
-from classifiers.package.package import ModelPackage, PackageError
+from classifiers.package.package import ModelPackage
 from classifiers.package.thresholds import Thresholds
 from classifiers.predict import Predictor
 from sources.picture_statistics import picture_statistics

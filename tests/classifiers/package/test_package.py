@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 import torch
 
+from classifiers.errors import PackageError
 from classifiers.package import manifest
 from classifiers.package.network import create_network
 from classifiers.package.package import (
     ModelPackage,
-    PackageError,
     build_model,
     load_package,
     restore_package,

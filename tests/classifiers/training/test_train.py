@@ -17,15 +17,16 @@ import safetensors.torch
 import torch
 
 from classifiers.data.dataset import Dataset, load_dataset, split_by_group
-from classifiers.errors import ClassifierError
+from classifiers.errors import ClassifierError, PackageError
 from classifiers.measure.evaluation import evaluate
 from classifiers.package.network import create_network
-from classifiers.package.package import ModelPackage, PackageError, build_model, load_package
+from classifiers.package.package import ModelPackage, build_model, load_package
 from classifiers.predict import Predictor
 from classifiers.training.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from classifiers.training.pretrained import has_folded_batch_norms, load_pretrained, unfold_batch_norms
 from classifiers.training.settings import TrainingError, TrainSettings
-from classifiers.training.train import TrainProgress, train
+from classifiers.training.train import train
+from classifiers.training.trainer import TrainProgress
 
 WriteCsv = Callable[..., Path]
 
