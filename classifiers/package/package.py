@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
 import shutil
-import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
@@ -18,6 +16,7 @@ import safetensors.torch
 import torch
 
 from classifiers.errors import PackageError
+from classifiers.files import whole_folder
 from classifiers.package import manifest
 from classifiers.package.network import create_network
 from classifiers.package.parity import parity_logits
@@ -151,11 +150,7 @@ def save_package(
     Raises:
         PackageError: the folder exists, or the content breaks the schema.
     """
-    folder = Path(path)
-    if folder.exists() or folder.is_symlink():
-        raise PackageError(
-            f"{folder}: exists already; a model package is never overwritten, choose another folder"
-        )
+    folder = _new_folder(path)
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     # A network made afresh from the stored description, so that what is described is what was measured.
     twin = create_network(architecture, model_args, len(classes))
@@ -199,9 +194,7 @@ def restore_package(path: str | os.PathLike[str], manifest_file: bytes, weights:
     Raises:
         PackageError: the folder exists, or `load_package` refuses what the files say.
     """
-    folder = Path(path)
-    if folder.exists() or folder.is_symlink():
-        raise PackageError(f"{folder}: exists already; a model package is never overwritten")
+    folder = _new_folder(path)
     _write(folder, manifest_file, weights)
     try:
         return load_package(folder)
@@ -210,18 +203,19 @@ def restore_package(path: str | os.PathLike[str], manifest_file: bytes, weights:
         raise
 
 
+def _new_folder(path: str | os.PathLike[str]) -> Path:
+    folder = Path(path)
+    if folder.exists() or folder.is_symlink():
+        raise PackageError(
+            f"{folder}: exists already; a model package is never overwritten, choose another folder"
+        )
+    return folder
+
+
 def _write(folder: Path, manifest_file: bytes, weights: bytes) -> None:
-    """Write the folder, all of it or nothing."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    try:
-        temporary.chmod(0o755)
-        (temporary / WEIGHTS_FILE).write_bytes(weights)
-        (temporary / MANIFEST_FILE).write_bytes(manifest_file)
-        temporary.rename(folder)
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            shutil.rmtree(temporary)
+    with whole_folder(folder) as unfinished:
+        (unfinished / WEIGHTS_FILE).write_bytes(weights)
+        (unfinished / MANIFEST_FILE).write_bytes(manifest_file)
 
 
 def build_model(package: ModelPackage) -> torch.nn.Module:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,8 @@ from typing import Any
 
 import safetensors.torch
 import torch
+
+from classifiers.files import whole_folder
 
 STATE_FILE = "state.json"
 WEIGHTS_FILE = "weights.safetensors"
@@ -34,34 +35,28 @@ class Checkpoint:
 
 def write_checkpoint(work: Path, epoch: int, checkpoint: Checkpoint) -> None:
     """Write the state after `epoch` into the work folder, then drop older ones."""
-    work.mkdir(parents=True, exist_ok=True)
-    final = work / f"epoch-{epoch:05d}"
-    temporary = work / f"{final.name}.writing"
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir()
     tensors = {
         f"{kind}/{name}": tensor.detach().cpu().contiguous()
         for kind, state in checkpoint.weights.items()
         for name, tensor in state.items()
     }
-    # Tensors of different sets never share memory: "average" and "best" are copies of the model's.
-    safetensors.torch.save_file(tensors, temporary / WEIGHTS_FILE)
-    torch.save(checkpoint.optimizer, temporary / OPTIMIZER_FILE)
-    (temporary / STATE_FILE).write_text(json.dumps(checkpoint.state), encoding="utf-8")
-    for file in temporary.iterdir():
-        with file.open("rb") as stream:
-            os.fsync(stream.fileno())
-    temporary.rename(final)
-    for older in _complete(work)[:-1]:
-        shutil.rmtree(older)
+    newest = work / f"epoch-{epoch:05d}"
+    with whole_folder(newest) as unfinished:
+        # Tensors of different sets never share memory: "average" and "best" are copies of the model's.
+        safetensors.torch.save_file(tensors, unfinished / WEIGHTS_FILE)
+        torch.save(checkpoint.optimizer, unfinished / OPTIMIZER_FILE)
+        (unfinished / STATE_FILE).write_text(json.dumps(checkpoint.state), encoding="utf-8")
+    # Older ones, and what a kill left unfinished.
+    for other in work.glob("*epoch-*"):
+        if other != newest:
+            shutil.rmtree(other)
 
 
 def read_checkpoint(work: Path) -> Checkpoint | None:
     """The latest complete checkpoint of the work folder, or None."""
-    complete = _complete(work)
-    if not complete:
+    folder = max(work.glob("epoch-?????"), default=None)
+    if folder is None:
         return None
-    folder = complete[-1]
     weights: dict[str, dict[str, torch.Tensor]] = {}
     for key, tensor in safetensors.torch.load_file(folder / WEIGHTS_FILE).items():
         kind, name = key.split("/", 1)
@@ -69,7 +64,3 @@ def read_checkpoint(work: Path) -> Checkpoint | None:
     # Our own file, and still read without the power to run code.
     optimizer = torch.load(folder / OPTIMIZER_FILE, weights_only=True, map_location="cpu")
     return Checkpoint(json.loads((folder / STATE_FILE).read_text(encoding="utf-8")), weights, optimizer)
-
-
-def _complete(work: Path) -> list[Path]:
-    return sorted(path for path in work.glob("epoch-*") if path.suffix != ".writing")

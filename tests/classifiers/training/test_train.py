@@ -395,7 +395,8 @@ def test_checkpoints_are_whole_or_absent(tmp_path: Path) -> None:
     for epoch in (1, 2):
         write_checkpoint(work, epoch, at(epoch))
     assert [path.name for path in work.iterdir()] == ["epoch-00002"]
-    (work / "epoch-00003.writing").mkdir()  # a kill while writing leaves this
+    for name in (".epoch-00003.x1y2", "epoch-00003.writing"):
+        (work / name).mkdir()  # a kill while writing leaves the first, one under version 0.1.0 the second
     found = read_checkpoint(work)
     assert found is not None
     assert found.state == {"epoch": 2}
