@@ -77,18 +77,6 @@ class Dataset:
         found = Counter(label for item in self.items for label in item.labels)
         return {name: found[name] for name in self.classes}
 
-    def is_defective(self, item: Item) -> bool:
-        """Whether the picture shows a defect.
-
-        Raises:
-            DataError: single-label data without a good class, where the question has no answer.
-        """
-        if self.multi_label:
-            return bool(item.labels)
-        if self.good_class is None:
-            raise DataError(f"no good class is named; say which of {', '.join(self.classes)} means no defect")
-        return item.labels[0] != self.good_class
-
 
 def load_dataset(
     root: str | os.PathLike[str],
@@ -267,3 +255,8 @@ def label_matrix(dataset: Dataset, classes: Sequence[str]) -> NDArray[np.float32
     for row, item in enumerate(dataset.items):
         matrix[row, [index[label] for label in item.labels]] = 1
     return matrix
+
+
+def defective_mask(dataset: Dataset, good_class: str | None) -> NDArray[np.bool_]:
+    """Return which pictures are defective, (N,) bool: those with any label but the good class."""
+    return np.array([any(label != good_class for label in item.labels) for item in dataset.items], dtype=bool)

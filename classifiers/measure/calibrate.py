@@ -11,16 +11,16 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from classifiers.data.dataset import Dataset, label_matrix
+from classifiers.data.dataset import Dataset, defective_mask, label_matrix
 from classifiers.data.overlap import role_of
 from classifiers.errors import ClassifierError
-from classifiers.measure.evaluation import dataset_logits, defective_mask
+from classifiers.measure.evaluation import dataset_logits
 from classifiers.measure.intervals import most_misses, needed_without_misses, upper_bound
 from classifiers.measure.metrics import auroc
 from classifiers.measure.reference import as_json, reference_of
 from classifiers.package.package import ModelPackage, build_model, save_package
 from classifiers.package.thresholds import Thresholds
-from classifiers.predict import Predictor, defect_scores, to_prediction
+from classifiers.predict import Predictor, to_prediction
 from sources.picture_statistics import PictureStatistics, picture_statistics
 
 CONFIDENCE = 0.95
@@ -70,7 +70,7 @@ def calibrate(
         raise CalibrationError(f"{package.path}: has no good class, so nothing could pass; train with one")
     if (side := role_of(package, dataset)) in ("training", "validation"):
         raise CalibrationError(f"this is the model's own {side} data; calibrate with pictures it never saw")
-    defective = defective_mask(package, dataset)
+    defective = defective_mask(dataset, package.good_class)
     # The cheap refusals come before the predictions.
     check_enough(int(defective.sum()), int((~defective).sum()), target_escape_rate, target_overkill)
     predictor = Predictor(package, device=device, precision=precision, batch_size=batch_size)
@@ -84,14 +84,13 @@ def calibrate(
     multi_label = package.task == "multi-label"
     temperature = fit_temperature(raw, targets, multi_label=multi_label)
     prediction = to_prediction(package, raw / temperature)
-    groups = [item.group for item in dataset.items]
-    scores = defect_scores(package, prediction.probabilities)
+    scores = prediction.defect_scores
     thresholds = choose_thresholds(
         scores,
         defective,
         target_escape_rate=target_escape_rate,
         target_overkill=target_overkill,
-        groups=groups,
+        groups=[item.group for item in dataset.items],
         dataset_digest=dataset.digest,
     )
     statistics = [measured[index] for index in range(len(measured))]
@@ -104,7 +103,7 @@ def calibrate(
         "precision": predictor.precision,
         "loss_before": loss(raw, targets, 1.0, multi_label=multi_label),
         "loss_after": loss(raw, targets, temperature, multi_label=multi_label),
-        "auroc": auroc(prediction.defect_scores, defective),
+        "auroc": auroc(scores, defective),
         "reference": as_json(reference),
     }
     return save_package(
@@ -124,10 +123,15 @@ def calibrate(
 
 def loss(raw: torch.Tensor, targets: torch.Tensor, temperature: float, *, multi_label: bool) -> float:
     """Mean negative log likelihood of targets (N, K) under logits (N, K) divided by the temperature."""
-    scaled = raw.double() / temperature
+    return float(_negative_log_likelihood(raw.double() / temperature, targets.double(), multi_label, "mean"))
+
+
+def _negative_log_likelihood(
+    logits: torch.Tensor, targets: torch.Tensor, multi_label: bool, reduction: str
+) -> torch.Tensor:
     if multi_label:
-        return float(F.binary_cross_entropy_with_logits(scaled, targets.double()))
-    return float(F.cross_entropy(scaled, targets.argmax(dim=1)))
+        return F.binary_cross_entropy_with_logits(logits, targets, reduction=reduction)
+    return F.cross_entropy(logits, targets.argmax(dim=1), reduction=reduction)
 
 
 def fit_temperature(raw: torch.Tensor, targets: torch.Tensor, *, multi_label: bool) -> float:
@@ -157,10 +161,7 @@ def fit_temperature(raw: torch.Tensor, targets: torch.Tensor, *, multi_label: bo
     def closure() -> torch.Tensor:
         optimizer.zero_grad()
         scaled = logits / log_temperature.exp()
-        if multi_label:
-            likelihood = F.binary_cross_entropy_with_logits(scaled, wanted, reduction="sum")
-        else:
-            likelihood = F.cross_entropy(scaled, wanted.argmax(dim=1), reduction="sum")
+        likelihood = _negative_log_likelihood(scaled, wanted, multi_label, "sum")
         objective = (likelihood + log_temperature.square() / 2) / len(logits)
         objective.backward()  # type: ignore[no-untyped-call]
         return objective

@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from classifiers.data.dataset import DataError, Dataset, label_matrix
+from classifiers.data.dataset import DataError, Dataset, defective_mask, label_matrix
 from classifiers.data.pictures import Pictures
 from classifiers.measure.intervals import interval, upper_bound
-from classifiers.measure.metrics import auroc, balanced_accuracy, one_hot
+from classifiers.measure.metrics import auroc, balanced_accuracy
 from classifiers.package.package import ModelPackage
 from classifiers.predict import Prediction, Predictor, to_prediction
 
@@ -76,9 +76,10 @@ def measure(package: ModelPackage, dataset: Dataset, prediction: Prediction) -> 
     multi_label = package.task == "multi-label"
     targets = label_matrix(dataset, package.classes) > 0
     probabilities = prediction.probabilities
-    predicted = (
-        probabilities >= 0.5 if multi_label else one_hot(probabilities.argmax(axis=1), targets.shape[1])
-    )
+    if multi_label:
+        predicted = probabilities >= 0.5
+    else:
+        predicted = np.eye(targets.shape[1], dtype=bool)[probabilities.argmax(axis=1)]
     hits = (predicted & targets).sum(axis=0)
     result: dict[str, Any] = {
         "n": len(dataset.items),
@@ -97,7 +98,7 @@ def measure(package: ModelPackage, dataset: Dataset, prediction: Prediction) -> 
         result["confusion"] = (targets.T.astype(np.int64) @ predicted.astype(np.int64)).tolist()
     if not multi_label and package.good_class is None:
         return result
-    defective = defective_mask(package, dataset)
+    defective = defective_mask(dataset, package.good_class)
     scores = prediction.defect_scores.astype(np.float64)
     result["auroc"] = auroc(scores, defective)
     if package.thresholds is None:
@@ -127,13 +128,6 @@ def share(count: int, total: int) -> dict[str, Any]:
         "interval": list(interval(count, total, CONFIDENCE)),
         "upper_bound": upper_bound(count, total, CONFIDENCE),
     }
-
-
-def defective_mask(package: ModelPackage, dataset: Dataset) -> NDArray[np.bool_]:
-    """Which pictures are defective, (N,) bool, by the package's notion of good."""
-    if package.task == "multi-label":
-        return np.array([bool(item.labels) for item in dataset.items], dtype=bool)
-    return np.array([item.labels[0] != package.good_class for item in dataset.items], dtype=bool)
 
 
 def _check_classes(package: ModelPackage, dataset: Dataset) -> None:

@@ -6,6 +6,7 @@ scipy is imported inside the functions: prediction does not need it.
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 
 
 def upper_bound(count: int, total: int, confidence: float = 0.95) -> float:
@@ -40,24 +41,17 @@ def needed_without_misses(target: float, confidence: float = 0.95) -> int:
     """The smallest number of pictures of which none missed bounds the share by `target`: about 3 / target."""
     if not 0 < target < 1:
         raise ValueError(f"a target share must lie between 0 and 1, got {target}")
-    needed = max(1, math.ceil(math.log1p(-confidence) / math.log1p(-target)))
-    # The logarithms are rounded; the bound itself decides.
-    while needed > 1 and upper_bound(0, needed - 1, confidence) <= target:
-        needed -= 1
-    while upper_bound(0, needed, confidence) > target:
-        needed += 1
-    return needed
+    about = math.ceil(math.log1p(-confidence) / math.log1p(-target))
+    # The logarithms are rounded, so that this may be one off; the bound itself decides.
+    nearby = range(max(1, about - 1), about + 2)
+    return next(total for total in nearby if upper_bound(0, total, confidence) <= target)
 
 
 def most_misses(total: int, target: float, confidence: float = 0.95) -> int | None:
     """The largest count of `total` whose upper bound is at most `target`; None when not even 0 will do."""
-    if total < needed_without_misses(target, confidence):
-        return None
-    low, high = 0, total  # the bound grows with the count: low will do, high (bound 1) will not
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if upper_bound(middle, total, confidence) <= target else (low, middle)
-    return low
+    # The bound grows with the count, to 1 where all of them are missed.
+    possible = bisect_right(range(total), target, key=lambda count: upper_bound(count, total, confidence))
+    return possible - 1 if possible else None
 
 
 def _check(count: int, total: int) -> None:

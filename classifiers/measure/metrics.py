@@ -41,11 +41,6 @@ def class_recalls(predicted: NDArray[np.bool_], targets: NDArray[np.bool_]) -> N
         return np.asarray((predicted & targets).sum(axis=0) / targets.sum(axis=0), dtype=np.float64)
 
 
-def one_hot(indices: NDArray[np.integer], n_classes: int) -> NDArray[np.bool_]:
-    """(N,) class indices to (N, K) bool."""
-    return np.asarray(np.arange(n_classes)[None, :] == np.asarray(indices)[:, None])
-
-
 def balanced_accuracy(
     probabilities: NDArray[np.floating], targets: NDArray[np.bool_], *, multi_label: bool
 ) -> float | None:
@@ -66,7 +61,8 @@ def balanced_accuracy(
         predicted = np.asarray(probabilities >= 0.5)
         values = (class_recalls(predicted, targets) + class_recalls(~predicted, ~targets)) / 2
     else:
-        values = class_recalls(one_hot(probabilities.argmax(axis=1), targets.shape[1]), targets)
+        predicted = np.eye(targets.shape[1], dtype=bool)[probabilities.argmax(axis=1)]
+        values = class_recalls(predicted, targets)
     present = values[~np.isnan(values)]
     return float(present.mean()) if len(present) else None
 

@@ -74,9 +74,8 @@ def reference_of(
 
 
 def as_json(reference: Reference) -> dict[str, Any]:
-    """Give a reference as it is kept in a package."""
-    spreads: dict[str, dict[str, Any] | None] = asdict(reference)
-    return {name: {**each, "quantiles": list(each["quantiles"])} for name, each in spreads.items() if each}
+    """Return a reference as it is kept in a package, without what is None."""
+    return {name: spread for name, spread in asdict(reference).items() if spread is not None}
 
 
 def read_reference(training: Mapping[str, Any]) -> Reference | None:

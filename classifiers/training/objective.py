@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 
-from classifiers.data.dataset import Dataset, label_matrix
+from classifiers.data.dataset import Dataset, defective_mask, label_matrix
 from classifiers.measure.metrics import auroc, balanced_accuracy
 
 
@@ -63,17 +62,16 @@ def training_loss(
 def validation_metrics(logits: torch.Tensor, dataset: Dataset) -> dict[str, float | None]:
     """Loss, balanced accuracy, and AUROC of the defect score (None without a good class) of logits (N, K)."""
     targets = torch.from_numpy(label_matrix(dataset, dataset.classes))
+    loss = training_loss(logits, targets, weight=None, smoothing=0.0, multi_label=dataset.multi_label)
     if dataset.multi_label:
-        loss = F.binary_cross_entropy_with_logits(logits, targets)
         probabilities = logits.sigmoid()
         scores = probabilities.amax(dim=1)
     else:
-        loss = F.cross_entropy(logits, targets.argmax(dim=1))
         probabilities = logits.softmax(dim=1)
         good = [name == dataset.good_class for name in dataset.classes]
         scores = probabilities[:, ~torch.tensor(good)].sum(dim=1)
     area = None
     if dataset.multi_label or dataset.good_class is not None:
-        area = auroc(scores.numpy(), np.array([dataset.is_defective(item) for item in dataset.items]))
+        area = auroc(scores.numpy(), defective_mask(dataset, dataset.good_class))
     accuracy = balanced_accuracy(probabilities.numpy(), targets.numpy() > 0, multi_label=dataset.multi_label)
     return {"loss": float(loss), "balanced_accuracy": accuracy, "auroc": area}

@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from classifiers import Decision, ModelPackage, Prediction, Predictor, decide
-from classifiers.data.dataset import Dataset, Item
+from classifiers.data.dataset import Dataset, Item, defective_mask
 from classifiers.data.overlap import recorded_digests, role_of, shared
-from classifiers.measure.evaluation import defective_mask, measure, predict_dataset
+from classifiers.measure.evaluation import measure, predict_dataset
 from classifiers.measure.metrics import reliability
 from operations.model_report.facts import share_of
 from reports.charts.scores import bin_scores
@@ -74,7 +74,7 @@ def predict_labelled(predictor: Predictor, dataset: Dataset, *, progress: Progre
     decisions = None
     if package.thresholds is not None:
         decisions = tuple(decide(package, row) for row in prediction.probabilities)
-    return Examined(predictor, dataset, prediction, defective_mask(package, dataset), decisions)
+    return Examined(predictor, dataset, prediction, defective_mask(dataset, package.good_class), decisions)
 
 
 def overlaps(

@@ -10,7 +10,15 @@ from hypothesis import given, reject
 from hypothesis import strategies as st
 from PIL import Image
 
-from classifiers.data.dataset import DataError, Dataset, Item, label_matrix, load_dataset, split_by_group
+from classifiers.data.dataset import (
+    DataError,
+    Dataset,
+    Item,
+    defective_mask,
+    label_matrix,
+    load_dataset,
+    split_by_group,
+)
 from classifiers.data.pictures import Augmentation, AugmentedPictures, Pictures, read_pixels
 from classifiers.package.preprocessing import Preprocessing
 
@@ -24,8 +32,9 @@ def test_csv(dataset: Dataset) -> None:
     first = dataset.items[0]
     assert (first.name, first.labels, first.group) == ("images/good000.png", ("good",), "good-0")
     assert first.path.is_file()
-    assert not dataset.is_defective(first)
-    assert sum(dataset.is_defective(item) for item in dataset.items) == 36
+    defective = defective_mask(dataset, "good")
+    assert not defective[0]
+    assert defective.sum() == 36
     assert label_matrix(dataset, dataset.classes).sum(axis=0).tolist() == [48, 24, 12]
 
 
@@ -60,7 +69,7 @@ def test_multi_label(tmp_path: Path, write_csv: WriteCsv) -> None:
     loaded = load_dataset(file, multi_label=True, good_class="good", group_column="lot")
     assert loaded.classes == ("line", "spot")
     assert loaded.counts() == {"line": 5, "spot": 3}
-    assert sum(loaded.is_defective(item) for item in loaded.items) == 5
+    assert defective_mask(loaded, "good").sum() == defective_mask(loaded, None).sum() == 5
     matrix = label_matrix(loaded, loaded.classes)
     assert matrix.sum(axis=1).tolist().count(0) == 3
     contradictory = write_csv(tmp_path / "c", {"good;line": 1})

@@ -11,7 +11,7 @@ import torch
 from classifiers.data.dataset import DataError, Dataset, Item
 from classifiers.data.pictures import read_pixels
 from classifiers.measure.evaluation import evaluate, measure, predict_dataset, share
-from classifiers.measure.metrics import auroc, balanced_accuracy, class_recalls, one_hot, reliability
+from classifiers.measure.metrics import auroc, balanced_accuracy, class_recalls, reliability
 from classifiers.package.package import ModelPackage
 from classifiers.predict import Prediction, Predictor, defect_scores
 from classifiers.training.objective import balance_weights, training_loss, validation_metrics
@@ -36,10 +36,10 @@ def test_auroc_against_torchmetrics() -> None:
 
 
 def test_balanced_accuracy_by_hand() -> None:
-    targets = one_hot(np.array([0, 0, 0, 1]), 3)
+    targets = np.eye(3, dtype=bool)[[0, 0, 0, 1]]
     probabilities = np.array([[0.8, 0.1, 0.1], [0.6, 0.4, 0], [0.1, 0.8, 0.1], [0, 1, 0]])
     assert balanced_accuracy(probabilities, targets, multi_label=False) == pytest.approx((2 / 3 + 1) / 2)
-    assert class_recalls(one_hot(probabilities.argmax(1), 3), targets)[:2] == pytest.approx([2 / 3, 1])
+    assert class_recalls(np.eye(3, dtype=bool)[[0, 0, 1, 1]], targets)[:2] == pytest.approx([2 / 3, 1])
     labels = np.array([[1, 0], [1, 1], [0, 0], [0, 0]]) > 0
     found = np.array([[0.9, 0.1], [0.2, 0.5], [0.1, 0.1], [0.1, 0.9]])
     # First: recall 1/2, specificity 1. Second: recall 1, specificity 2/3.
@@ -48,7 +48,7 @@ def test_balanced_accuracy_by_hand() -> None:
 
 
 def test_balance_weights_by_hand() -> None:
-    targets = torch.from_numpy(one_hot(np.array([0, 0, 0, 0, 1]), 2)).float()
+    targets = torch.eye(2)[[0, 0, 0, 0, 1]]
     loss, draw = balance_weights(targets, balance="sampler", power=1.0, multi_label=False)
     assert loss is None
     assert draw is not None
