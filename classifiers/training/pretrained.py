@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,20 +31,14 @@ def starting_network(settings: TrainSettings, n_classes: int) -> tuple[torch.nn.
         )
         config = getattr(model, "pretrained_cfg", {})
         return model, {"weights": "hub", "hub_id": config.get("hf_hub_id"), "tag": config.get("tag")}
-    return model, {"weights": "file", **asdict(load_pretrained(model, Path(settings.pretrained)))}
+    return model, {"weights": "file", **load_pretrained(model, Path(settings.pretrained))}
 
 
-@dataclass(frozen=True)
-class PretrainedReport:
-    """What was taken from a weights file: its name and SHA-256, and the head's tensors that were left out."""
-
-    file: str
-    sha256: str
-    head_dropped: tuple[str, ...]
-
-
-def load_pretrained(model: torch.nn.Module, file: Path) -> PretrainedReport:
+def load_pretrained(model: torch.nn.Module, file: Path) -> dict[str, Any]:
     """Load a .safetensors file into a timm network, in place; a head of another size is dropped.
+
+    Returns:
+        JSON content: file (its name), sha256, head_dropped (names of the head's tensors that were left out).
 
     Raises:
         ClassifierError: not safetensors, or tensors that are missing, unexpected or of another shape
@@ -60,11 +53,11 @@ def load_pretrained(model: torch.nn.Module, file: Path) -> PretrainedReport:
         raise ClassifierError(f"{file}: cannot be read as safetensors: {error}") from error
     own = model.state_dict()
     head = _head_prefixes(model)
-    dropped = tuple(
+    dropped = [
         name
         for name, tensor in sorted(state.items())
         if name.startswith(head) and (name not in own or own[name].shape != tensor.shape)
-    )
+    ]
     state = {name: tensor for name, tensor in state.items() if name not in dropped}
     problems = [
         f"{name} has shape {tuple(state[name].shape)} instead of {tuple(own[name].shape)}"
@@ -83,7 +76,7 @@ def load_pretrained(model: torch.nn.Module, file: Path) -> PretrainedReport:
         more = f" and {len(problems) - 5} more" if len(problems) > 5 else ""
         raise ClassifierError(f"{file}: not weights of this architecture and model_args: {shown}{more}")
     model.load_state_dict(state, strict=False)
-    return PretrainedReport(file.name, hashlib.sha256(data).hexdigest(), dropped)
+    return {"file": file.name, "sha256": hashlib.sha256(data).hexdigest(), "head_dropped": dropped}
 
 
 def _head_prefixes(model: torch.nn.Module) -> tuple[str, ...]:
