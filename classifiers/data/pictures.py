@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -103,14 +103,17 @@ class Pictures(torch.utils.data.Dataset[NDArray[np.uint8]]):
     def __getitem__(self, index: int) -> NDArray[np.uint8]:
         return self._cache[index] if self._cache is not None else self._resized(index)
 
-    def batches(self, batch_size: int) -> Iterator[torch.Tensor]:
-        """All pictures in order, as normalised input (B, 3, H, W) float32; decoding runs a batch ahead."""
+    def batches(self, batch_size: int, stride: int = 1) -> Iterator[torch.Tensor]:
+        """Yield normalised input (B, 3, H, W) float32: every `stride`-th picture, in order.
+
+        Decoding runs a batch ahead.
+        """
+        indices = range(0, len(self), stride)
         with ThreadPoolExecutor(DECODING_THREADS) as pool:
-            starts = range(0, len(self), batch_size)
-            ahead = [pool.submit(self.__getitem__, index) for index in range(min(batch_size, len(self)))]
-            for start in starts:
+            ahead = [pool.submit(self.__getitem__, index) for index in indices[:batch_size]]
+            for start in range(0, len(indices), batch_size):
                 now = ahead
-                following = range(start + batch_size, min(start + 2 * batch_size, len(self)))
+                following = indices[start + batch_size : start + 2 * batch_size]
                 ahead = [pool.submit(self.__getitem__, index) for index in following]
                 stacked = torch.from_numpy(np.stack([future.result() for future in now]))
                 yield self.preprocessing.normalise(stacked.permute(0, 3, 1, 2))
@@ -195,7 +198,7 @@ class AugmentedPictures(torch.utils.data.Dataset[tuple[torch.Tensor, int]]):
         epoch, position, index = draw
         # timm draws from `random` and numpy, torchvision from torch; all three are put back afterwards, so
         # that dropout in this process sees its own stream.
-        key = int(np.random.SeedSequence([self.seed, epoch, position]).generate_state(1)[0])
+        key = derived_seed(self.seed, epoch, position)
         states = random.getstate(), np.random.get_state()
         with torch.random.fork_rng(devices=[]):
             random.seed(key)
@@ -207,6 +210,6 @@ class AugmentedPictures(torch.utils.data.Dataset[tuple[torch.Tensor, int]]):
         return result, index
 
 
-def draws(epoch: int, indices: Sequence[int]) -> list[tuple[int, int, int]]:
-    """The draws of one epoch for `AugmentedPictures`, in the order of the pictures to show."""
-    return [(epoch, position, index) for position, index in enumerate(indices)]
+def derived_seed(*numbers: int) -> int:
+    """Return a seed of 32 bits that these numbers, the settings' seed among them, decide."""
+    return int(np.random.SeedSequence(numbers).generate_state(1)[0])

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import timm
 import torch
 from timm.data.config import resolve_data_config
@@ -17,7 +16,7 @@ from timm.scheduler.scheduler_factory import create_scheduler_v2
 from timm.utils.model_ema import ModelEmaV3
 
 from classifiers.data.dataset import Dataset, label_matrix
-from classifiers.data.pictures import AugmentedPictures, Pictures, draws, measure_colour
+from classifiers.data.pictures import AugmentedPictures, Pictures, derived_seed, measure_colour
 from classifiers.package.network import create_network
 from classifiers.package.package import ModelPackage, save_package
 from classifiers.package.preprocessing import Preprocessing
@@ -72,8 +71,6 @@ class Trainer:
         self.report = report
         self.dataset, self.validation = training, validation
         self.fingerprint = fingerprint
-        self.data_digests = {"training": training.digest, "validation": validation.digest}
-        self.data_counts = {"training": training.counts(), "validation": validation.counts()}
         self.device = resolve_device(settings.device)
         torch.manual_seed(settings.seed)
         self.model, self.origin = starting_network(settings, len(training.classes))
@@ -129,15 +126,8 @@ class Trainer:
     def _unfold(self) -> None:
         """Measure folded batch norms on training pictures, evenly picked."""
         stride = max(1, len(self.pictures) // UNFOLDING_PICTURES)
-        chosen = range(0, len(self.pictures), stride)
-
-        def batches() -> Iterator[torch.Tensor]:
-            for start in range(0, len(chosen), self.settings.batch_size):
-                indices = chosen[start : start + self.settings.batch_size]
-                stacked = torch.from_numpy(np.stack([self.pictures[index] for index in indices]))
-                yield self.preprocessing.normalise(stacked.permute(0, 3, 1, 2)).to(self.device)
-
-        unfold_batch_norms(self.model, batches())
+        batches = self.pictures.batches(self.settings.batch_size, stride)
+        unfold_batch_norms(self.model, (batch.to(self.device) for batch in batches))
         self.origin["batch_norms_unfolded"] = True
 
     @property
@@ -152,7 +142,7 @@ class Trainer:
         settings = self.settings
         self.epoch += 1
         # All randomness of an epoch starts here: it is the same epoch whether or not it follows a kill.
-        torch.manual_seed(_seed(settings.seed, self.epoch))
+        torch.manual_seed(derived_seed(settings.seed, self.epoch))
         self.model.train()
         if settings.freeze_batch_norm:
             for module in self.model.modules():
@@ -193,7 +183,7 @@ class Trainer:
 
     def _loader(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         settings = self.settings
-        generator = torch.Generator().manual_seed(_seed(settings.seed, self.epoch) + 1)
+        generator = torch.Generator().manual_seed(derived_seed(settings.seed, self.epoch) + 1)
         count = len(self.pictures)
         if self.draw_weight is None:
             order = torch.randperm(count, generator=generator)
@@ -204,7 +194,7 @@ class Trainer:
         loader: torch.utils.data.DataLoader[Any] = torch.utils.data.DataLoader(
             AugmentedPictures(self.pictures, settings.augmentation, settings.seed),
             batch_size=settings.batch_size,
-            sampler=draws(self.epoch, shown),
+            sampler=[(self.epoch, position, index) for position, index in enumerate(shown)],
             num_workers=settings.workers,
             generator=generator,
         )
@@ -278,7 +268,7 @@ class Trainer:
 
     def save(self, out: Path, command: str) -> ModelPackage:
         """Write the package of the best epoch."""
-        settings = self.settings
+        settings, sides = self.settings, {"training": self.dataset, "validation": self.validation}
         network = create_network(settings.architecture, settings.model_args, len(self.dataset.classes))
         network.load_state_dict(self.best)
         return save_package(
@@ -294,8 +284,8 @@ class Trainer:
                 "command": command,
                 "settings": settings.record(),
                 "fingerprint": self.fingerprint,
-                "data_digests": self.data_digests,
-                "data_counts": self.data_counts,
+                "data_digests": {role: side.digest for role, side in sides.items()},
+                "data_counts": {role: side.counts() for role, side in sides.items()},
                 "origin": self.origin,
                 "best_epoch": self.best_epoch,
                 "metrics": self.history[self.best_epoch - 1],
@@ -303,10 +293,6 @@ class Trainer:
                 "versions": {"torch": torch.__version__, "timm": timm.__version__},
             },
         )
-
-
-def _seed(seed: int, epoch: int) -> int:
-    return int(np.random.SeedSequence([seed, epoch]).generate_state(1)[0])
 
 
 def _rank(entry: dict[str, Any], settings: TrainSettings) -> tuple[float, float]:
