@@ -4,17 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from configs.loading import (
-    ConfigError,
-    explain_mistakes,
-    merge_layer,
-    profile_path,
-    read_overrides,
-    read_yaml,
-)
-from configs.schema import Section
+from configs.loading import merge_layers, profile_path, read_overrides, read_yaml
+from configs.schema import Device, Section
 
 Metric = Literal[
     "ebpg",
@@ -169,7 +162,7 @@ class EvaluatedModelSettings(Section):
     """How it is resized."""
     activation: Literal["softmax", "sigmoid"] = "softmax"
     """sigmoid for a multi-label network."""
-    device: str = Field(default="auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")
+    device: Device = "auto"
     """auto, cpu, cuda, cuda:N or mps."""
 
     @model_validator(mode="after")
@@ -278,12 +271,5 @@ def load_evaluation(config: str | Path, overrides: Sequence[str] = ()) -> Evalua
         ConfigError: one line per mistake, with its origin, the key and what was expected.
     """
     path = profile_path(str(config), evaluation=True)
-    values: dict[str, Any] = {}
-    origins: dict[tuple[str, ...], str] = {}
-    for origin, layer in ((str(path), read_yaml(path)), ("--set", read_overrides(overrides))):
-        merge_layer(values, layer, origin, origins)
-    try:
-        return EvaluationSettings(**values)
-    except ValidationError as error:
-        mistakes = explain_mistakes(error, path, origins, EvaluationSettings, tagged=("data",))
-        raise ConfigError("\n".join(mistakes)) from None
+    layers = [(str(path), read_yaml(path)), ("--set", read_overrides(overrides))]
+    return merge_layers(EvaluationSettings, layers, tagged=("data",))

@@ -4,13 +4,15 @@ import difflib
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_settings import EnvSettingsSource, SettingsError
 
 from configs.schema import Settings
+
+Schema = TypeVar("Schema", bound=BaseModel)
 
 # Variables that are ours but are not settings: the test data's place, and the default profile.
 _RESERVED_VARIABLES = {"KENSA_DATA", "KENSA_CONFIG"}
@@ -51,18 +53,33 @@ def load_settings(config: str | Path, overrides: Sequence[str] = ()) -> Settings
         ConfigError: one line per mistake, with its origin, the key and what was expected.
     """
     path = profile_path(str(config))
-    origins: dict[tuple[str, ...], str] = {}
-    values: dict[str, Any] = {}
-    for origin, layer in (
+    layers = [
         (str(path), read_yaml(path)),
         ("environment", _read_environment()),
         ("--set", read_overrides(overrides)),
-    ):
-        merge_layer(values, layer, origin, origins)
+    ]
+    return merge_layers(Settings, layers)
+
+
+def merge_layers(
+    schema: type[Schema], layers: Sequence[tuple[str, Mapping[str, Any]]], tagged: Sequence[str] = ()
+) -> Schema:
+    """Return settings of a type from layers (origin, values), of which later ones win.
+
+    `tagged`: sections of several kinds; in the place of a mistake pydantic puts the kind after their name.
+
+    Raises:
+        ConfigError: one line per mistake, with its origin, the key and what was expected.
+    """
+    values: dict[str, Any] = {}
+    # What is missing has no origin of its own: it should be in the first layer, the file.
+    origins: dict[tuple[str, ...], str] = {(): layers[0][0]}
+    for origin, layer in layers:
+        _merge_layer(values, layer, origin, origins)
     try:
-        return Settings(**values)
+        return schema(**values)
     except ValidationError as error:
-        raise ConfigError("\n".join(explain_mistakes(error, path, origins, Settings))) from None
+        raise ConfigError("\n".join(_explain_mistakes(error, origins, schema, tagged))) from None
 
 
 def check_paths(settings: Settings) -> list[str]:
@@ -85,28 +102,24 @@ def check_paths(settings: Settings) -> list[str]:
             "model.package: expected a folder with model.json and model.safetensors,"
             f" got '{settings.model.package}'"
         )
-    if settings.audit.signing_key and not settings.audit.signing_key.is_file():
-        problems.append(
-            "audit.signing_key: expected a private key from `kensa audit keygen`,"
-            f" got '{settings.audit.signing_key}'"
-        )
-    problems += [
-        f"audit.trusted_keys: expected a public key, got '{key}'"
-        for key in settings.audit.trusted_keys
-        if not key.is_file()
-    ]
     templates = settings.report.templates
     if templates is not None and not templates.is_dir():
         problems.append(f"report.templates: expected an existing folder, got '{templates}'")
-    signature = settings.report.signature
-    for field, kind, paths in (
-        ("pkcs12", "a PKCS#12 file", [signature.pkcs12] if signature.pkcs12 else []),
-        ("pkcs11.module", "the driver's library", [signature.pkcs11.module] if signature.pkcs11 else []),
-        ("trust_roots", "certificates", signature.trust_roots),
-        ("crls", "revocation lists", signature.crls),
+    audit, signature = settings.audit, settings.report.signature
+    for key, expected, files in (
+        ("audit.signing_key", "a private key from `kensa audit keygen`", [audit.signing_key]),
+        ("audit.trusted_keys", "a public key", audit.trusted_keys),
+        ("report.signature.pkcs12", "a PKCS#12 file", [signature.pkcs12]),
+        (
+            "report.signature.pkcs11.module",
+            "the driver's library",
+            [signature.pkcs11.module] if signature.pkcs11 else [],
+        ),
+        ("report.signature.trust_roots", "certificates", signature.trust_roots),
+        ("report.signature.crls", "revocation lists", signature.crls),
     ):
         problems += [
-            f"report.signature.{field}: expected {kind}, got '{file}'" for file in paths if not file.is_file()
+            f"{key}: expected {expected}, got '{file}'" for file in files if file and not file.is_file()
         ]
     url = settings.database.url
     if url.startswith("sqlite:///") and not Path(url.removeprefix("sqlite:///")).absolute().parent.is_dir():
@@ -178,7 +191,7 @@ def _variable_names(model: type[BaseModel], prefix: str) -> set[str]:
     return names
 
 
-def merge_layer(
+def _merge_layer(
     into: dict[str, Any],
     layer: Mapping[str, Any],
     origin: str,
@@ -189,39 +202,27 @@ def merge_layer(
     for key, value in layer.items():
         place = (*at, str(key))
         origins[place] = origin
-        if isinstance(value, Mapping) and isinstance(into.get(key), dict):
-            merge_layer(into[key], value, origin, origins, place)
-        elif isinstance(value, Mapping):
-            into[key] = {}
-            merge_layer(into[key], value, origin, origins, place)
+        if isinstance(value, Mapping):
+            if not isinstance(into.get(key), dict):
+                into[key] = {}
+            _merge_layer(into[key], value, origin, origins, place)
         else:
             into[key] = value
 
 
-def explain_mistakes(
+def _explain_mistakes(
     error: ValidationError,
-    path: Path,
     origins: Mapping[tuple[str, ...], str],
     schema: type[BaseModel],
-    tagged: Sequence[str] = (),
+    tagged: Sequence[str],
 ) -> list[str]:
-    """Put pydantic's errors as one line each: where the value came from, its key, what was expected.
-
-    Args:
-        error: from `schema`.
-        path: named where no origin is known.
-        origins: see `merge_layer`.
-        schema: the settings' type, for the keys that would have been right.
-        tagged: sections of several kinds: after their name pydantic puts the kind, which is no key.
-    """
+    """Return pydantic's errors as one line each: where the value came from, its key, what was expected."""
     lines = []
     for problem in error.errors(include_url=False):
         place = tuple(str(part) for part in problem["loc"])
         if place[:1] and place[0] in tagged:
             place = place[:1] + place[2:]
-        origin = next(
-            (origins[place[:n]] for n in range(len(place), 0, -1) if place[:n] in origins), str(path)
-        )
+        origin = next(origins[place[:n]] for n in range(len(place), -1, -1) if place[:n] in origins)
         key = ".".join(place)
         if problem["type"] == "extra_forbidden":
             siblings = _keys_at(schema, place[:-1])

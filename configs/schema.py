@@ -16,6 +16,7 @@ def _known_timezone(name: str) -> str:
 
 
 Timezone = Annotated[str, AfterValidator(_known_timezone)]
+Device = Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")]
 
 
 class Section(BaseModel):
@@ -75,7 +76,7 @@ class ModelSettings(Section):
     """Folder with model.safetensors and model.json."""
     digest: str | None = Field(default=None, pattern="^[0-9a-f]{64}$")
     """Pin: nothing starts unless the package has this digest."""
-    device: str = Field(default="auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")
+    device: Device = "auto"
     """auto, cpu, cuda, cuda:N or mps."""
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """auto is float32 on a CPU and reduced where the hardware has it."""
