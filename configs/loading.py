@@ -173,11 +173,9 @@ def read_overrides(overrides: Sequence[str]) -> dict[str, Any]:
             value = yaml.safe_load(text)
         except yaml.YAMLError:
             value = text
-        *sections, last = key.strip().split(".")
-        target = layer
-        for section in sections:
-            target = target.setdefault(section, {})
-        target[last] = value
+        for name in reversed(key.strip().split(".")):
+            value = {name: value}
+        _merge_layer(layer, value, "--set", {})
     return layer
 
 

@@ -93,6 +93,13 @@ def test_mistakes_from_environment_and_overrides_name_them(profile, monkeypatch)
         load_settings(path)
 
 
+def test_a_later_override_replaces_an_earlier_one_above_or_below_it(profile):
+    path = profile(MINIMAL)
+    assert load_settings(path, ["run=1", "run.batch_size=7"]).run.batch_size == 7
+    with pytest.raises(ConfigError, match=r"^--set: run: expected"):
+        load_settings(path, ["run.batch_size=7", "run=1"])
+
+
 def test_a_password_is_never_repeated(profile):
     path = profile(MINIMAL + "database: {url: 'postgresql+psycopg://kensa:s3cret@db/kensa'}\n")
     assert "s3cret" not in str(load_settings(path).public())
