@@ -44,9 +44,7 @@ def digest(kind: str, number: int) -> str:
 
 def verdict(number: int) -> str:
     """Give the verdict of picture `number`: 1 of 100 unreadable, 2 review, 2 reject, spread evenly."""
-    return {13: "unreadable", 27: "review", 52: "reject", 71: "review", 96: "reject"}.get(
-        number % 100, "pass"
-    )
+    return _FLAGGED.get(number % 100, "pass")
 
 
 def outcome(number: int) -> ImageOutcome:
