@@ -22,7 +22,7 @@ Device = Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")]
 class Section(BaseModel):
     """A group of settings: frozen, unknown keys refused, every field documented."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class SourceSettings(Section):
@@ -268,7 +268,6 @@ class Settings(BaseSettings):
         env_nested_delimiter="__",
         extra="forbid",
         frozen=True,
-        use_attribute_docstrings=True,
     )
 
     name: str = Field(default="inspection", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")
