@@ -1,1 +1,1 @@
-"""What a run is made of: the settings schema beside its YAML profiles."""
+"""The settings of a run: their schema, beside the YAML profiles that ship with kensa."""

@@ -1,4 +1,4 @@
-"""The settings of `kensa evaluate`, typed, with every unknown key refused."""
+"""The settings of `kensa evaluate`: typed, unknown keys refused."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,12 +25,12 @@ Truth = Literal["boxes", "masks"]
 
 
 def _as_list(value: Any) -> Any:
-    """One value may stand for a list of one."""
+    """Return a single value as a list of it."""
     return [value] if isinstance(value, str | int | float) else value
 
 
 def _as_text(value: Any) -> Any:
-    """YAML reads 2007 and 1 as numbers; here they are names."""
+    """Return a whole number as text: YAML reads 2007 and 1 as numbers where they are names."""
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
@@ -42,14 +42,14 @@ class _Data(Section):
     classes: Annotated[tuple[Name, ...] | None, BeforeValidator(_as_list)] = None
     """Classes to evaluate; all when absent."""
     subset: Path | None = None
-    """CSV that lists the pictures to use, its paths relative to itself, such as the test.csv of the split
-    that `kensa train` wrote; all pictures when absent."""
+    """CSV file that lists the pictures to use, with paths relative to itself, such as the test.csv of the
+    split that `kensa train` wrote; all pictures when absent."""
     subset_column: str = "image"
-    """Its column with the paths."""
+    """Column of the subset with the paths."""
     limit: int | None = Field(default=None, ge=1)
-    """Most pairs of picture and class, drawn evenly over the classes; all when absent."""
+    """How many pairs of picture and class to use at most, drawn evenly over the classes; all when absent."""
     seed: int = 0
-    """Of the draw, and of the bootstrap."""
+    """Seed of the draw, and of the bootstrap."""
 
 
 class FolderData(_Data):
@@ -66,11 +66,11 @@ class FolderData(_Data):
     mask_column: str = "mask"
     """CSV column with the mask's path; rows without one are skipped and counted."""
     group_column: str | None = None
-    """CSV column with what is resampled together, such as the part; the picture when absent."""
+    """CSV column with what the bootstrap resamples together, such as the part; the picture when absent."""
     where: dict[str, Names] = Field(default_factory=dict)
-    """CSV column -> values to keep."""
+    """CSV column -> its values to keep; other rows are left out."""
     threshold: int = Field(default=127, ge=0, le=254)
-    """Mask pixels above it are the class."""
+    """Pixels of a mask above this value belong to the class."""
 
 
 class SeverstalData(_Data):
@@ -79,17 +79,17 @@ class SeverstalData(_Data):
     kind: Literal["severstal"]
     """severstal."""
     table: Path
-    """train.csv."""
+    """The file train.csv."""
     images: Path
-    """train_images."""
+    """The folder train_images."""
     patch: tuple[int, int] = (256, 256)
     """Height and width of a patch, in pixels."""
     stride: tuple[int, int] = (256, 256)
-    """Between patches, down and across, in pixels."""
+    """Distance between patches, down and across, in pixels."""
     min_area: int = Field(default=100, ge=1)
-    """A defect with fewer pixels in a patch does not count."""
+    """A defect with fewer pixels than this in a patch does not count."""
     every_class: bool = False
-    """Judge every defect class of a patch; else the one with most pixels alone."""
+    """Judge every defect class of a patch, and not only the one with most pixels."""
     class_names: tuple[Name, Name, Name, Name] = ("1", "2", "3", "4")
     """What the model calls the four defect classes."""
 
@@ -100,15 +100,15 @@ class VocData(_Data):
     kind: Literal["voc"]
     """voc."""
     root: Path
-    """Folder that holds VOCdevkit."""
+    """Folder that contains VOCdevkit."""
     year: Annotated[str, BeforeValidator(_as_text)] = "2007"
     """2007 to 2012."""
     image_set: str = "test"
-    """train, val, trainval; of 2007 also test."""
+    """train, val or trainval; for 2007 also test."""
     truth: Truth = "boxes"
-    """Filled boxes of all pictures, or pixel masks of the segmentation set."""
+    """The filled boxes of all pictures, or the pixel masks of the segmentation set."""
     difficult: bool = False
-    """Boxes marked difficult count too."""
+    """Whether boxes marked difficult count too."""
 
 
 class CocoData(_Data):
@@ -119,11 +119,11 @@ class CocoData(_Data):
     images: Path
     """Folder of pictures, such as val2014."""
     annotations: Path
-    """instances_val2014.json or the like."""
+    """File of annotations, such as instances_val2014.json."""
     truth: Truth = "masks"
     """Instance masks or filled boxes."""
     crowd: bool = False
-    """Crowd regions count too."""
+    """Whether crowd regions count too."""
 
 
 Data = Annotated[FolderData | SeverstalData | VocData | CocoData, Field(discriminator="kind")]
@@ -137,25 +137,25 @@ class EvaluatedModelSettings(Section):
     architecture: str | None = None
     """Instead: a timm name, or torchvision:NAME."""
     weights: Path | None = None
-    """Its weights, a local .safetensors file."""
+    """The architecture's weights, a local .safetensors file."""
     model_args: dict[str, Any] = Field(default_factory=dict)
     """Further arguments of the architecture."""
     classes: tuple[Name, ...] | None = None
     """Class names in the order of the outputs."""
     mapping: Path | None = None
-    """Instead of classes: CSV that says which outputs mean which class of the data."""
+    """Instead of classes: CSV file that says which outputs mean which class of the data."""
     mapping_index: str = "imagenet_index"
-    """Its column with the output's number."""
+    """Column of the mapping with the output's number."""
     mapping_class: str = "coco_category"
-    """Its column with the class of the data."""
+    """Column of the mapping with the class of the data."""
     outputs: int | None = Field(default=None, ge=1)
     """Number of outputs; needed with a mapping."""
     input_size: tuple[int, int] = (224, 224)
     """Height and width of the network's input, in pixels."""
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
-    """Of the normalisation, on the 0 to 1 scale."""
+    """Mean of the normalisation, on the 0 to 1 scale."""
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
-    """Of the normalisation, on the 0 to 1 scale."""
+    """Standard deviation of the normalisation, on the 0 to 1 scale."""
     fit: Literal["pad", "stretch"] = "stretch"
     """How a picture is brought to the input size."""
     interpolation: Literal["bilinear", "bicubic"] = "bilinear"
@@ -193,7 +193,7 @@ class MethodSettings(Section):
     label: str = ""
     """Heading of its column; the method's name when absent."""
     options: dict[str, Any] = Field(default_factory=dict)
-    """Its own options, such as mu or layers."""
+    """Options of the method, such as mu or layers."""
 
     @model_validator(mode="before")
     @classmethod
@@ -207,12 +207,12 @@ class MethodSettings(Section):
 
 
 class EvaluationSettings(Section):
-    """Everything `kensa evaluate` needs to know."""
+    """Everything that `kensa evaluate` needs to know."""
 
     name: str = "Evaluation"
     """Heading of the table."""
     output: Path
-    """Folder for results.jsonl, the tables and maps.png; a restart goes on from what is there."""
+    """Folder for results.jsonl, the tables and maps.png. A restart goes on from what is there."""
     data: Data
     """The data set with its ground truth."""
     model: EvaluatedModelSettings
@@ -220,19 +220,19 @@ class EvaluationSettings(Section):
     explainers: tuple[MethodSettings, ...] = Field(min_length=1)
     """The columns of the table."""
     metrics: tuple[Metric, ...] = ("ebpg", "miou", "bbox", "drop", "increase")
-    """The rows; seconds and masked passes are always added. insertion and deletion are slow."""
+    """The rows of the table; seconds and masked passes are always added. insertion and deletion are slow."""
     reference: str | None = None
-    """Label of the explainer that rank_correlation is with; sise where that is one of them."""
+    """Label of the explainer to which rank_correlation compares; sise when absent, if it is one of them."""
     only_correct: bool = False
-    """Leave out pictures whose class is not the model's most probable one."""
+    """Leave out pictures whose class is not the most probable one to the model."""
     precision: Precision = "float32"
-    """Of the masked passes."""
+    """Precision of the masked passes."""
     batch_size: int = Field(default=16, ge=1)
     """Masked pictures per forward pass: 4 to 16 on a CPU, hundreds on a GPU."""
     tolerance: float = Field(default=0.0, ge=0.0)
-    """Of the pointing game, in pixels of the network's input; 15 is usual."""
+    """Tolerance of the pointing game, in pixels of the network's input; 15 is usual."""
     insertion_steps: int = Field(default=32, ge=1)
-    """Steps of insertion and deletion; each is two forward passes."""
+    """Steps of insertion and deletion; each takes two forward passes."""
     examples: int = Field(default=8, ge=0, le=100)
     """Rows of maps.png."""
 
@@ -255,7 +255,7 @@ class EvaluationSettings(Section):
 
     @property
     def compared_with(self) -> str | None:
-        """The reference in force."""
+        """The label of the explainer to which rank_correlation compares, or None."""
         headings = [entry.heading for entry in self.explainers]
         return self.reference or ("sise" if "sise" in headings else None)
 

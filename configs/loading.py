@@ -1,4 +1,4 @@
-"""Load a profile, the environment and overrides; answer mistakes with origin, key and expectation."""
+"""Load settings from a profile, the environment and overrides; name each mistake's origin and key."""
 
 import difflib
 import os
@@ -14,23 +14,23 @@ from configs.schema import Settings
 
 Schema = TypeVar("Schema", bound=BaseModel)
 
-# Variables that are ours but are not settings: the test data's place, and the default profile.
+# Variables of ours that are no settings: the folder of the test data, and the default profile.
 _RESERVED_VARIABLES = {"KENSA_DATA", "KENSA_CONFIG"}
 
 
 class ConfigError(ValueError):
-    """Settings that cannot be used; each line names where, which key, and what was expected."""
+    """Settings that cannot be used; each line names an origin, a key, and what was expected."""
 
 
 def profile_path(name: str, *, evaluation: bool = False) -> Path:
     """Return the path of a profile: a YAML file as given, or the name of one that ships with kensa ("demo").
 
     Args:
-        name: of a file or a shipped profile.
-        evaluation: whether it is for `kensa evaluate` ("evaluate-voc") and not for a run.
+        name: name of a file or of a shipped profile.
+        evaluation: whether the profile is for `kensa evaluate` ("evaluate-voc") and not for a run.
 
     Raises:
-        ConfigError: neither a file nor a shipped profile.
+        ConfigError: the name is neither that of a file nor of a shipped profile.
     """
     path = Path(name)
     if path.suffix in {".yaml", ".yml"} or path.is_file():
@@ -64,15 +64,19 @@ def load_settings(config: str | Path, overrides: Sequence[str] = ()) -> Settings
 def merge_layers(
     schema: type[Schema], layers: Sequence[tuple[str, Mapping[str, Any]]], tagged: Sequence[str] = ()
 ) -> Schema:
-    """Return settings of a type from layers (origin, values), of which later ones win.
+    """Return settings from layers, of which later ones win.
 
-    `tagged`: sections of several kinds; in the place of a mistake pydantic puts the kind after their name.
+    Args:
+        schema: the settings' type.
+        layers: (origin, values), the profile first.
+        tagged: names of sections that have several kinds. In the location of a mistake pydantic puts the kind
+            after the name; it is no key and is left out of the message.
 
     Raises:
         ConfigError: one line per mistake, with its origin, the key and what was expected.
     """
     values: dict[str, Any] = {}
-    # What is missing has no origin of its own: it should be in the first layer, the file.
+    # A missing key has no origin: the mistake is the profile's.
     origins: dict[tuple[str, ...], str] = {(): layers[0][0]}
     for origin, layer in layers:
         _merge_layer(values, layer, origin, origins)
@@ -83,7 +87,7 @@ def merge_layers(
 
 
 def check_paths(settings: Settings) -> list[str]:
-    """Return one line per local path in the settings that cannot be used; empty when all is well."""
+    """Return a line for each local path in the settings that cannot be used; empty when all can."""
     problems = []
     if "://" not in settings.source.uri and not Path(settings.source.uri).is_dir():
         problems.append(f"source.uri: expected an existing folder, got {settings.source.uri!r}")
@@ -128,10 +132,10 @@ def check_paths(settings: Settings) -> list[str]:
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """Read a YAML file whose top is a mapping; an empty file is an empty mapping.
+    """Return the content of a YAML file; an empty file is an empty mapping.
 
     Raises:
-        ConfigError: unreadable, no YAML, or something else at the top.
+        ConfigError: the file cannot be read, is not YAML, or has something else than a mapping at the top.
     """
     try:
         data = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -150,7 +154,7 @@ def _read_environment() -> dict[str, Any]:
     known = _variable_names(Settings, "KENSA_")
     for name in sorted(os.environ):
         if name.startswith("KENSA_") and name not in known | _RESERVED_VARIABLES:
-            hint = _did_you_mean(name, known)
+            hint = _suggestion(name, known)
             raise ConfigError(f"environment: {name}: unknown variable{hint}")
     try:
         return EnvSettingsSource(Settings)()
@@ -159,10 +163,10 @@ def _read_environment() -> dict[str, Any]:
 
 
 def read_overrides(overrides: Sequence[str]) -> dict[str, Any]:
-    """Turn "section.key=value" (the value in YAML) into nested settings.
+    """Return nested settings for overrides "section.key=value", each value written in YAML.
 
     Raises:
-        ConfigError: an override of another form.
+        ConfigError: an override has another form.
     """
     layer: dict[str, Any] = {}
     for override in overrides:
@@ -225,7 +229,7 @@ def _explain_mistakes(
         if problem["type"] == "extra_forbidden":
             siblings = _keys_at(schema, place[:-1])
             expected = f"; expected one of {', '.join(siblings)}" if siblings else ""
-            text = f"unknown key{_did_you_mean(place[-1], siblings)}{expected}"
+            text = f"unknown key{_suggestion(place[-1], siblings)}{expected}"
         elif problem["type"] == "missing":
             text = "missing; expected a value"
         elif problem["type"] == "value_error":
@@ -245,6 +249,6 @@ def _keys_at(model: type[BaseModel], place: Sequence[str]) -> list[str]:
     return list(model.model_fields)
 
 
-def _did_you_mean(name: str, known: Sequence[str] | set[str]) -> str:
+def _suggestion(name: str, known: Sequence[str] | set[str]) -> str:
     close = difflib.get_close_matches(name, sorted(known), n=1)
     return f" (did you mean {close[0]}?)" if close else ""

@@ -1,4 +1,4 @@
-"""The settings of an inspection run, typed, with every unknown key refused."""
+"""The settings of an inspection run: typed, unknown keys refused."""
 
 import re
 from pathlib import Path
@@ -20,7 +20,7 @@ Device = Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")]
 
 
 class Section(BaseModel):
-    """A group of settings: frozen, unknown keys refused, every field documented."""
+    """A group of settings: frozen, unknown keys refused, every field with a docstring."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -35,18 +35,18 @@ class SourceSettings(Section):
     recursive: bool = True
     """Also list the folders below."""
     manifest: str | None = None
-    """CSV or JSON Lines with the columns file, part, lot, station, captured_at; a path inside the source,
-    an absolute path or a URL. What it says wins over the file name."""
+    """CSV or JSON Lines with the columns file, part, lot, station, captured_at: a path inside the source, an
+    absolute path or a URL. Its values win over those in the file name."""
     filename_pattern: str | None = None
     """Regular expression with named groups out of part, lot, station, captured_at."""
     timezone: Timezone = "UTC"
-    """Zone of capture times that carry none."""
+    """Time zone of capture times that have none."""
     only_new: bool = False
-    """List only what no earlier run with the same model and settings has inspected."""
+    """List only pictures that no earlier run with the same model and settings has inspected."""
     max_pixels: int = Field(default=100_000_000, ge=1)
     """Pictures with more pixels are refused as unreadable."""
     grey_range: tuple[int, int] | None = None
-    """Values of a 16-bit grey picture that become black and white; the full range when absent."""
+    """Values of a 16-bit grey picture that become black and white; its full range when absent."""
 
     @field_validator("filename_pattern")
     @classmethod
@@ -70,16 +70,16 @@ class SourceSettings(Section):
 
 
 class ModelSettings(Section):
-    """The model package and how it computes."""
+    """The model package, and how the model computes."""
 
     package: Path
     """Folder with model.safetensors and model.json."""
     digest: str | None = Field(default=None, pattern="^[0-9a-f]{64}$")
-    """Pin: nothing starts unless the package has this digest."""
+    """The digest that the package must have; a run refuses to start with another one."""
     device: Device = "auto"
     """auto, cpu, cuda, cuda:N or mps."""
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    """auto is float32 on a CPU and reduced where the hardware has it."""
+    """auto is float16 on CUDA and float32 elsewhere."""
     batch_size: int = Field(default=32, ge=1)
     """Pictures per forward pass."""
 
@@ -88,32 +88,32 @@ class ExplainerSettings(Section):
     """How a finding is explained."""
 
     method: str = "sise-fast"
-    """A name of explainers.list_explainers(); of the settings below, what the method knows counts."""
+    """A name of explainers.list_explainers(). Of the settings below, those that the method has count."""
     options: dict[str, str | int | float | bool] = Field(default_factory=dict)
-    """Further options of the method by name, such as share of sise-fast."""
+    """Further options of the method by name, such as the share of sise-fast."""
     mu: float = Field(default=0.0, ge=0.0, lt=1.0)
-    """Feature maps are kept when their gradient exceeds mu times the layer's largest."""
+    """A feature map is kept where its gradient exceeds mu times the largest of its layer."""
     baseline: Literal["mean", "black"] = "mean"
-    """What a masked-out pixel becomes."""
+    """What a masked pixel becomes: the mean colour, or black."""
     fusion: Literal["otsu", "soft"] = "otsu"
-    """Hard Otsu mask as published, or the soft variant of the authors' course code."""
+    """The hard Otsu mask as published, or the soft variant of the authors' course code."""
     layers: tuple[str, ...] | None = None
-    """Layer names, shallow to deep; found by rule when absent."""
+    """Layer names, shallow to deep; the layer rule finds them when absent."""
     batch_size: int = Field(default=16, ge=1)
-    """Masked pictures per forward pass; changes the time, not the map."""
+    """Masked pictures per forward pass. It changes the time, not the map."""
 
 
 class RunSettings(Section):
-    """How the work is cut."""
+    """How the work is divided."""
 
     batch_size: int = Field(default=64, ge=1, le=10_000)
     """Pictures per task and per transaction."""
     decode_ahead: int = Field(default=2, ge=1, le=16)
-    """Batches read and decoded while the model is busy."""
+    """Batches that are read and decoded while the model is busy."""
 
 
 class DatabaseSettings(Section):
-    """The record."""
+    """The database that holds the record."""
 
     url: str = "sqlite:///kensa.db"
     """SQLAlchemy URL: sqlite:///FILE or postgresql+psycopg://…"""
@@ -122,7 +122,7 @@ class DatabaseSettings(Section):
     @classmethod
     def _supported(cls, value: str) -> str:
         if not value.startswith(("sqlite:///", "postgresql+psycopg://")):
-            # The value may hold a password: it is not repeated.
+            # The value is not repeated, as it may hold a password.
             raise ValueError("a URL that begins with sqlite:/// or postgresql+psycopg://")
         return value
 
@@ -131,7 +131,7 @@ class ArtifactSettings(Section):
     """Pictures, maps and reports, stored by their digest."""
 
     uri: str = Field(default="artifacts", min_length=1)
-    """Folder (or any fsspec URL) of the artefact store."""
+    """Folder (or any fsspec URL) of the artifact store."""
     pictures: Literal["flagged", "all"] = "flagged"
     """Which inspected pictures are kept as evidence."""
 
@@ -140,14 +140,14 @@ class AuditSettings(Section):
     """Signed checkpoints of the audit trail, kept outside the database."""
 
     checkpoints: str | None = Field(default=None, min_length=1)
-    """Folder (or any fsspec URL) to which the signed head is written after each run; whoever owns the
-    database should not be able to change it. None without it."""
+    """Folder (or any fsspec URL) to which the signed head is written after each run. Whoever owns the
+    database should not be able to change it. When absent, none is written."""
     signing_key: Path | None = None
-    """Private key from `kensa audit keygen`, its public half beside it."""
+    """Private key from `kensa audit keygen`, with its public key beside it."""
     passphrase: SecretStr | None = None
-    """Of the private key; it belongs in the environment (KENSA_AUDIT__PASSPHRASE), not in a file."""
+    """Of the private key. It belongs in the environment (KENSA_AUDIT__PASSPHRASE), not in a file."""
     trusted_keys: tuple[Path, ...] = ()
-    """Public keys, beside our own, that checkpoints may bear: those of earlier years, say."""
+    """Public keys that checkpoints may be signed with beside our own: those of earlier years, say."""
 
     @model_validator(mode="after")
     def _signed_or_not(self) -> Self:
@@ -163,7 +163,7 @@ class DispositionSettings(Section):
     """How people decide about findings."""
 
     four_eyes: tuple[Decision, ...] = ()
-    """Decisions that take effect only when a second person, a quality manager, approves them."""
+    """Decisions that take effect only when a second person, a quality manager, has approved them."""
 
 
 class TokenSettings(Section):
@@ -180,26 +180,27 @@ class TokenSettings(Section):
 
 
 class SignatureSettings(Section):
-    """The organisation's seal on reports: a PAdES signature. None without a key."""
+    """The organisation's seal on reports, a PAdES signature; without a key reports have no seal."""
 
     pkcs12: Path | None = None
-    """PKCS#12 file (.p12, .pfx) with the key, its certificate and those above it."""
+    """PKCS#12 file (.p12, .pfx) with the key, its certificate and those of its issuers."""
     pkcs11: TokenSettings | None = None
     """Or a token that holds the key."""
     passphrase: SecretStr | None = None
-    """Of the file, or PIN of the token; belongs in the environment (KENSA_REPORT__SIGNATURE__PASSPHRASE)."""
+    """Of the file, or the PIN of the token. It belongs in the environment, not in a file
+    (KENSA_REPORT__SIGNATURE__PASSPHRASE)."""
     level: Literal["B-B", "B-T", "B-LTA"] = "B-B"
-    """B-B: the signature; B-T: with a time stamp; B-LTA: made to be checked decades later."""
+    """B-B: the signature alone; B-T: with a time stamp; B-LTA: with all that checks it decades later."""
     timestamp_url: str | None = Field(default=None, pattern=r"^https?://[^\s]+$")
-    """Time-stamp authority (RFC 3161), for B-T and B-LTA: the one address that signing ever contacts."""
+    """Time-stamp authority (RFC 3161), for B-T and B-LTA. Signing contacts no other address."""
     timeout: float = Field(default=20.0, gt=0, le=600)
     """Seconds to wait for the authority to connect, and for each piece of its answer."""
     trust_roots: tuple[Path, ...] = ()
-    """Root certificates (PEM) that our own and the authority's must lead to; needed for B-LTA."""
+    """Root certificates (PEM) to which our certificate and the authority's must lead; needed for B-LTA."""
     crls: tuple[Path, ...] = ()
-    """Certificate revocation lists to embed, for B-LTA; each kept up to date by whoever runs kensa."""
+    """Certificate revocation lists to embed, for B-LTA. Whoever runs kensa keeps them up to date."""
     location: str | None = Field(default=None, max_length=200)
-    """Where reports are signed, as the signature says: a works, say."""
+    """Where reports are signed, such as the name of a plant; it is part of the signature."""
 
     @property
     def configured(self) -> bool:
@@ -225,7 +226,7 @@ class ReportSettings(Section):
     enabled: bool = True
     """Render a report at the end of each run."""
     folder: Path = Path("reports-out")
-    """Where the PDF files are put (they are in the artefact store as well)."""
+    """Where the PDF files are put; they are in the artifact store as well."""
     title: str = "Inspection report"
     """Printed at the head of the report."""
     organisation: str = ""
@@ -237,7 +238,7 @@ class ReportSettings(Section):
     paper: Literal["A4", "Letter"] = "A4"
     """Size of the page."""
     templates: Path | None = None
-    """Folder with a logo, an address and templates of our own (docs/reports.md)."""
+    """Folder with your logo, address and templates (docs/reports.md)."""
     max_findings: int = Field(default=200, ge=0, le=5000)
     """Findings that get a page of their own; the report says how many are left out."""
     signature: SignatureSettings = SignatureSettings()
@@ -279,9 +280,9 @@ class Settings(BaseSettings):
     explainer: ExplainerSettings = ExplainerSettings()
     """How a finding is explained."""
     run: RunSettings = RunSettings()
-    """How the work is cut."""
+    """How the work is divided."""
     database: DatabaseSettings = DatabaseSettings()
-    """The record."""
+    """The database that holds the record."""
     artifacts: ArtifactSettings = ArtifactSettings()
     """Pictures, maps and reports, stored by their digest."""
     audit: AuditSettings = AuditSettings()
@@ -302,17 +303,20 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Take values from the caller alone: `load_settings` merges file, environment and overrides itself,
-        so that each value is known by where it came from."""
+        """Take values from the caller alone.
+
+        `load_settings` merges file, environment and overrides itself, and so knows where each value is from.
+        """
         return (init_settings,)
 
     def decision(self, precision: str) -> dict[str, Any]:
-        """Return what, beside picture and model, decides an outcome: the content of the settings digest.
+        """Return the content of the settings digest: what, beside picture and model, decides an outcome.
+
+        Paths, batch sizes and devices are left out: they change where and how fast, not what. The digest
+        decides which pictures need no new inspection; a new key, or a changed value, would make them all new.
 
         Args:
-            precision: the precision in which the model really computes ("auto" resolved).
-
-        Paths, batch sizes and devices are left out: they change where and how fast, not what.
+            precision: the precision in which the model computes, with "auto" resolved.
         """
         return {
             "decoding": {"max_pixels": self.source.max_pixels, "grey_range": self.source.grey_range},
