@@ -1,9 +1,9 @@
 """Classifiers: the model package on disk, training, calibration and batched prediction with timm CNNs.
 
-This face is what an inspection needs. Labelled data, training and measuring lie in `classifiers.data`,
+The names below are what an inspection needs. Labelled data, training and measuring are in `classifiers.data`,
 `classifiers.training` and `classifiers.measure`.
 
-Importing this package is cheap: torch comes in only when one of the names below is first asked for.
+Importing this package is cheap: torch is loaded when one of these names is first asked for.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""What this room raises."""
+"""The errors that this room raises."""
 
 
 class ClassifierError(ValueError):
-    """Something about a classifier, its data or its settings is wrong; the message says what to do."""
+    """A classifier, its data or its settings are wrong; the message says what to do."""
 
 
 class PackageError(ClassifierError):
-    """A model package is broken, tampered with, or cannot be used for what was asked."""
+    """A model package is broken, was tampered with, or cannot be used for what was asked."""

@@ -1,4 +1,4 @@
-"""Batched prediction with a model package, and the verdict that follows from it."""
+"""Predict batches of pictures with a model package, and derive the verdicts."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": t
 
 @dataclass(frozen=True)
 class Prediction:
-    """Probabilities (B, K) float32 in [0, 1] and defect scores (B,) float32 in [0, 1]."""
+    """Probabilities (B, K) and defect scores (B,), both float32 in [0, 1]."""
 
     probabilities: NDArray[np.float32]
     defect_scores: NDArray[np.float32]
@@ -30,12 +30,12 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Decision:
-    """What the thresholds make of one picture.
+    """The verdict on one picture, by the package's thresholds.
 
     Attributes:
         verdict: "pass", "review" or "reject".
         score: the defect score, in [0, 1].
-        flagged: (class name, class index, class probability) of every class that becomes a finding; empty
+        flagged: (class name, class index, class probability) of each class that becomes a finding; empty
             for "pass".
     """
 
@@ -45,22 +45,22 @@ class Decision:
 
 
 class Predictor:
-    """A model package made ready: loaded once, checked for parity, used for any number of batches.
+    """A network ready to predict: loaded once, checked for parity, used for any number of batches.
 
     Args:
         package: from `load_package`.
-        device: "auto" (CUDA when there is one), or any torch device.
+        device: "auto" (CUDA where there is a GPU), or any torch device.
         precision: "auto" (float16 on CUDA, float32 elsewhere), "float32", "bfloat16" or "float16".
         batch_size: pictures in one forward pass.
 
     Attributes:
-        model: the float32 reference network in eval mode; its logits are already divided by the temperature
-            (folded into the last layer, so that it stays a plain timm model for the explainers).
+        model: the float32 reference network in eval mode. Its logits are already divided by the temperature,
+            which is folded into the last layer: for the explainers it stays a plain timm model.
         device: the torch device in use.
         precision: the precision in use.
 
     Raises:
-        PackageError: weights that changed, an unknown device or precision, or logits that are not the
+        PackageError: the weights changed, the device or precision is unknown, or the logits are not the
             validated ones.
     """
 
@@ -73,7 +73,8 @@ class Predictor:
         self.batch_size = batch_size
         self.device = resolve_device(device)
         if precision == "auto":
-            # float16 keeps three more bits than bfloat16; the rare overflow falls back to float32 below.
+            # float16 has three more bits of mantissa than bfloat16. Where it overflows, which is rare,
+            # `logits` falls back to float32.
             precision = "float16" if self.device.type == "cuda" else "float32"
         if precision not in PRECISIONS:
             raise PackageError(f"precision must be 'auto' or one of {tuple(PRECISIONS)}, not {precision!r}")
@@ -88,11 +89,11 @@ class Predictor:
             check_parity(package.parity, parity_logits(self._fast, package.preprocessing), precision)
 
     def transform(self, pixels: NDArray[np.uint8]) -> torch.Tensor:
-        """Turn a decoded picture (h, w, 3) uint8 into the network's input (3, H, W) float32, on the CPU."""
+        """Return a decoded picture (h, w, 3) uint8 as the network's input (3, H, W) float32, on the CPU."""
         return self.package.preprocessing.transform(pixels)
 
     def logits(self, batch: torch.Tensor) -> torch.Tensor:
-        """Logits (B, K) float32 on the CPU, divided by the temperature, for input (B, 3, H, W).
+        """Return logits (B, K) float32 on the CPU, divided by the temperature, for input (B, 3, H, W).
 
         Raises:
             PackageError: the input has another shape, or the logits are not finite even in float32.
@@ -118,15 +119,15 @@ class Predictor:
         return logits
 
     def predict(self, batch: torch.Tensor) -> Prediction:
-        """Probabilities and defect scores for normalised input (B, 3, H, W), any B, batch_size at a time."""
+        """Return probabilities and defect scores for normalised input (B, 3, H, W); B may be any number."""
         return to_prediction(self.package, self.logits(batch))
 
 
 def resolve_device(device: str) -> torch.device:
-    """Turn "auto" or a torch device name into a device that is there.
+    """Return the torch device of a name; "auto" is CUDA where there is a GPU, else the CPU.
 
     Raises:
-        PackageError: no such device.
+        PackageError: torch does not know the device, or this machine lacks it.
     """
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -140,20 +141,20 @@ def resolve_device(device: str) -> torch.device:
 
 
 def to_prediction(package: ModelPackage, logits: torch.Tensor) -> Prediction:
-    """Turn logits (B, K), already divided by the temperature, into probabilities and defect scores."""
+    """Return probabilities and defect scores for logits (B, K), already divided by the temperature."""
     activated = logits.softmax(dim=1) if package.activation == "softmax" else logits.sigmoid()
     probabilities = activated.float().numpy()
     return Prediction(probabilities, defect_scores(package, probabilities))
 
 
 def defect_scores(package: ModelPackage, probabilities: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Defect scores (...,) from probabilities (..., K), in [0, 1].
+    """Return defect scores (...,) in [0, 1] for probabilities (..., K).
 
-    Single-label: 1 - P(good), taken as the sum over the other classes, which keeps its precision where
-    P(good) is close to 1. Multi-label: the largest probability.
+    Single-label: 1 - P(good), computed as the sum over the other classes, which stays precise where P(good)
+    is close to 1. Multi-label: the largest probability.
 
     Raises:
-        PackageError: a single-label package that does not say which class is good.
+        PackageError: a single-label package does not say which class is good.
     """
     if package.task == "multi-label":
         return np.asarray(probabilities.max(axis=-1), dtype=np.float32)
@@ -164,11 +165,11 @@ def defect_scores(package: ModelPackage, probabilities: NDArray[np.float32]) -> 
 
 
 def decide(package: ModelPackage, probabilities: NDArray[np.float32]) -> Decision:
-    """Verdict and flagged classes for one picture's probabilities (K,).
+    """Return the verdict and the flagged classes for one picture's probabilities (K,).
 
-    Pass when the score is below the review threshold, review when below the reject threshold, else reject.
-    Flagged are, for single-label packages, the most probable defect class; for multi-label packages, every
-    class whose probability reaches the review threshold.
+    A score below the review threshold is "pass", below the reject threshold "review", else "reject". A
+    single-label package flags the most probable defect class, a multi-label package every class whose
+    probability reaches the review threshold.
 
     Raises:
         PackageError: the package is not calibrated, or the probabilities are not (K,) finite numbers.

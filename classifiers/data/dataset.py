@@ -1,4 +1,4 @@
-"""Labelled pictures: from a folder of classes or a CSV, split so that no group is on two sides."""
+"""Labelled pictures: read from a folder of classes or a CSV, split so that each group is on one side."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp"}
 
 
 class DataError(ClassifierError):
-    """Labelled data is missing, contradictory or too little; the message names the file and the remedy."""
+    """Labelled data is missing, contradictory or too little; the message names file and remedy."""
 
 
 @dataclass(frozen=True)
@@ -31,9 +31,9 @@ class Item:
 
     Attributes:
         path: the file.
-        name: its path relative to the data set's root, posix.
-        labels: one label (single-label), or any number (multi-label; none means good).
-        group: pictures of one group (part, lot) must stay on one side of a split.
+        name: its path relative to the data set's root, with forward slashes.
+        labels: one label (single-label), or any number (multi-label, where none means good).
+        group: the part or lot, say; a split keeps the pictures of a group on one side.
         sha256: of the file's bytes.
     """
 
@@ -46,7 +46,7 @@ class Item:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Labelled pictures.
+    """Labelled pictures with their classes.
 
     Attributes:
         items: in the order of their names.
@@ -62,18 +62,18 @@ class Dataset:
 
     @property
     def digest(self) -> str:
-        """SHA-256 over what the data is: names, labels, groups, the digests of the bytes, the classes."""
+        """SHA-256 over names, labels, groups, the digests of the files, and the classes."""
         rows = [[item.name, item.labels, item.group, item.sha256] for item in self.items]
         content = [self.classes, self.good_class, self.multi_label, rows]
         return hashlib.sha256(canonical(content)).hexdigest()
 
     @property
     def task(self) -> str:
-        """The model package's word for it: "single-label" or "multi-label"."""
+        """The task as model packages call it: "single-label" or "multi-label"."""
         return "multi-label" if self.multi_label else "single-label"
 
     def counts(self) -> dict[str, int]:
-        """Pictures of each class; a multi-label picture counts for each of its labels."""
+        """Return the number of pictures of each class; a multi-label picture counts for each label."""
         found = Counter(label for item in self.items for label in item.labels)
         return {name: found[name] for name in self.classes}
 
@@ -93,12 +93,12 @@ def load_dataset(
 
     Args:
         root: a folder with one folder for each class, or a CSV file, whose paths are relative to its folder.
-        label_column: the CSV's column with the label (multi-label: labels with separators, or nothing).
+        label_column: the CSV's column with the label (multi-label: several with separators, or nothing).
         image_column: the CSV's column with the picture's path.
         group_column: the CSV's column with the group; without one, identical files form a group.
-        group_pattern: instead, a regular expression searched in the picture's relative path; the group is its
-            first group.
-        multi_label: whether a picture may have any number of labels (CSV alone).
+        group_pattern: instead, a regular expression that is searched in the picture's relative path; what its
+            first parentheses match is the group.
+        multi_label: whether a picture may have any number of labels (from a CSV file only).
         separator: between labels.
         good_class: the label that means "no defect".
 
@@ -191,14 +191,15 @@ def _csv_rows(
 
 
 def split_by_group(dataset: Dataset, fractions: Sequence[float], seed: int = 0) -> tuple[Dataset, ...]:
-    """Split so that no group is on two sides and classes are spread as evenly as groups allow.
+    """Return the sides of a split: no group is on two, and classes spread as evenly as groups allow.
 
-    Greedy: groups, largest first (a rare class weighs as much as a common one), each go where they reduce the
-    squared distance from the wanted class counts most. The same arguments give the same split.
+    The split is greedy. Groups are taken largest first, where a rare class weighs as much as a common one;
+    each goes to the side where it most reduces the squared distance from the wanted class counts. The same
+    arguments give the same split.
 
     Args:
         dataset: what to split.
-        fractions: of each side, positive; they are scaled to add up to 1.
+        fractions: the share of each side, positive; they are scaled to add up to 1.
         seed: decides between groups that are alike.
 
     Raises:
@@ -214,7 +215,7 @@ def split_by_group(dataset: Dataset, fractions: Sequence[float], seed: int = 0) 
             f"{len(groups)} groups cannot be split into {len(fractions)} sides; a group stays whole"
         )
 
-    # A picture without labels is a kind of its own, and the number of pictures counts like one more class.
+    # A picture without labels is a class of its own, and the number of pictures counts like one more class.
     def weigh(members: list[Item]) -> Counter[str]:
         weights = Counter(f"label {label}" for item in members for label in item.labels or ("",))
         weights["pictures"] = len(members)
@@ -246,9 +247,9 @@ def split_by_group(dataset: Dataset, fractions: Sequence[float], seed: int = 0) 
 
 
 def label_matrix(dataset: Dataset, classes: Sequence[str]) -> NDArray[np.float32]:
-    """Targets (N, K) float32: 1 where the picture has the label, columns in the order of `classes`.
+    """Return targets (N, K) float32: 1 where the picture has the label, columns in the order of `classes`.
 
-    The order is the model's, for data that lacks one of its classes numbers the others differently.
+    Pass the model's classes: data that lacks one of them would number the others differently.
     """
     index = {name: position for position, name in enumerate(classes)}
     matrix = np.zeros((len(dataset.items), len(classes)), dtype=np.float32)

@@ -1,4 +1,4 @@
-"""Are examined pictures among those that a model has seen?"""
+"""Find out whether examined pictures are among those that a model was made from."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ RECORDED = ("training", "validation", "calibration")
 
 @dataclass(frozen=True)
 class Shared:
-    """What two data sets have in common.
+    """How much of a data set is in another one.
 
     Attributes:
-        pictures: of the first, those whose bytes are in the second.
-        groups: of the first, those that are in the second by name.
+        pictures: how many have the same bytes as a picture of the other.
+        groups: how many have the same name as a group of the other.
     """
 
     pictures: int
@@ -27,7 +27,7 @@ class Shared:
 
 
 def recorded_digests(package: ModelPackage) -> dict[str, str]:
-    """The digests of the data a package says it was made from, by role: as far as it says."""
+    """Return role -> digest of the data that a package says it was made from, as far as it says so."""
     digests = {
         role: digest
         for role, digest in dict(package.training.get("data_digests", {})).items()
@@ -39,18 +39,19 @@ def recorded_digests(package: ModelPackage) -> dict[str, str]:
 
 
 def role_of(package: ModelPackage, dataset: Dataset) -> str | None:
-    """Which of the data a package was made from this is; None where it is none of it, or cannot be shown.
+    """Return the role that a data set had in making a package; None where it had none, or it does not show.
 
-    A data set's digest covers the pictures' names, which are relative to where the labels lay: a split that
-    `kensa train` wrote beside the model names the same pictures from another folder. So the names are tried
-    from every folder above the pictures.
+    A data set's digest covers the pictures' names, which are relative to the folder of the labels. A split
+    that `kensa train` wrote beside the model names the same pictures from another folder. Therefore the
+    digest is tried with names from each folder above the pictures.
     """
     roles = {digest: role for role, digest in recorded_digests(package).items()}
-    return next((roles[one.digest] for one in _readings(package, dataset) if one.digest in roles), None)
+    named = _with_other_names(package, dataset)
+    return next((roles[one.digest] for one in named if one.digest in roles), None)
 
 
 def shared(examined: Dataset, seen: Dataset) -> Shared:
-    """Count pictures (by their bytes) and groups (by name) of `examined` that `seen` has too."""
+    """Count the pictures (by their bytes) and groups (by name) of `examined` that are in `seen` too."""
     digests, groups = {item.sha256 for item in seen.items}, {item.group for item in seen.items}
     return Shared(
         sum(item.sha256 in digests for item in examined.items),
@@ -58,7 +59,8 @@ def shared(examined: Dataset, seen: Dataset) -> Shared:
     )
 
 
-def _readings(package: ModelPackage, dataset: Dataset) -> Iterator[Dataset]:
+def _with_other_names(package: ModelPackage, dataset: Dataset) -> Iterator[Dataset]:
+    """Yield the data set with its own names, then with names from each folder above its pictures."""
     yield dataset
     paths = [Path(os.path.normpath(Path.cwd() / item.path)) for item in dataset.items]
     # The side of a split may lack one of the classes that the whole data had.

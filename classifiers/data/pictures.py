@@ -1,4 +1,4 @@
-"""Decoded, resized pictures of a data set: kept in memory when they fit, batched, augmented."""
+"""Decode and resize the pictures of a data set; keep them in memory where they fit; batch, augment them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def read_pixels(item: Item) -> NDArray[np.uint8]:
     """Decode one labelled picture to (h, w, 3) uint8.
 
     Raises:
-        DataError: it cannot be read; labelled data is never skipped silently.
+        DataError: the picture cannot be read. Labelled data is never skipped silently.
     """
     try:
         return decode(item.path.read_bytes()).pixels
@@ -38,7 +38,7 @@ def read_pixels(item: Item) -> NDArray[np.uint8]:
 
 
 def measure_colour(dataset: Dataset) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
-    """Mean and standard deviation per channel (0..1) of up to 256 pictures, evenly spaced in the data set.
+    """Return mean and standard deviation per channel (0..1) of up to 256 pictures, spaced evenly.
 
     Raises:
         DataError: see `read_pixels`.
@@ -51,7 +51,7 @@ def measure_colour(dataset: Dataset) -> tuple[tuple[float, float, float], tuple[
         squares += (pixels**2).sum(axis=0)
         count += len(pixels)
     mean = total / count
-    # A data set of one colour must not divide by nothing.
+    # A data set of a single colour has no spread, and pixels are divided by it.
     std = np.sqrt(np.maximum(squares / count - mean**2, 1e-4))
     red, green, blue = (round(float(value), 4) for value in mean)
     spread = tuple(round(float(value), 4) for value in std)
@@ -59,12 +59,12 @@ def measure_colour(dataset: Dataset) -> tuple[tuple[float, float, float], tuple[
 
 
 class Pictures(torch.utils.data.Dataset[NDArray[np.uint8]]):
-    """The resized pictures (H, W, 3) uint8 of a data set, decoded once where memory allows.
+    """The resized pictures (H, W, 3) uint8 of a data set, decoded once where they fit into memory.
 
     Args:
         dataset: which pictures.
-        preprocessing: decides their size.
-        cache_bytes: pictures are kept in memory when all of them take no more than this.
+        preprocessing: how they are resized and normalised.
+        cache_bytes: pictures are kept in memory where all of them together take no more than this.
         progress: called with (done, total) while the cache is filled.
         seen: called with (index, pixels as decoded) each time a picture is decoded, from several threads.
     """
@@ -86,12 +86,12 @@ class Pictures(torch.utils.data.Dataset[NDArray[np.uint8]]):
         if len(self.items) * rows * columns * 3 <= cache_bytes:
             self._cache = np.empty((len(self.items), rows, columns, 3), dtype=np.uint8)
             with ThreadPoolExecutor(DECODING_THREADS) as pool:
-                for index, pixels in enumerate(pool.map(self._resized, range(len(self)))):
+                for index, pixels in enumerate(pool.map(self._resized_picture, range(len(self)))):
                     self._cache[index] = pixels
                     if progress is not None:
                         progress(index + 1, len(self.items))
 
-    def _resized(self, index: int) -> NDArray[np.uint8]:
+    def _resized_picture(self, index: int) -> NDArray[np.uint8]:
         pixels = read_pixels(self.items[index])
         if self._seen is not None:
             self._seen(index, pixels)
@@ -101,7 +101,7 @@ class Pictures(torch.utils.data.Dataset[NDArray[np.uint8]]):
         return len(self.items)
 
     def __getitem__(self, index: int) -> NDArray[np.uint8]:
-        return self._cache[index] if self._cache is not None else self._resized(index)
+        return self._cache[index] if self._cache is not None else self._resized_picture(index)
 
     def batches(self, batch_size: int, stride: int = 1) -> Iterator[torch.Tensor]:
         """Yield normalised input (B, 3, H, W) float32: every `stride`-th picture, in order.
@@ -121,20 +121,20 @@ class Pictures(torch.utils.data.Dataset[NDArray[np.uint8]]):
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How training pictures are varied. Defaults keep small defects in the picture and suit grey surfaces.
+    """How training pictures are varied. The defaults keep small defects visible and suit grey surfaces.
 
     Attributes:
-        horizontal_flip: probability.
-        vertical_flip: probability.
-        rotation: largest angle, degrees.
-        crop_scale: the smallest share of the area a random crop keeps; 1 for none. Below 0.7 defects at the
-            border are lost while the label still claims them.
-        crop_ratio: the largest change of the aspect ratio.
-        brightness: largest relative change; the camera's exposure.
+        horizontal_flip: probability of a left-right flip.
+        vertical_flip: probability of a top-bottom flip.
+        rotation: largest angle, in degrees.
+        crop_scale: the smallest share of the area that a random crop keeps; 1 for no crop. Below 0.7, defects
+            at the border are cut off although the label still claims them.
+        crop_ratio: largest factor by which a crop changes the aspect ratio.
+        brightness: largest relative change, as by the camera's exposure.
         contrast: largest relative change.
         saturation: largest relative change; 0 for grey pictures.
         auto_augment: a policy of timm, such as "rand-m5-n2-mstd0.5"; it turns colour jitter off.
-        erase: probability of blackening a rectangle; it may hide the defect.
+        erase: probability that a rectangle is blackened; it may hide the defect.
     """
 
     horizontal_flip: float = 0.5
@@ -149,9 +149,10 @@ class Augmentation:
     erase: float = 0.0
 
     def transform(self, preprocessing: Preprocessing) -> Callable[[Image.Image], torch.Tensor]:
-        """The transform from a resized PIL picture to a varied one (3, H, W) uint8, built by timm.
+        """Return timm's transform from a resized PIL picture to a varied one (3, H, W) uint8.
 
-        Normalising is left to whole batches: picture by picture, torch's threads cost more than they share.
+        It does not normalise. Whole batches are normalised at once: for single pictures, torch's threads
+        cost more than they save.
         """
         chain: Any = create_transform(
             (3, *preprocessing.input_size),
@@ -183,7 +184,7 @@ class Augmentation:
 
 
 class AugmentedPictures(torch.utils.data.Dataset[tuple[torch.Tensor, int]]):
-    """A training view: every draw is decided by (seed, epoch, position), whatever process makes it."""
+    """Pictures varied at random: (seed, epoch, position) decide each, in whichever process it is made."""
 
     def __init__(self, pictures: Pictures, augmentation: Augmentation, seed: int) -> None:
         self.pictures = pictures
@@ -194,10 +195,14 @@ class AugmentedPictures(torch.utils.data.Dataset[tuple[torch.Tensor, int]]):
         return len(self.pictures)
 
     def __getitem__(self, draw: tuple[int, int, int]) -> tuple[torch.Tensor, int]:
-        """Make one picture (3, H, W) uint8 for draw = (epoch, position in the epoch, picture index)."""
+        """Return a varied picture (3, H, W) uint8 and its index.
+
+        Args:
+            draw: (epoch, position in the epoch, picture index).
+        """
         epoch, position, index = draw
-        # timm draws from `random` and numpy, torchvision from torch; all three are put back afterwards, so
-        # that dropout in this process sees its own stream.
+        # timm draws from `random` and numpy, torchvision from torch. All three states are restored: where no
+        # worker process makes the picture, dropout in this process must see its own stream.
         key = derived_seed(self.seed, epoch, position)
         states = random.getstate(), np.random.get_state()
         with torch.random.fork_rng(devices=[]):
@@ -211,5 +216,5 @@ class AugmentedPictures(torch.utils.data.Dataset[tuple[torch.Tensor, int]]):
 
 
 def derived_seed(*numbers: int) -> int:
-    """Return a seed of 32 bits that these numbers, the settings' seed among them, decide."""
+    """Return a 32-bit seed that depends on all of the numbers."""
     return int(np.random.SeedSequence(numbers).generate_state(1)[0])

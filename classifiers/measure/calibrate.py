@@ -1,4 +1,4 @@
-"""Calibration: a temperature, then thresholds whose evidence carries the target, or a refusal that counts."""
+"""Calibrate a model: a temperature, then thresholds for which the data shows that they keep the targets."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from classifiers.predict import Predictor, to_prediction
 from sources.picture_statistics import PictureStatistics, picture_statistics
 
 CONFIDENCE = 0.95
-# Thresholds keep this relative distance from the score they follow, so that rounding on another machine or in
-# another batch cannot move the calibration picture itself across.
+# A threshold follows the score of a calibration picture, at this relative distance. Otherwise rounding on
+# another machine or in another batch could move that picture to the other side.
 MARGIN = 1e-4
 TEMPERATURE_RANGE = (0.05, 20.0)
 
 
 class CalibrationError(ClassifierError):
-    """The data cannot carry the target; the message says what would be needed."""
+    """The data cannot show that a target is kept; the message says what would be needed."""
 
 
 def calibrate(
@@ -47,14 +47,14 @@ def calibrate(
     command: str = "",
     progress: Callable[[int, int], None] | None = None,
 ) -> ModelPackage:
-    """Write a new package with temperature and thresholds from labelled pictures the training never saw.
+    """Write a new package with a temperature and thresholds fitted to labelled pictures.
 
     Args:
-        package: from `train` or from an earlier calibration (whose result is replaced).
-        dataset: calibration pictures, defective and good ones.
+        package: from `train`, or from an earlier calibration, whose result is replaced.
+        dataset: defective and good pictures that the training never saw.
         out: the new package's folder.
-        target_escape_rate: most defective pictures that may pass, as a share, in (0, 1).
-        target_overkill: most good pictures that may be rejected automatically, as a share, in (0, 1).
+        target_escape_rate: the largest share of defective pictures that may pass, in (0, 1).
+        target_overkill: the largest share of good pictures that may be rejected automatically, in (0, 1).
         device: as for `Predictor`.
         precision: as for `Predictor`; use the one that will inspect.
         batch_size: as for `Predictor`.
@@ -62,9 +62,9 @@ def calibrate(
         progress: called with (pictures done, pictures).
 
     Raises:
-        CalibrationError: no or too few defective or good pictures (with the number needed), pictures the
-            model was trained on, or no good class.
-        DataError: unreadable pictures or strange labels.
+        CalibrationError: there are no or too few defective or good pictures (the message has the number
+            needed), the model was trained on the pictures, or it has no good class.
+        DataError: a picture cannot be read, or a label is unknown to the model.
     """
     if package.task == "single-label" and package.good_class is None:
         raise CalibrationError(f"{package.path}: has no good class, so nothing could pass; train with one")
@@ -122,7 +122,7 @@ def calibrate(
 
 
 def loss(raw: torch.Tensor, targets: torch.Tensor, temperature: float, *, multi_label: bool) -> float:
-    """Mean negative log likelihood of targets (N, K) under logits (N, K) divided by the temperature."""
+    """Return the mean negative log likelihood of targets (N, K) under logits (N, K) over the temperature."""
     return float(_negative_log_likelihood(raw.double() / temperature, targets.double(), multi_label, "mean"))
 
 
@@ -135,10 +135,11 @@ def _negative_log_likelihood(
 
 
 def fit_temperature(raw: torch.Tensor, targets: torch.Tensor, *, multi_label: bool) -> float:
-    """The temperature that minimises the negative log likelihood (Guo et al. 2017), by L-BFGS on its log.
+    """Return the temperature that minimises the negative log likelihood (Guo et al. 2017).
 
-    A standard normal prior on the logarithm, worth less than one picture, keeps it finite where the model
-    makes no mistake on the data (the likelihood alone would then ask for temperature 0).
+    It is found by L-BFGS on its logarithm. The logarithm has a standard normal prior, which weighs less than
+    one picture. It keeps the temperature finite where the model makes no mistake on the data: the likelihood
+    alone would then ask for temperature 0.
 
     Args:
         raw: logits (N, K), not divided by any temperature.
@@ -174,10 +175,10 @@ def fit_temperature(raw: torch.Tensor, targets: torch.Tensor, *, multi_label: bo
 
 
 def check_enough(n_defective: int, n_good: int, target_escape_rate: float, target_overkill: float) -> None:
-    """Refuse data that could not carry the targets even without a single error.
+    """Refuse data that is too small to show that the targets are kept, even without a single error.
 
     Raises:
-        CalibrationError: with the number of pictures that would be needed.
+        CalibrationError: the message has the number of pictures that would be needed.
     """
     for kind, count, name, target in (
         ("defective", n_defective, "target escape rate", target_escape_rate),
@@ -205,24 +206,25 @@ def choose_thresholds(
     groups: list[str] | None = None,
     dataset_digest: str = "",
 ) -> Thresholds:
-    """Thresholds on the defect score that let at most the target shares escape and be rejected wrongly.
+    """Return thresholds on the defect score by which both targets are kept.
 
-    With n defective pictures and k the most misses whose one-sided 95 % Clopper-Pearson bound is within the
-    target, the review threshold lies just below the (k+1)-th smallest defective score. Although chosen from
-    the same pictures, the bound holds: the share of defects below an order statistic follows the very beta
-    distribution the bound is taken from (Wilks 1941, tolerance limits). The reject threshold mirrors it above
-    the good pictures, and is raised to the review threshold where it would lie below.
+    Of the defective pictures, k may be missed: the most for which the one-sided 95 % Clopper-Pearson bound is
+    within the target. The review threshold lies just below the (k+1)-th smallest defective score. The bound
+    holds although the threshold is chosen from the same pictures: the share of defects below an order
+    statistic has the beta distribution from which the bound is taken (Wilks 1941, tolerance limits). The
+    reject threshold is found in the same way among the good pictures, from above. It is raised to the review
+    threshold where it would lie below.
 
     Args:
         scores: defect scores (N,) in [0, 1].
-        defective: (N,) bool.
-        target_escape_rate: in (0, 1).
-        target_overkill: of the reject zone, in (0, 1).
-        groups: (N,) part or lot of each picture; each its own when None.
-        dataset_digest: recorded.
+        defective: which pictures are defective, (N,) bool.
+        target_escape_rate: the largest share of defective pictures that may pass, in (0, 1).
+        target_overkill: the largest share of good pictures that may be rejected automatically, in (0, 1).
+        groups: part or lot of each picture, (N,); None where each picture is a group of its own.
+        dataset_digest: recorded with the thresholds.
 
     Raises:
-        CalibrationError: too few pictures, or a good picture scores exactly 1.
+        CalibrationError: there are too few pictures, or more good ones score exactly 1 than may be rejected.
     """
     n_defective, n_good = int(defective.sum()), int((~defective).sum())
     check_enough(n_defective, n_good, target_escape_rate, target_overkill)

@@ -1,4 +1,4 @@
-"""How well a model package does on labelled pictures, for the model card and the docs."""
+"""Measure how well a model package does on labelled pictures, for the model report and the docs."""
 
 from __future__ import annotations
 
@@ -26,15 +26,19 @@ def dataset_logits(
     progress: Callable[[int, int], None] | None = None,
     seen: Callable[[int, NDArray[np.uint8]], None] | None = None,
 ) -> torch.Tensor:
-    """Logits (N, K) float32, divided by the package's temperature, in the data set's order.
+    """Return logits (N, K) float32, divided by the package's temperature, in the data set's order.
 
-    `seen` is called, from several threads, with (index, pixels as decoded) of each picture.
+    Args:
+        predictor: the model.
+        dataset: the pictures.
+        progress: called with (pictures done, pictures).
+        seen: called with (index, pixels as decoded) for each picture, from several threads.
 
     Raises:
         DataError: a picture cannot be read, or the data has other classes than the package.
     """
     _check_classes(predictor.package, dataset)
-    # Every picture is used once: nothing to gain from keeping them.
+    # Every picture is used once: there is nothing to gain from keeping them.
     pictures = Pictures(dataset, predictor.package.preprocessing, cache_bytes=0, seen=seen)
     parts = [torch.empty(0, len(predictor.package.classes))]
     done = 0
@@ -49,7 +53,7 @@ def dataset_logits(
 def predict_dataset(
     predictor: Predictor, dataset: Dataset, *, progress: Callable[[int, int], None] | None = None
 ) -> Prediction:
-    """Probabilities (N, K) and defect scores (N,) in the data set's order; see `dataset_logits`."""
+    """Return probabilities (N, K) and defect scores (N,) in the data set's order; see `dataset_logits`."""
     logits = dataset_logits(predictor, dataset, progress=progress)
     return to_prediction(predictor.package, logits)
 
@@ -57,7 +61,7 @@ def predict_dataset(
 def evaluate(
     predictor: Predictor, dataset: Dataset, *, progress: Callable[[int, int], None] | None = None
 ) -> dict[str, Any]:
-    """Predict and measure a labelled data set: see `measure`."""
+    """Predict a labelled data set and measure the predictions, see `measure`."""
     return measure(predictor.package, dataset, predict_dataset(predictor, dataset, progress=progress))
 
 
@@ -65,12 +69,14 @@ def measure(package: ModelPackage, dataset: Dataset, prediction: Prediction) -> 
     """Measure predictions against labels.
 
     Returns:
-        JSON content: n, dataset_digest, balanced_accuracy, recall and precision of each class (share, counts,
-        95 % interval), confusion (single-label: rows are labels, columns predictions, by the most probable
-        class), and where the package knows what good means: auroc of the defect score; where it is
-        calibrated: escape, overkill, automatic_reject_overkill, automatic_reject_recall, each with share,
-        counts, two-sided 95 % Clopper-Pearson interval and one-sided 95 % upper bound, and the verdicts'
-        counts. A share of nothing is None.
+        JSON content: n, dataset_digest, balanced_accuracy, recall and precision of each class (see `share`).
+        Of a single-label model also confusion: rows are labels, columns the most probable classes. Where the
+        package knows which class is good, or is multi-label: auroc of the defect score. Where it is
+        calibrated too: escape, overkill, automatic_reject_overkill and automatic_reject_recall (see `share`),
+        and verdicts (counts).
+
+    Raises:
+        DataError: the data has other classes than the package.
     """
     _check_classes(package, dataset)
     multi_label = package.task == "multi-label"
@@ -118,7 +124,10 @@ def measure(package: ModelPackage, dataset: Dataset, prediction: Prediction) -> 
 
 
 def share(count: int, total: int) -> dict[str, Any]:
-    """A share with its counts, two-sided interval and one-sided upper bound, all at 95 %."""
+    """Return a share as JSON content: counts, 95 % Clopper-Pearson interval, one-sided 95 % upper bound.
+
+    The share of nothing, its interval and its bound are None.
+    """
     if not total:
         return {"share": None, "count": count, "total": total, "interval": None, "upper_bound": None}
     return {

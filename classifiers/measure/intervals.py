@@ -1,6 +1,6 @@
-"""Exact binomial intervals (Clopper and Pearson 1934) and what follows from them for sample sizes.
+"""Exact binomial intervals (Clopper and Pearson 1934), and the sample sizes that follow from them.
 
-scipy is imported inside the functions: prediction does not need it.
+scipy is imported where it is called: prediction does not need it.
 """
 
 from __future__ import annotations
@@ -10,15 +10,15 @@ from bisect import bisect_right
 
 
 def upper_bound(count: int, total: int, confidence: float = 0.95) -> float:
-    """One-sided upper bound of a share after `count` of `total`; 1 - (1-confidence)**(1/total) for none.
+    """Return the one-sided upper bound of a share after `count` of `total`.
 
     Raises:
-        ValueError: count outside 0..total, or nothing counted.
+        ValueError: `count` is not within 0..total, or `total` is 0.
     """
-    _check(count, total)
+    _check_share(count, total)
     if count == total:
         return 1.0
-    if count == 0:
+    if count == 0:  # 1 - (1 - confidence) ** (1 / total), without cancellation where it is small
         return float(-math.expm1(math.log1p(-confidence) / total))
     from scipy.stats import beta
 
@@ -26,19 +26,23 @@ def upper_bound(count: int, total: int, confidence: float = 0.95) -> float:
 
 
 def interval(count: int, total: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Two-sided interval (lower, upper) of a share after `count` of `total`.
+    """Return the two-sided interval (lower, upper) of a share after `count` of `total`.
 
     Raises:
-        ValueError: count outside 0..total, or nothing counted.
+        ValueError: `count` is not within 0..total, or `total` is 0.
     """
-    _check(count, total)
+    _check_share(count, total)
     one_sided = (1 + confidence) / 2
     # The lower end for the events is one minus the upper end for the non-events.
     return 1 - upper_bound(total - count, total, one_sided), upper_bound(count, total, one_sided)
 
 
 def needed_without_misses(target: float, confidence: float = 0.95) -> int:
-    """The smallest number of pictures of which none missed bounds the share by `target`: about 3 / target."""
+    """Return how many pictures, none of them missed, bound the share of misses by `target`: about 3 / target.
+
+    Raises:
+        ValueError: `target` is not within (0, 1).
+    """
     if not 0 < target < 1:
         raise ValueError(f"a target share must lie between 0 and 1, got {target}")
     about = math.ceil(math.log1p(-confidence) / math.log1p(-target))
@@ -48,12 +52,12 @@ def needed_without_misses(target: float, confidence: float = 0.95) -> int:
 
 
 def most_misses(total: int, target: float, confidence: float = 0.95) -> int | None:
-    """The largest count of `total` whose upper bound is at most `target`; None when not even 0 will do."""
+    """Return the largest count of `total` whose upper bound is at most `target`; None if that of 0 is not."""
     # The bound grows with the count, to 1 where all of them are missed.
     possible = bisect_right(range(total), target, key=lambda count: upper_bound(count, total, confidence))
     return possible - 1 if possible else None
 
 
-def _check(count: int, total: int) -> None:
+def _check_share(count: int, total: int) -> None:
     if total < 1 or not 0 <= count <= total:
         raise ValueError(f"{count} of {total} is not a share")

@@ -1,4 +1,4 @@
-"""How good a classifier is, from probabilities and targets alone."""
+"""Measures of how good a classifier is, from probabilities and targets alone."""
 
 from __future__ import annotations
 
@@ -11,14 +11,16 @@ if TYPE_CHECKING:
 
 
 def auroc(scores: NDArray[np.floating], positive: NDArray[np.bool_]) -> float | None:
-    """Area under the ROC curve: the chance that a positive scores above a negative, ties counting half.
+    """Return the area under the ROC curve: the chance that a positive scores above a negative.
+
+    Ties count half. It is the Mann-Whitney U statistic, computed from midranks.
 
     Args:
         scores: (N,).
-        positive: (N,) bool.
+        positive: which are positive, (N,) bool.
 
     Returns:
-        In [0, 1]; None when one of the two kinds is absent. (Mann-Whitney U statistic, midranks for ties.)
+        In [0, 1]; None where all are positive or none is.
     """
     n_positive = int(positive.sum())
     n_negative = len(positive) - n_positive
@@ -31,7 +33,7 @@ def auroc(scores: NDArray[np.floating], positive: NDArray[np.bool_]) -> float | 
 
 
 def class_recalls(predicted: NDArray[np.bool_], targets: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Share of each class's pictures that were predicted as such: (K,), NaN where a class has no picture.
+    """Return the share of each class's pictures that were predicted as such, (K,); NaN for an absent class.
 
     Args:
         predicted: (N, K) bool.
@@ -44,10 +46,11 @@ def class_recalls(predicted: NDArray[np.bool_], targets: NDArray[np.bool_]) -> N
 def balanced_accuracy(
     probabilities: NDArray[np.floating], targets: NDArray[np.bool_], *, multi_label: bool
 ) -> float | None:
-    """Single-label: the mean recall over the classes that occur, by the most probable class.
+    """Return the balanced accuracy.
 
-    Multi-label: for each class the mean of recall and specificity at probability 0.5, averaged over the
-    classes for which both exist.
+    Single-label: the mean recall over the classes that occur, by the most probable class. Multi-label: for
+    each class the mean of recall and specificity at probability 0.5, averaged over the classes that have both
+    positive and negative pictures.
 
     Args:
         probabilities: (N, K).
@@ -55,7 +58,7 @@ def balanced_accuracy(
         multi_label: which of the two.
 
     Returns:
-        In [0, 1]; None where no class allows it.
+        In [0, 1]; None where there is no such class.
     """
     if multi_label:
         predicted = np.asarray(probabilities >= 0.5)
@@ -70,16 +73,17 @@ def balanced_accuracy(
 def reliability(
     scores: NDArray[np.floating], positive: NDArray[np.bool_], bins: int = 10
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64], float | None]:
-    """Do scores mean what they say? Equal bins of the score, and the expected calibration error over them.
+    """Compare scores with the share of positives, in equal bins of the score.
 
     Args:
-        scores: (N,) in [0, 1], claimed to be the chance of being positive.
-        positive: (N,) bool.
-        bins: equal intervals [low, high) of [0, 1], the last one including 1.
+        scores: (N,) in [0, 1], each meant as the chance of being positive.
+        positive: which are positive, (N,) bool.
+        bins: number of equal intervals [low, high) of [0, 1]; the last one includes 1.
 
     Returns:
-        (bins,) pictures, (bins,) positives, (bins,) mean score (NaN where empty), and the mean over pictures
-        of how far their bin's mean score lies from its share of positives, in [0, 1]; None of nothing.
+        Of each bin, (bins,): pictures, positives, mean score (NaN where empty). Then the expected calibration
+        error in [0, 1]: the distance between a bin's mean score and its share of positives, averaged over the
+        pictures; None where there are none.
 
     Source: Naeini et al., Obtaining well calibrated probabilities using Bayesian binning (2015).
     """

@@ -1,7 +1,7 @@
-"""What pictures and scores looked like when the model was calibrated: what a line is later compared with.
+"""The statistics of pictures and scores when a model was calibrated, with which a line is later compared.
 
-It is kept in the package's training record (`training["calibration"]["reference"]`), so that packages from
-before it was are whole without it.
+They are kept in the package's training record (`training["calibration"]["reference"]`). Packages that were
+calibrated before kensa kept them have none, and are valid.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 
 @dataclass(frozen=True)
 class Spread:
-    """How values are spread: `n` of them, mean, standard deviation (n - 1), and values at `QUANTILES`."""
+    """The distribution of `n` values: mean, standard deviation (by n - 1), and the values at `QUANTILES`."""
 
     n: int
     mean: float
@@ -31,9 +31,9 @@ class Spread:
 
 @dataclass(frozen=True)
 class Reference:
-    """The calibration set: its pictures' statistics, and defect scores of its good and its defective ones.
+    """The calibration set: statistics of its pictures, defect scores of its good and its defective ones.
 
-    `passed_score`: of those below the review threshold, which a line's passed pictures are compared with.
+    `passed_score` is of those below the review threshold; a line's passed pictures are compared with it.
     """
 
     brightness: Spread
@@ -45,7 +45,7 @@ class Reference:
 
 
 def spread(values: NDArray[np.floating]) -> Spread:
-    """Describe one value or more (N,); quantiles are interpolated linearly (Hyndman and Fan 1996, type 7)."""
+    """Return the distribution of values (N,), N >= 1; quantiles are of Hyndman and Fan's (1996) type 7."""
     numbers = values.astype(np.float64)
     sd = float(numbers.std(ddof=1)) if len(numbers) > 1 else 0.0
     levels = np.quantile(numbers, QUANTILES)
@@ -58,9 +58,13 @@ def reference_of(
     defective: NDArray[np.bool_],
     review: float,
 ) -> Reference:
-    """Describe a calibration set: statistics of N pictures, defect scores (N,), which are defective (N,).
+    """Return the reference of a calibration set.
 
-    `review`: the review threshold in [0, 1], chosen on that set.
+    Args:
+        pictures: statistics of N pictures.
+        scores: defect scores (N,).
+        defective: which are defective, (N,) bool.
+        review: the review threshold in [0, 1], chosen on that set.
     """
     passed = scores[scores < review]
     return Reference(
@@ -79,10 +83,10 @@ def as_json(reference: Reference) -> dict[str, Any]:
 
 
 def read_reference(training: Mapping[str, Any]) -> Reference | None:
-    """Read the reference from a package's training record; None where the package has none.
+    """Return the reference from a package's training record; None where the package has none.
 
     Raises:
-        PackageError: it is there and is not what `as_json` gives.
+        PackageError: it is not of the form that `as_json` writes.
     """
     stored = training.get("calibration", {}).get("reference")
     if stored is None:

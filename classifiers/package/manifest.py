@@ -1,4 +1,4 @@
-"""Reading and writing model.json: canonical, digested, and trusted with nothing."""
+"""Read and write model.json: canonical JSON with its own digest, in which nothing is trusted."""
 
 from __future__ import annotations
 
@@ -11,28 +11,28 @@ from typing import Any, NoReturn
 from classifiers.errors import PackageError
 
 SCHEMA = 1
-LARGEST_MANIFEST = 16 * 2**20
+LARGEST_MANIFEST = 16 * 2**20  # bytes; that of a trained model has about 10,000
 
 
 def canonical(content: Any) -> bytes:
-    """Canonical JSON: sorted keys, no whitespace, UTF-8, no NaN."""
+    """Return canonical JSON: sorted keys, no whitespace, UTF-8, no NaN."""
     return json.dumps(
         content, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
     ).encode()
 
 
 def digest(content: dict[str, Any]) -> str:
-    """SHA-256 of the canonical JSON of everything but the digest itself."""
+    """Return the SHA-256 of the canonical JSON of everything but the digest itself."""
     return hashlib.sha256(
         canonical({key: value for key, value in content.items() if key != "digest"})
     ).hexdigest()
 
 
 def render(content: dict[str, Any]) -> str:
-    """The file's text, with the digest put in, indented for people.
+    """Return the file's text with the digest in it, indented for people.
 
     Raises:
-        PackageError: something in the content is not JSON (NaN among it).
+        PackageError: something in the content cannot be written as JSON, such as NaN.
     """
     try:
         complete = {**content, "digest": digest(content)}
@@ -42,7 +42,7 @@ def render(content: dict[str, Any]) -> str:
 
 
 def read(file: Path) -> dict[str, Any]:
-    """Read and check model.json; see `parse`."""
+    """Read model.json and check it as `parse` does."""
     if file.stat().st_size > LARGEST_MANIFEST:
         raise PackageError(f"{file}: larger than {LARGEST_MANIFEST} bytes")
     try:
@@ -56,7 +56,8 @@ def parse(text: str, *, name: str) -> dict[str, Any]:
     """Parse model.json's text and check schema version and digest.
 
     Raises:
-        PackageError: not JSON, NaN or infinite numbers, a key twice, unknown schema, wrong digest.
+        PackageError: the text is not JSON, holds NaN, infinity or a key twice, or has an unknown schema or a
+            wrong digest.
     """
 
     def refuse(constant: str) -> NoReturn:

@@ -1,4 +1,4 @@
-"""Making timm's networks, and nothing but timm's networks."""
+"""Make timm's networks, and no others."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 
 from classifiers.errors import PackageError
 
-# What decides where timm takes weights from, or is stated elsewhere in the package.
+# Arguments that decide where timm takes weights from, or that are stated elsewhere in the package.
 RESERVED_MODEL_ARGS = frozenset(
     {
         "model_name",
@@ -34,11 +34,11 @@ RESERVED_MODEL_ARGS = frozenset(
 def create_network(
     architecture: str, model_args: Mapping[str, Any], n_classes: int, **extra: Any
 ) -> torch.nn.Module:
-    """Make a timm network without weights; only names of timm's own registry are accepted.
+    """Return a timm network with random weights; only names in timm's own registry are accepted.
 
     Raises:
-        PackageError: unknown name, a name that would fetch something ("hf-hub:", "local-dir:"), or arguments
-            that decide where weights come from.
+        PackageError: the name is unknown or would fetch something ("hf-hub:", "local-dir:"), or arguments
+            decide where weights come from.
     """
     if not timm.is_model(architecture) or not set(architecture) <= set(
         "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-"
@@ -59,7 +59,7 @@ def create_network(
 
 
 def fold_temperature(model: torch.nn.Module, temperature: float) -> None:
-    """Divide the last layer by the temperature, in place, so that the logits come out divided by it.
+    """Divide the last layer's weights by the temperature, in place, and with them the logits.
 
     Raises:
         PackageError: the network's classifier is not one linear or convolutional layer.

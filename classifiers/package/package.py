@@ -43,24 +43,24 @@ FOREIGN_WEIGHTS = (
 
 @dataclass(frozen=True)
 class ModelPackage:
-    """A model package as read from, or written to, disk.
+    """A model package, as read from or written to a disk.
 
     Attributes:
         path: the folder.
-        digest: SHA-256 over the canonical JSON of everything in model.json but the digest itself; it
-            covers the weights through their own SHA-256. This is the model's version.
+        digest: SHA-256 of the canonical JSON of everything in model.json but the digest itself; it covers the
+            weights through their own SHA-256. This is the model's version.
         weights_sha256: SHA-256 of model.safetensors.
         architecture: a timm model name.
         model_args: further arguments of `timm.create_model`.
         classes: class names in the order of the network's outputs.
         good_class: the class that means "no defect"; None in multi-label packages.
         task: "single-label" or "multi-label".
-        preprocessing: how pixels become input.
+        preprocessing: how pixels become the network's input.
         temperature: what logits are divided by (Guo et al. 2017, "On calibration of modern neural networks").
-        thresholds: the zones pass / review / reject with their evidence; None until calibrated.
-        training: how the model came to be: data digests, settings, command, metrics.
-        parity: logits, already divided by the temperature, for the analytic test pictures of `parity.py`.
-        created_at: when the package was written (aware UTC).
+        thresholds: the thresholds between pass, review and reject with their evidence; None until calibrated.
+        training: how the model was made: data digests, settings, command, metrics.
+        parity: logits, already divided by the temperature, for the test pictures of `parity.py`.
+        created_at: when the package was written (aware, UTC).
     """
 
     path: Path
@@ -80,7 +80,7 @@ class ModelPackage:
 
     @property
     def activation(self) -> Literal["softmax", "sigmoid"]:
-        """Turns logits into probabilities: "softmax" for single-label, "sigmoid" for multi-label."""
+        """What turns logits into probabilities: "softmax" for single-label, "sigmoid" for multi-label."""
         return "softmax" if self.task == "single-label" else "sigmoid"
 
     @property
@@ -93,7 +93,7 @@ def load_package(path: str | os.PathLike[str]) -> ModelPackage:
     """Read a model package and check it: schema, digests, no foreign weights, nothing outside the folder.
 
     Raises:
-        PackageError: naming the file and what is wrong with it.
+        PackageError: the message names the file and what is wrong with it.
     """
     folder = Path(path)
     if not folder.is_dir():
@@ -133,26 +133,27 @@ def save_package(
     """Write a model package, all of it or nothing, and read it back.
 
     Args:
-        path: the folder to make; it must not exist, for a package is never overwritten.
-        model: the network whose weights are stored, with raw logits (not divided by the temperature).
-            It is evaluated in float32 on the CPU for the parity logits and left as it was found.
-        architecture: what `build_model` makes the network from; model_args likewise.
+        path: the folder to make. It must not exist: a package is never overwritten.
+        model: the network whose weights are stored; its logits are raw (not divided by the temperature). It
+            is left as it was found.
+        architecture: a timm model name, from which `build_model` makes the network.
         model_args: further arguments of `timm.create_model`.
-        classes: class names in output order.
+        classes: class names in the order of the outputs.
         good_class: the class that means "no defect", or None.
         task: "single-label" or "multi-label".
-        preprocessing: how pixels become input.
+        preprocessing: how pixels become the network's input.
         temperature: what logits are to be divided by.
-        thresholds: zones with their evidence, when calibrated.
+        thresholds: with their evidence; None when not calibrated.
         training: JSON content: data digests, settings, command, metrics.
-        created_at: aware time; now when None.
+        created_at: an aware time; now when None.
 
     Raises:
         PackageError: the folder exists, or the content breaks the schema.
     """
     folder = _new_folder(path)
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    # A network made afresh from the stored description, so that what is described is what was measured.
+    # The parity logits are those of a network made from the stored description, as `build_model` makes it
+    # (float32, on the CPU): a description that does not fit the weights is noticed here.
     twin = create_network(architecture, model_args, len(classes))
     try:
         twin.load_state_dict(state)
@@ -179,7 +180,7 @@ def save_package(
     text = manifest.render(content)
     _from_content(folder, manifest.parse(text, name=str(folder / MANIFEST_FILE)))
 
-    _write(folder, text.encode(), weights)
+    _write_files(folder, text.encode(), weights)
     return load_package(folder)
 
 
@@ -188,14 +189,14 @@ def restore_package(path: str | os.PathLike[str], manifest_file: bytes, weights:
 
     Args:
         path: the folder to make; it must not exist.
-        manifest_file: what model.json held, byte for byte.
-        weights: what model.safetensors held.
+        manifest_file: the bytes of model.json.
+        weights: the bytes of model.safetensors.
 
     Raises:
-        PackageError: the folder exists, or `load_package` refuses what the files say.
+        PackageError: the folder exists, or `load_package` refuses the files.
     """
     folder = _new_folder(path)
-    _write(folder, manifest_file, weights)
+    _write_files(folder, manifest_file, weights)
     try:
         return load_package(folder)
     except PackageError:
@@ -204,6 +205,7 @@ def restore_package(path: str | os.PathLike[str], manifest_file: bytes, weights:
 
 
 def _new_folder(path: str | os.PathLike[str]) -> Path:
+    """Return the path of a folder to make; PackageError where something is there already."""
     folder = Path(path)
     if folder.exists() or folder.is_symlink():
         raise PackageError(
@@ -212,20 +214,20 @@ def _new_folder(path: str | os.PathLike[str]) -> Path:
     return folder
 
 
-def _write(folder: Path, manifest_file: bytes, weights: bytes) -> None:
+def _write_files(folder: Path, manifest_file: bytes, weights: bytes) -> None:
     with whole_folder(folder) as unfinished:
         (unfinished / WEIGHTS_FILE).write_bytes(weights)
         (unfinished / MANIFEST_FILE).write_bytes(manifest_file)
 
 
 def build_model(package: ModelPackage) -> torch.nn.Module:
-    """Make the package's network with its stored weights: float32, on the CPU, raw logits, eval mode.
+    """Return the package's network with its stored weights: float32, on the CPU, raw logits, eval mode.
 
     Raises:
         PackageError: the weights changed since the package was loaded, or do not fit the architecture.
     """
     file = package.path / WEIGHTS_FILE
-    # The bytes that are checked are the bytes that are used.
+    # Read once: the file could change between its check and its use.
     data = file.read_bytes()
     if hashlib.sha256(data).hexdigest() != package.weights_sha256:
         raise PackageError(f"{file}: changed since the package was loaded")
@@ -238,9 +240,9 @@ def build_model(package: ModelPackage) -> torch.nn.Module:
 
 
 def _from_content(folder: Path, content: dict[str, Any]) -> ModelPackage:
-    """Turn parsed JSON into the dataclass; every field is checked for its type and range."""
+    """Return the package that parsed JSON describes; the type and range of every field are checked."""
     file = folder / MANIFEST_FILE
-    # What the file says of a package is what the dataclass holds, but for the folder.
+    # model.json has a field for each one of the dataclass but the folder.
     expected_fields = {"schema", *(field.name for field in fields(ModelPackage))} - {"path"}
     if wrong := expected_fields ^ set(content):
         raise PackageError(f"{file}: fields missing or unknown: {', '.join(sorted(wrong))}")
@@ -310,5 +312,5 @@ def _is_number(value: object) -> bool:
 
 
 def _tuples(values: dict[str, Any]) -> dict[str, Any]:
-    """JSON has lists where the dataclass has tuples."""
+    """Return values with each list as a tuple: the dataclass has tuples, JSON has none."""
     return {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}

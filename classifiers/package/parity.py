@@ -1,7 +1,8 @@
-"""Is the network in memory the one that was validated? Logits for analytic test pictures answer.
+"""Check that the network in memory is the one that was validated, by its logits for test pictures.
 
-The pictures are formulas, not random numbers: the same on every machine and library version. They go through
-the package's own preprocessing, so that a resize that behaves differently is noticed as well.
+The pictures are formulas and not random numbers: they are the same on every machine, with every version of
+the libraries. They go through the package's own preprocessing: a resize that behaves differently is noticed
+too.
 """
 
 from __future__ import annotations
@@ -19,14 +20,15 @@ if TYPE_CHECKING:
 
     from classifiers.package.preprocessing import Preprocessing
 
-# Largest difference allowed, as a share of the spread of the stored logits (at least 1). Float32 differs by
-# summation order alone; the others by the width of their mantissa, through some dozens of layers.
+# The largest difference allowed, as a share of the range of the stored logits (taken as 1 where it is less).
+# In float32 only the order of summation differs. The others round to a mantissa of 10 and 7 bits, in each of
+# some dozens of layers.
 TOLERANCE = {"float32": 1e-3, "float16": 2e-2, "bfloat16": 1.5e-1}
-DECIMALS = 6
+DECIMALS = 6  # of the stored logits, far below the tolerances
 
 
 def parity_pictures() -> list[NDArray[np.uint8]]:
-    """Two pictures (97, 131, 3) and (150, 110, 3) uint8 made of plane waves, blobs and an edge."""
+    """Return pictures (97, 131, 3) and (150, 110, 3) uint8, each of a plane wave, a blob and an edge."""
     pictures = []
     for height, width, frequency in ((97, 131, 0.21), (150, 110, 0.55)):
         row, column = np.mgrid[0:height, 0:width].astype(np.float64)
@@ -41,9 +43,9 @@ def parity_pictures() -> list[NDArray[np.uint8]]:
 def parity_logits(
     model: torch.nn.Module, preprocessing: Preprocessing, *, temperature: float = 1.0
 ) -> list[list[float]]:
-    """The network's logits for the test pictures, divided by the temperature, rounded as they are stored.
+    """Return the network's logits for the test pictures, divided by the temperature and rounded to be stored.
 
-    The network must be in eval mode; device and precision are those of its parameters.
+    The network must be in eval mode; its parameters decide device and precision.
     """
     first = next(model.parameters())
     batch = torch.stack([preprocessing.transform(picture) for picture in parity_pictures()])
@@ -53,10 +55,10 @@ def parity_logits(
 
 
 def check_parity(stored: Sequence[Sequence[float]], now: Sequence[Sequence[float]], precision: str) -> None:
-    """Compare logits with the stored ones.
+    """Raise an error where logits are not the stored ones.
 
     Raises:
-        PackageError: they differ by more than `TOLERANCE[precision]` allows, or are not finite.
+        PackageError: the logits differ by more than `TOLERANCE[precision]`, or are not finite.
     """
     expected, actual = np.asarray(stored), np.asarray(now)
     scale = max(1.0, float(np.ptp(expected)))

@@ -1,4 +1,4 @@
-"""From decoded pixels to what the network sees: resize without cropping, then normalise."""
+"""Turn decoded pixels into the network's input: resize without cropping, then normalise."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ FITS = ("stretch", "pad")
 class Preprocessing:
     """How a picture becomes the network's input.
 
-    Nothing is ever cropped: a cropped-away corner is an uninspected corner.
+    Nothing is ever cropped: a corner that is cut off is not inspected.
 
     Attributes:
         input_size: height and width of the network's input, in pixels.
@@ -49,11 +49,12 @@ class Preprocessing:
             raise ValueError(f"fit must be one of {FITS}, not {self.fit!r}")
 
     def content_box(self, height: int, width: int) -> tuple[int, int, int, int]:
-        """Where a picture of this size lies in the network's input.
+        """Return where a picture of this size lies in the network's input.
+
+        To draw an attribution map over the picture, cut this box out of the map first.
 
         Returns:
-            (top, left, bottom, right) in input pixels; the whole input for "stretch". Whoever draws an
-            attribution map over the picture cuts this box out of the map first.
+            (top, left, bottom, right) in input pixels; the whole input for "stretch".
         """
         rows, columns = self.input_size
         if self.fit == "stretch":
@@ -65,7 +66,7 @@ class Preprocessing:
         return top, left, top + inner_rows, left + inner_columns
 
     def resize(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Fit a picture (h, w, 3) uint8 into the input size: (H, W, 3) uint8, contiguous."""
+        """Return a picture (h, w, 3) uint8 fitted into the input size: (H, W, 3) uint8, contiguous."""
         if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8 or 0 in pixels.shape:
             raise ValueError(
                 f"pixels must be a non-empty (h, w, 3) uint8 array, got {pixels.shape} {pixels.dtype}"
@@ -80,20 +81,20 @@ class Preprocessing:
 
     @property
     def fill(self) -> tuple[int, int, int]:
-        """The colour of bars and of corners that augmentation uncovers: the mean, as 0..255."""
+        """The mean as a colour (0..255), for bars and for the corners that a rotation uncovers."""
         red, green, blue = (min(255, max(0, round(255 * value))) for value in self.mean)
         return red, green, blue
 
     def normalise(self, resized: torch.Tensor) -> torch.Tensor:
-        """Scale (..., 3, H, W) uint8 to float32 and subtract the mean, divide by std."""
+        """Return (..., 3, H, W) uint8 as float32: scaled to 0..1, less the mean, divided by std."""
         mean = torch.tensor(self.mean, device=resized.device).view(3, 1, 1)
         std = torch.tensor(self.std, device=resized.device).view(3, 1, 1)
         return (resized.to(torch.float32) / 255.0 - mean) / std
 
     def transform(self, pixels: NDArray[np.uint8]) -> torch.Tensor:
-        """Turn a picture (h, w, 3) uint8 into the network's input (3, H, W) float32."""
-        # In numpy: called picture by picture, often from several threads, where torch's own threads would
-        # cost ten times the work they share.
+        """Return a picture (h, w, 3) uint8 as the network's input (3, H, W) float32."""
+        # In numpy, unlike `normalise`: for single pictures, often from several threads, torch's own threads
+        # would cost ten times the work they share.
         scaled = self.resize(pixels).transpose(2, 0, 1).astype(np.float32, order="C")
         scaled /= np.float32(255)
         scaled -= np.array(self.mean, dtype=np.float32)[:, None, None]

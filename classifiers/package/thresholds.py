@@ -1,4 +1,4 @@
-"""The zones pass / review / reject, with the evidence they rest on."""
+"""The thresholds between pass, review and reject, with the evidence for them."""
 
 from __future__ import annotations
 
@@ -8,33 +8,33 @@ from dataclasses import dataclass, fields
 
 @dataclass(frozen=True)
 class Thresholds:
-    """Thresholds on the defect score and what was measured when they were chosen.
+    """Thresholds on the defect score, and what was measured when they were chosen.
 
-    All shares are in [0, 1]; a "bound" is the one-sided upper Clopper-Pearson bound at `confidence` of the
-    share beside it, pictures taken as independent. Groups (parts, lots) are counted too, for a reader who
-    wants to know how independent the pictures were.
+    All shares are in [0, 1]. A "bound" is the one-sided upper Clopper-Pearson bound, at `confidence`, of the
+    share named before it; pictures are taken as independent. The numbers of groups (parts, lots) tell a
+    reader how independent they were.
 
     Attributes:
         review: scores below it pass.
         reject: scores at or above it are rejected; those between are for review.
-        target_escape_rate: the most defective pictures that may pass.
-        escape_rate: defective pictures below `review`.
+        target_escape_rate: the largest share of defective pictures that may pass.
+        escape_rate: share of defective pictures below `review`.
         escape_bound: its bound; at most the target.
-        n_missed: how many those are.
-        overkill_rate: good pictures at or above `review`: what the target costs.
+        n_missed: the number of these pictures.
+        overkill_rate: share of good pictures at or above `review`: what the target costs.
         overkill_bound: its bound.
-        n_flagged_good: how many those are.
-        target_overkill: the most good pictures that may be rejected automatically.
-        reject_overkill_rate: good pictures at or above `reject`.
+        n_flagged_good: the number of these pictures.
+        target_overkill: the largest share of good pictures that may be rejected automatically.
+        reject_overkill_rate: share of good pictures at or above `reject`.
         reject_overkill_bound: its bound; at most target_overkill.
-        n_rejected_good: how many those are.
-        reject_recall: defective pictures at or above `reject`.
+        n_rejected_good: the number of these pictures.
+        reject_recall: share of defective pictures at or above `reject`.
         n_defective: defective calibration pictures.
         n_good: good calibration pictures.
         n_defective_groups: groups with at least one defective picture.
         n_good_groups: groups with at least one good picture.
         confidence: of the bounds.
-        dataset_digest: the calibration data.
+        dataset_digest: digest of the calibration data.
     """
 
     review: float

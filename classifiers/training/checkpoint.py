@@ -1,4 +1,4 @@
-"""Checkpoints of a training: written whole or not at all, so that a kill loses one epoch at most."""
+"""Write and read checkpoints of a training: a kill loses one epoch at most."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class Checkpoint:
     """The state after an epoch.
 
     Attributes:
-        state: JSON content: the epoch, the best so far, the history, the fingerprint of the training.
-        weights: named sets of tensors: "model", "average", "best".
+        state: JSON content: the epoch, the best one so far, the history, the fingerprint of the training.
+        weights: sets of tensors by name: "model", "average", "best".
         optimizer: the optimizer's state_dict.
     """
 
@@ -34,7 +34,7 @@ class Checkpoint:
 
 
 def write_checkpoint(work: Path, epoch: int, checkpoint: Checkpoint) -> None:
-    """Write the state after `epoch` into the work folder, then drop older ones."""
+    """Write the state after `epoch` into the work folder, then remove older ones."""
     tensors = {
         f"{kind}/{name}": tensor.detach().cpu().contiguous()
         for kind, state in checkpoint.weights.items()
@@ -53,7 +53,8 @@ def write_checkpoint(work: Path, epoch: int, checkpoint: Checkpoint) -> None:
 
 
 def read_checkpoint(work: Path) -> Checkpoint | None:
-    """The latest complete checkpoint of the work folder, or None."""
+    """Return the latest checkpoint in the work folder, or None."""
+    # Five digits: what a kill left unfinished has a longer name.
     folder = max(work.glob("epoch-?????"), default=None)
     if folder is None:
         return None
@@ -61,6 +62,6 @@ def read_checkpoint(work: Path) -> Checkpoint | None:
     for key, tensor in safetensors.torch.load_file(folder / WEIGHTS_FILE).items():
         kind, name = key.split("/", 1)
         weights.setdefault(kind, {})[name] = tensor
-    # Our own file, and still read without the power to run code.
+    # Our own file, but a pickle: it is read without the power to run code.
     optimizer = torch.load(folder / OPTIMIZER_FILE, weights_only=True, map_location="cpu")
     return Checkpoint(json.loads((folder / STATE_FILE).read_text(encoding="utf-8")), weights, optimizer)

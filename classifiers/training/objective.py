@@ -1,4 +1,4 @@
-"""What training minimises, how it balances classes, and what chooses the best epoch."""
+"""The loss of a training, its weights against class imbalance, and the metrics that choose the best epoch."""
 
 from __future__ import annotations
 
@@ -12,11 +12,20 @@ from classifiers.measure.metrics import auroc, balanced_accuracy
 def balance_weights(
     targets: torch.Tensor, *, balance: str, power: float, multi_label: bool
 ) -> tuple[torch.Tensor | None, torch.Tensor | None]:
-    """(K,) weights for the loss and (N,) weights for the draws: one of them, or none.
+    """Return weights of the classes in the loss, or weights by which pictures are drawn, or neither.
 
-    Classes weigh (largest count / count) ** power. Drawn by it, a multi-label picture counts by its
-    rarest label and a picture without labels like a class of its own. In a multi-label loss, pos_weight is
-    (negatives / positives) ** power.
+    A class weighs (largest count / count) ** power. For drawing, a multi-label picture has the weight of its
+    rarest label, and pictures without labels are a class of their own. A multi-label loss weighs the
+    positives of a class by (negatives / positives) ** power.
+
+    Args:
+        targets: (N, K), 1 for labels that hold.
+        balance: "loss", "sampler" or "none".
+        power: 1 makes classes equal, 0 leaves them as they are.
+        multi_label: whether a picture may have any number of labels.
+
+    Returns:
+        (K,) float32 for the loss, (N,) float64 for the draws; at least one of them is None.
     """
     counts = targets.sum(dim=0).double()
     if balance == "loss":
@@ -44,12 +53,12 @@ def training_loss(
     smoothing: float,
     multi_label: bool,
 ) -> torch.Tensor:
-    """Cross entropy (single-label) or binary cross entropy (multi-label), with label smoothing.
+    """Return the cross entropy (single-label) or binary cross entropy (multi-label), with label smoothing.
 
     Args:
         logits: (B, K) float32.
         targets: (B, K), 1 for labels that hold.
-        weight: (K,) class weights, or positive weights where multi-label.
+        weight: (K,) weights of the classes; in multi-label data, of their positives.
         smoothing: share of the target spread over the classes.
         multi_label: which of the two.
     """
@@ -60,7 +69,10 @@ def training_loss(
 
 
 def validation_metrics(logits: torch.Tensor, dataset: Dataset) -> dict[str, float | None]:
-    """Loss, balanced accuracy, and AUROC of the defect score (None without a good class) of logits (N, K)."""
+    """Return loss, balanced_accuracy and auroc (of the defect score) of logits (N, K).
+
+    The AUROC of single-label data without a good class is None.
+    """
     targets = torch.from_numpy(label_matrix(dataset, dataset.classes))
     loss = training_loss(logits, targets, weight=None, smoothing=0.0, multi_label=dataset.multi_label)
     if dataset.multi_label:

@@ -1,4 +1,4 @@
-"""Starting from somebody else's weights: a local safetensors file, nothing silently left out."""
+"""Start a training from existing weights; none of them is left out silently."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from classifiers.training.settings import TrainSettings
 
 
 def starting_network(settings: TrainSettings, n_classes: int) -> tuple[torch.nn.Module, dict[str, Any]]:
-    """Make the network to train and say, as JSON content, where its weights come from."""
+    """Return the network to train and, as JSON content, where its weights come from."""
     extra: dict[str, Any] = {"drop_rate": settings.drop_rate}
     if settings.drop_path_rate is not None:
         extra["drop_path_rate"] = settings.drop_path_rate
@@ -41,8 +41,8 @@ def load_pretrained(model: torch.nn.Module, file: Path) -> dict[str, Any]:
         JSON content: file (its name), sha256, head_dropped (names of the head's tensors that were left out).
 
     Raises:
-        ClassifierError: not safetensors, or tensors that are missing, unexpected or of another shape
-            anywhere but in the head.
+        ClassifierError: the file is not safetensors, or a tensor outside the head is missing, unexpected or
+            of another shape.
     """
     if file.suffix != ".safetensors":
         raise ClassifierError(f"{file}: pretrained weights must be a .safetensors file; pickles are not read")
@@ -65,7 +65,7 @@ def load_pretrained(model: torch.nn.Module, file: Path) -> dict[str, Any]:
         if state[name].shape != own[name].shape
     ]
     problems += [f"{name} is unexpected" for name in state.keys() - own.keys()]
-    # Batch counters are not used with a fixed momentum; many conversions leave them out.
+    # Batch norms with a fixed momentum do not use their batch counters; many conversions leave them out.
     problems += [
         f"{name} is missing"
         for name in own.keys() - state.keys()
@@ -80,17 +80,17 @@ def load_pretrained(model: torch.nn.Module, file: Path) -> dict[str, Any]:
 
 
 def _head_prefixes(model: torch.nn.Module) -> tuple[str, ...]:
-    """The names of the classifier's tensors start with one of these, by timm's own record."""
+    """Return what the names of the head's tensors begin with, by timm's own record."""
     config = getattr(model, "pretrained_cfg", {})
     names = config.get("classifier") or ()
     return tuple(f"{name}." for name in ([names] if isinstance(names, str) else names))
 
 
 def has_folded_batch_norms(model: torch.nn.Module) -> bool:
-    """Whether the batch norms hold no statistics (mean 0, one variance): folded away by a conversion.
+    """Whether a conversion folded the batch norms' statistics into the weights (all means 0, one variance).
 
-    Training such a network in the usual way would at once normalise with batch statistics that the weights
-    already account for, which destroys what was learnt.
+    The weights of such a network already account for the statistics. Usual training would normalise by those
+    of each batch once more, and at once destroy what was learnt.
     """
     norms = [module for module in model.modules() if isinstance(module, torch.nn.BatchNorm2d)]
     return bool(norms) and all(
@@ -104,15 +104,16 @@ def has_folded_batch_norms(model: torch.nn.Module) -> bool:
 
 @torch.no_grad()
 def unfold_batch_norms(model: torch.nn.Module, batches: Iterable[torch.Tensor]) -> None:
-    """Give folded batch norms real statistics, measured on the batches; the network's function stays.
+    """Give folded batch norms the statistics of their inputs; what the network computes stays the same.
 
-    With mean m and variance v of a norm's input, and the old scale s = weight / sqrt(old variance + eps) and
-    shift b, the norm becomes weight' = s * sqrt(v + eps), bias' = b + s * (m - old mean): the same output in
-    eval mode, and nearly the same in training mode, where batch statistics come close to m and v.
+    Let m and v be mean and variance of a norm's input over all batches, s = weight / sqrt(old variance + eps)
+    its old scale and b its old bias. Then weight' = s * sqrt(v + eps) and bias' = b + s * (m - old mean): the
+    output is the same in eval mode, and nearly the same in training mode, where batch statistics are close to
+    m and v.
 
     Args:
-        model: changed in place; its mode is kept.
-        batches: normalised input (B, 3, H, W); some hundred pictures are plenty.
+        model: changed in place; it stays in its mode.
+        batches: normalised input (B, 3, H, W); some hundred pictures are enough.
     """
     norms = [module for module in model.modules() if isinstance(module, torch.nn.BatchNorm2d)]
     sums: dict[torch.nn.Module, list[torch.Tensor]] = {}

@@ -1,4 +1,4 @@
-"""What a training is made of."""
+"""The settings of a training."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from classifiers.errors import ClassifierError
 
 
 class TrainingError(ClassifierError):
-    """A training cannot be started, continued or finished; the message says why and what to do."""
+    """A training cannot begin, continue or end; the message says why and what to do."""
 
 
 @dataclass(frozen=True)
@@ -23,37 +23,39 @@ class TrainSettings:
         model_args: further arguments of `timm.create_model`.
         pretrained: None (from scratch), a local .safetensors file, or "hub" (timm's own download).
         input_size: height and width of the network's input, in pixels.
-        mean: per-channel mean (0..1); None takes what timm states for pretrained weights, and measures the
-            training pictures where there are none, so that 0 is their mean colour (explainers mask with it).
-        std: per-channel standard deviation; likewise.
+        mean: per-channel mean (0..1). None takes that of pretrained weights as timm states it. Without such
+            weights it is measured on the training pictures: then 0 is their mean colour, which explainers
+            mask with.
+        std: per-channel standard deviation; None as for the mean.
         interpolation: "bilinear" or "bicubic".
         fit: "pad" keeps the aspect ratio, "stretch" does not.
         epochs: how often all training pictures (or as many draws) are shown.
         batch_size: pictures in one step.
         optimizer: a name of `timm.optim.list_optimizers()`.
-        learning_rate: after warm-up.
+        learning_rate: its value after the warm-up.
         weight_decay: not applied to biases and norms.
-        layer_decay: factor on the learning rate for each layer further from the head; None for none.
+        layer_decay: factor on the learning rate for each layer further from the head; None without it.
         schedule: "cosine", "poly", "tanh" or "step" of timm, updated at every step.
-        warmup_epochs: linear warm-up.
-        final_learning_rate: share of learning_rate at the end.
+        warmup_epochs: epochs in which the learning rate rises linearly.
+        final_learning_rate: the learning rate at the end, as a share of learning_rate.
         clip_gradient: largest norm of the gradient; None for no limit.
         label_smoothing: share of the target spread over the other classes.
         balance: "sampler" (rare classes are shown more often), "loss" (they weigh more) or "none".
-        balance_power: 1 makes classes equal, 0.5 goes half the way, on a logarithmic scale.
-        ema_decay: of the averaged weights that are validated and kept; None trains without.
+        balance_power: 1 makes classes equal; 0.5 goes half the way, on a logarithmic scale.
+        ema_decay: decay of the moving average of the weights, which is validated and kept; None without it.
         drop_rate: dropout before the head.
         drop_path_rate: stochastic depth; None keeps the architecture's default.
-        freeze_batch_norm: keep the statistics of batch norms as they were loaded.
+        freeze_batch_norm: whether batch norms keep the statistics that were loaded.
         augmentation: how training pictures are varied.
-        select_by: "balanced_accuracy" or "auroc" (of the defect score) on the validation pictures.
-        patience: stop after so many epochs without a better one; None runs all epochs.
-        seed: of everything random.
+        select_by: what the best epoch is chosen by, on the validation pictures: "balanced_accuracy", or
+            "auroc" of the defect score.
+        patience: epochs without a better one after which training stops; None runs all epochs.
+        seed: decides everything random.
         device: "auto" or a torch device.
         precision: "float32", or "bfloat16" for autocast in bfloat16.
-        threads: of torch on the CPU; None leaves them as they are.
-        workers: processes that augment; 0 does it in this one. The result is the same.
-        cache_bytes: resized pictures are kept in memory up to this.
+        threads: torch's threads on the CPU; None leaves their number as it is.
+        workers: processes that augment; 0 augments in this one. The result is the same.
+        cache_bytes: resized pictures are kept in memory where they take no more than this.
     """
 
     architecture: str = "mobilenetv3_small_050"
@@ -117,7 +119,7 @@ class TrainSettings:
         check(self.workers >= 0, "workers", "at least 0")
 
     def record(self) -> dict[str, Any]:
-        """The settings as JSON content, without what cannot change the result, and without machine paths."""
+        """Return the settings as JSON content, without what cannot change the result and without paths."""
         content = asdict(self)
         for name in ("workers", "cache_bytes"):
             del content[name]

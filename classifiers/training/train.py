@@ -1,4 +1,4 @@
-"""Training: timm's networks, optimisers, schedules, augmentation and averaging; resumable after a kill."""
+"""Train a network with timm's optimisers, schedules and averaging, resumable after a kill."""
 
 from __future__ import annotations
 
@@ -28,20 +28,21 @@ def train(
     """Train a network and write the model package of its best epoch.
 
     After each epoch the state is kept in the folder `<out>.training` beside the package. The same call after
-    a kill goes on from there and, on a CPU, ends with the same weights as an undisturbed one; once the
-    package exists, the same call returns it.
+    a kill goes on from there; on a CPU it ends with the same weights as an undisturbed one. Once the package
+    exists, the same call returns it.
 
     Args:
-        training: what is learnt; every class must occur.
-        validation: what chooses the best epoch; the same classes, no group in common.
+        training: the pictures to learn from; every class must occur.
+        validation: the pictures by which the best epoch is chosen: the same classes, no group in common.
         settings: everything that decides the result.
         out: the package's folder.
-        command: recorded in the package: how to make it again.
+        command: how to make the package again; recorded in it.
         progress: called after each step and epoch; an exception from it ends the training.
 
     Raises:
-        TrainingError: unfit data, a package or work folder of another training, a loss that is not finite.
-        DataError: a picture that cannot be read.
+        TrainingError: the data is unfit, package or work folder are of another training, or the loss is not
+            finite.
+        DataError: a picture cannot be read.
     """
     _check_data(training, validation)
     report = progress or (lambda _: None)
@@ -95,7 +96,7 @@ def _check_data(training: Dataset, validation: Dataset) -> None:
 
 
 def _fingerprint(training: Dataset, validation: Dataset, settings: TrainSettings) -> str:
-    """What must be equal for a training to be the same one."""
+    """Return a digest of what decides a training's result: data, settings and pretrained weights."""
     weights = None
     if settings.pretrained not in (None, "hub"):
         try:

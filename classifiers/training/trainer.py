@@ -1,4 +1,4 @@
-"""One plain training loop, and the state that lets it be interrupted between epochs."""
+"""The training loop, and its state, from which it goes on after an interruption between epochs."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ from classifiers.training.objective import balance_weights, training_loss, valid
 from classifiers.training.pretrained import has_folded_batch_norms, starting_network, unfold_batch_norms
 from classifiers.training.settings import TrainingError, TrainSettings
 
-# Pictures on which folded batch norms are measured.
+# Folded batch norms are measured on at least so many pictures, where there are as many.
 UNFOLDING_PICTURES = 256
 
 
 @dataclass(frozen=True)
 class TrainProgress:
-    """Where a training is.
+    """How far a training is.
 
     Attributes:
         phase: "reading" (pictures), "training" (after a step), "validated" (after an epoch).
         done: pictures read, or steps done in this epoch.
-        total: of those.
-        epoch: from 1; 0 while reading.
+        total: how many there are of these.
+        epoch: counted from 1; 0 while reading.
         epochs: how many there are.
         loss: mean training loss of this epoch so far.
         metrics: of this epoch, once validated: loss, balanced_accuracy, auroc, is_best.
@@ -57,7 +57,7 @@ Progress = Callable[[TrainProgress], None]
 
 
 class Trainer:
-    """The state of a training between epochs."""
+    """A training: its data, network and optimizer, and its state between epochs."""
 
     def __init__(
         self,
@@ -86,7 +86,7 @@ class Trainer:
 
         self.model.to(self.device).to(memory_format=torch.channels_last)
         if settings.pretrained is not None and has_folded_batch_norms(self.model):
-            self._unfold()
+            self._measure_batch_norms()
         try:
             self.optimizer = create_optimizer_v2(
                 self.model,
@@ -123,8 +123,8 @@ class Trainer:
         self.best_epoch = 0
         self.best: dict[str, torch.Tensor] = {}
 
-    def _unfold(self) -> None:
-        """Measure folded batch norms on training pictures, evenly picked."""
+    def _measure_batch_norms(self) -> None:
+        """Measure the statistics of folded batch norms on training pictures, spaced evenly."""
         stride = max(1, len(self.pictures) // UNFOLDING_PICTURES)
         batches = self.pictures.batches(self.settings.batch_size, stride)
         unfold_batch_norms(self.model, (batch.to(self.device) for batch in batches))
@@ -138,7 +138,7 @@ class Trainer:
         return self.epoch >= self.settings.epochs or stale
 
     def run_epoch(self) -> None:
-        """One pass over as many draws as there are training pictures, then validation."""
+        """Train on as many draws as there are training pictures, then validate."""
         settings = self.settings
         self.epoch += 1
         # All randomness of an epoch starts here: it is the same epoch whether or not it follows a kill.
@@ -189,7 +189,7 @@ class Trainer:
             order = torch.randperm(count, generator=generator)
         else:
             order = torch.multinomial(self.draw_weight, count, replacement=True, generator=generator)
-        # The last, smaller batch is left out: another order puts other pictures there next time.
+        # The last, smaller batch is left out; the next epoch's order puts other pictures there.
         shown = order[: self.steps * settings.batch_size].tolist()
         loader: torch.utils.data.DataLoader[Any] = torch.utils.data.DataLoader(
             AugmentedPictures(self.pictures, settings.augmentation, settings.seed),
@@ -240,7 +240,7 @@ class Trainer:
         )
 
     def snapshot(self) -> Checkpoint:
-        """Everything the next epoch needs."""
+        """Return everything that the next epoch needs."""
         weights = {"model": self.model.state_dict(), "best": self.best}
         if self.average is not None:
             weights["average"] = self.average.module.state_dict()
@@ -267,7 +267,7 @@ class Trainer:
         self.schedule.step_update(self.epoch * self.steps)
 
     def save(self, out: Path, command: str) -> ModelPackage:
-        """Write the package of the best epoch."""
+        """Write the model package of the best epoch."""
         settings, sides = self.settings, {"training": self.dataset, "validation": self.validation}
         network = create_network(settings.architecture, settings.model_args, len(self.dataset.classes))
         network.load_state_dict(self.best)
@@ -296,7 +296,10 @@ class Trainer:
 
 
 def _rank(entry: dict[str, Any], settings: TrainSettings) -> tuple[float, float]:
-    """Higher is better; the loss decides between equally good epochs, which small validation sets have."""
+    """Return what epochs are compared by, higher is better: the metric, then the loss.
+
+    With few validation pictures, epochs often have the same metric.
+    """
     value = entry[settings.select_by]
     return (float("-inf") if value is None else value, -entry["loss"])
 
