@@ -1,7 +1,7 @@
 """The record at scale: recording, questions, verification, memory, migration. `python -m benchmarks.db`.
 
-Everything is a ratio of two things measured side by side in one run: recording beside a bare insert of the
-same rows, questions beside a look-up by primary key, verification beside bare SHA-256 over the same bytes.
+Every figure is a ratio of two times, measured side by side in one run: recording and a bare insert of the
+same rows, a question and a look-up by primary key, verification and bare SHA-256 over the same bytes.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ BIG = 1_000  # rows from which on a table is not to be read from one end to the 
 
 
 def build(db: Database, images: int) -> None:
-    """Record runs of 10,000 pictures, with what people and replays add to them."""
+    """Record runs of 10,000 pictures, then what people and replays add to them."""
     db.migrate()
     models = [line.register(db, name) for name in ("tiles", "tiles-2")]
     for first in range(0, images, A_RUN):
@@ -72,7 +72,7 @@ def build(db: Database, images: int) -> None:
 
 
 class Arguments:
-    """Random things that are in the database, to ask about."""
+    """Random arguments for questions, taken from what is in the database."""
 
     def __init__(self, session: Session, seed: int = 1) -> None:
         self.chance = random.Random(seed)  # noqa: S311
@@ -98,7 +98,7 @@ class Arguments:
 
 
 def questions(at: Arguments) -> dict[str, Callable[[Session], Any]]:
-    """Give every question, each to be asked with new random arguments."""
+    """Return name -> question; each call asks with new random arguments."""
 
     def events(**given: Callable[[], Any]) -> Callable[[Session], Any]:
         return lambda s: find_events(
@@ -160,7 +160,7 @@ def questions(at: Arguments) -> dict[str, Callable[[Session], Any]]:
 
 
 def ask(db: Database, repeats: int) -> Iterator[tuple[str, float, float, float, str]]:
-    """Give for each question p50, p95 (ms), p50 as a multiple of a key look-up's, big tables read whole."""
+    """Yield of each question name, p50, p95 (ms), p50 over that of a key look-up, big tables read whole."""
     with db.session() as session:
         sizes = {
             name: session.scalar(select(func.count()).select_from(table)) or 0
@@ -190,7 +190,9 @@ def ask(db: Database, repeats: int) -> Iterator[tuple[str, float, float, float, 
             with _listening(session.connection(), "before_cursor_execute", note):
                 question(session)
                 question(session)
-            whole = sorted({t for s, given in seen.items() for t in _read_whole(session, s, given, sizes)})
+            whole = sorted(
+                {t for s, given in seen.items() for t in _tables_read_whole(session, s, given, sizes)}
+            )
             timed(question, 3)
             spent, base = timed(question, repeats), timed(key, 200)
             p95 = spent[int(0.95 * (len(spent) - 1))]
@@ -198,12 +200,13 @@ def ask(db: Database, repeats: int) -> Iterator[tuple[str, float, float, float, 
             yield name, middle, p95, middle / statistics.median(base), ", ".join(whole)
 
 
-def _read_whole(session: Session, statement: str, given: Any, sizes: dict[str, int]) -> Iterator[str]:
+def _tables_read_whole(session: Session, statement: str, given: Any, sizes: dict[str, int]) -> Iterator[str]:
+    """Yield the big tables that the plan of a statement reads from one end to the other."""
     driver: Any = session.connection().connection.driver_connection
     sqlite = session.get_bind().dialect.name == "sqlite"
     explain = "EXPLAIN QUERY PLAN " if sqlite else "EXPLAIN "
     steps = [str(row[-1]) for row in driver.execute(explain + statement, given).fetchall()]
-    # In the order that is asked for, as far as the page goes.
+    # A scan in the order that is asked for ends with the page: it does not read the whole table.
     page = sqlite and "LIMIT" in statement and not any("TEMP B-TREE FOR ORDER" in step for step in steps)
     for step in steps:
         if sqlite and step.startswith("SCAN ") and "USING" not in step and "VIRTUAL" not in step and not page:
@@ -229,7 +232,10 @@ def _listening(target: Any, name: str, listener: Callable[..., None]) -> Iterato
 
 
 def bare_hashing(db: Database) -> tuple[float, int]:
-    """Give seconds of SHA-256, and bytes: the same events and rows, one by one, in memory already."""
+    """Return seconds and bytes of SHA-256 over the events and rows that verification hashes, one by one.
+
+    They are in memory before the time is taken.
+    """
     spent, size, kept = 0.0, 0, []
 
     def keep(data: bytes) -> Any:
@@ -255,13 +261,14 @@ def bare_hashing(db: Database) -> tuple[float, int]:
 
 
 def verified(db: Database, **options: Any) -> tuple[float, Verification]:
+    """Return the seconds that a verification takes, and its result."""
     started = time.perf_counter()
     found = verify(db, **options)
     return time.perf_counter() - started, found
 
 
 def peak_mib(url: str) -> float:
-    """Give the peak memory of a process that opens the database and verifies it."""
+    """Return the peak memory of a new process that opens the database and verifies it."""
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.db", "--peak", url], check=True, capture_output=True, text=True
     )
@@ -272,12 +279,12 @@ def peak_mib(url: str) -> float:
 
 
 def back(db: Database) -> str:
-    """Take away what the newest migration added, as if it had not been there; gives the schema before it."""
+    """Undo the newest migration, and return the name of the schema before it."""
     scripts = ScriptDirectory(str(MIGRATIONS))
     newest: Any = scripts.get_revision("head")
     module: Any = newest.module
     before = str(newest.down_revision)
-    # The way down refuses to go where there is a history; here nothing is lost but a benchmark's.
+    # A downgrade refuses where there is a history, which it asks for by SQL; this one is a benchmark's own.
     module.sa = SimpleNamespace(**{**vars(sa), "text": lambda _: sa.text("SELECT 0")})
     with db.exclusive(migrating=True) as connection:
         if db.sqlite:
@@ -291,7 +298,7 @@ def back(db: Database) -> str:
 
 
 def migration(db: Database) -> list[tuple[float, str]]:
-    """Give the statements of the way to the newest schema that took 10 ms or more, the longest first."""
+    """Migrate to the newest schema; return the statements that took more than 10 ms, the longest first."""
     spent: list[tuple[float, str]] = []
     begun: list[float] = []
 
@@ -314,6 +321,7 @@ def migration(db: Database) -> list[tuple[float, str]]:
 
 
 def table(*rows: tuple[Any, ...]) -> None:
+    """Print rows as a Markdown table, the first of them as its head."""
     for number, row in enumerate(rows):
         cells = [f"{cell:,.2f}" if isinstance(cell, float) else str(cell) for cell in row]
         print("| " + " | ".join(cells) + " |", flush=True)
@@ -335,7 +343,7 @@ def main() -> None:
     if chosen.peak:
         with open_database(chosen.peak) as db:
             assert verify(db).ok
-        # Not ru_maxrss: that begins with what the process it was forked from had.
+        # Not ru_maxrss, which begins with the memory of the process that this one was forked from.
         status = Path("/proc/self/status").read_text()
         print(int(status.split("VmHWM:")[1].split()[0]) / 1024)
         return
@@ -399,6 +407,7 @@ def main() -> None:
 
 
 def verification(db: Database, folder: Path) -> None:
+    """Print how long verification takes: of all, in several processes, and since a checkpoint."""
     key, notes = generate_key("benchmark"), CheckpointFolder(folder / "checkpoints")
     bare, size = bare_hashing(db)
     spent, found = verified(db)

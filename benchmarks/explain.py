@@ -1,18 +1,19 @@
-"""What an explanation costs, as ratios measured side by side in one process.
+"""Measure what an explanation costs, as ratios of times taken side by side in one process.
 
     python benchmarks/explain.py [--models resnet18 …] [--device cpu] [--out FILE.json]
 
-A B A B in turns, medians of --repeats (5) rounds; random weights, 224 x 224, reduced precision (bfloat16 on a
-CPU, float16 on CUDA) unless said otherwise:
+The two of a ratio are timed in turns (A B A B); the medians of --repeats (5) rounds are compared. Weights are
+random, pictures 224 x 224. Precision is reduced (bfloat16 on a CPU, float16 on CUDA) unless said otherwise:
 
   a  SISE, everything included, against as many bare forward passes of the same model at its best batch
-  b  one masked pass of SISE against one of Score-CAM in torchcam and in pytorch-grad-cam, same layer
+  b  one masked pass of SISE against one of Score-CAM in torchcam and in pytorch-grad-cam, at the same layer
   c  SISE against sise-fast, everything included
-  d  eight findings one by one against together
-  e  peak memory with few and with many masks, each in a process of its own
+  d  eight findings explained one by one against together
+  e  peak memory with few masks and with many, each in a process of its own
 
-a and d take the strongest --masks maps alone (option mu), for a VGG-16 has 1472: fixed costs weigh more that
-way, not less. On CUDA, also the chunk size and what torch.compile would gain on the bare passes.
+a and d use only the strongest --masks maps (by the option mu), as a VGG-16 has 1472. Fixed costs weigh more
+with few maps, so that this is no advantage. On CUDA, a also measures the chunk size, and what torch.compile
+would gain on the bare passes.
 """
 
 import argparse
@@ -53,7 +54,7 @@ class Bench:
         self.name, self.device, self.repeats = name, torch.device(device), repeats
         torch.manual_seed(0)
         self.model = timm.create_model(name, num_classes=10).eval().to(self.device)
-        with torch.no_grad():  # gates and norms that start at zero would make maps constant
+        with torch.no_grad():  # gates and norms whose initial value is zero would make maps constant
             for parameter in self.model.parameters():
                 if parameter.ndim == 1:
                     parameter.add_(0.02 * torch.randn_like(parameter))
@@ -68,7 +69,7 @@ class Bench:
         self.mu = self._mu(masks)
 
     def _mu(self, masks: int) -> float:
-        """The largest mu that still keeps at least `masks` maps of the first picture."""
+        """Return the mu by which the `masks` strongest maps of the first picture are kept."""
         with isolated(self.model, self.images) as private:
             taps, _ = probe(private, 0, self.images[:1], self.targets[:1], layers=None, activation="softmax")
         shares = torch.cat([(tap.alpha[0] / tap.alpha[0].max()).clamp_min(0) for tap in taps])
@@ -76,6 +77,7 @@ class Bench:
         return 0.0 if len(ordered) <= masks else min(0.999, float(ordered[masks]))
 
     def timed(self, work: Callable[[], Any]) -> float:
+        """Return the seconds of one call."""
         if self.cuda:
             torch.cuda.synchronize()
         begun = time.perf_counter()
@@ -85,7 +87,7 @@ class Bench:
         return time.perf_counter() - begun
 
     def medians(self, *works: Callable[[], Any]) -> list[float]:
-        """Median seconds of each, measured in turns; one round before that warms up."""
+        """Return the median seconds of each, measured in turns after one round to warm up."""
         for work in works:
             work()
         rounds = [[self.timed(work) for work in works] for _ in range(self.repeats)]
@@ -99,6 +101,7 @@ class Bench:
         return lambda: explainer(self.images[:count], self.targets[:count])
 
     def bare(self, passes: int, batch: int, model: nn.Module) -> Callable[[], None]:
+        """Return a function that makes so many forward passes, in whole batches."""
         dtype = next(model.parameters()).dtype
         picture = torch.randn(batch, 3, SIZE, SIZE, device=self.device, dtype=dtype)
         picture = picture.contiguous(memory_format=torch.channels_last)
@@ -111,21 +114,25 @@ class Bench:
         return run
 
     def reduced(self) -> nn.Module:
+        """Return the model in reduced precision."""
         made: nn.Module = timm.create_model(self.name, num_classes=10).eval().to(self.device)
         dtype = torch.float16 if self.cuda else torch.bfloat16
         return made.to(dtype).to(memory_format=torch.channels_last)
 
     def best_batch(self, model: nn.Module) -> int:
+        """Return the batch size at which a forward pass takes least time for each picture."""
         times = {batch: self.timed_passes(model, batch) for batch in self.chunks}
         return min(times, key=lambda batch: times[batch])
 
     def timed_passes(self, model: nn.Module, batch: int) -> float:
+        """Return the least seconds of a forward pass for each picture, of three times."""
         run = self.bare(64, batch, model)
         run()
         return min(self.timed(run) for _ in range(3)) / (-(-64 // batch) * batch)
 
 
 def total_masks(explanation: Any) -> int:
+    """Return the number of masks that the model scored, over all layers."""
     return int(sum(int(count.sum()) for count in explanation.masks.values()))
 
 
@@ -236,14 +243,17 @@ def bench_e(bench: Bench) -> dict[str, Any]:
 
 
 def peak(name: str, device: str, masks: int) -> dict[str, float]:
-    """Memory above what the model takes: peak of the process on a CPU, of the allocator on CUDA."""
+    """Return the memory (MiB) before and at the peak of an explanation, and its number of masks.
+
+    It is that of the process on a CPU, of the allocator on CUDA.
+    """
     bench = Bench(name, device, 1, masks)
     explainer = bench.explainer(mu=bench.mu)
     if bench.cuda:
         before = torch.cuda.memory_allocated() / 2**20
         torch.cuda.reset_peak_memory_stats()
     else:
-        # The peak so far is that of choosing mu, a gradient pass like the one to come: it hides nothing.
+        # The peak so far is that of choosing mu, by a gradient pass like the one to come: it hides nothing.
         before = int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() / 2**20
     explanation = bench.explain(explainer)()
     most = (

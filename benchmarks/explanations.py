@@ -1,10 +1,11 @@
-"""Explainers judged on real pictures: classifiers from kensa train, tables from kensa evaluate.
+"""Judge explainers on real pictures: classifiers from `kensa train`, tables from `kensa evaluate`.
 
     python benchmarks/explanations.py WORK_FOLDER [NAME ...]
 
-Pictures and weights are found through KENSA_DATA. Without names, everything below in its order. What is done
-is not done again: models are kept in WORK_FOLDER, and evaluations go on from their results.jsonl. Each leaves
-table.md, table.json, table.csv and maps.png in WORK_FOLDER/evaluation/NAME: what docs/results.md is made of.
+Pictures and weights are found through KENSA_DATA. Without names, all evaluations are made, in the order
+below. What is done is not done again: models are kept in WORK_FOLDER, and evaluations go on from their
+results.jsonl. Each writes table.md, table.json, table.csv and maps.png into WORK_FOLDER/evaluation/NAME, from
+which docs/results.md is made.
 """
 
 import json
@@ -41,7 +42,7 @@ MODELS = {
         *("--arch", "vgg11_bn", "--model-arg", "mlp_ratio=0.125", "--input-size", "96", "--epochs", "10"),
     ],
 }
-# What decides whether sise-fast keeps its claim, and what its last step does.
+# SISE beside its variants: does sise-fast keep what it claims, and what does its last step add?
 FAMILY: list[Any] = [
     "sise",
     "ada-sise",
@@ -55,7 +56,7 @@ EVERY: list[Any] = [
     "score-cam",
     "integrated-gradients",
     "fullgrad",
-    # Fewer than the papers' 4000 masks and 800 iterations: these two take most of the time as it is.
+    # Fewer than the papers' 4000 masks and 800 iterations: even so, these two take most of the time.
     {"method": "rise", "options": {"masks": 1000}},
     {"method": "extremal-perturbation", "options": {"iterations": 80}},
     *FAMILY[:3],
@@ -64,6 +65,7 @@ FAST_METRICS = ["ebpg", "miou", "bbox", "drop", "increase", "pointing_game", "ra
 
 
 def neu(work: Path, model: str, limit: int) -> dict[str, Any]:
+    """Return the settings of data and model for NEU's steel defects, by a model from `kensa train`."""
     return {
         "data": {
             "kind": "folder",
@@ -77,6 +79,7 @@ def neu(work: Path, model: str, limit: int) -> dict[str, Any]:
 
 
 def coco(architecture: str, weights: str, moments: list[list[float]], **more: Any) -> dict[str, Any]:
+    """Return the settings of data and model for natural pictures of COCO, with an ImageNet network."""
     return {
         "data": {
             "kind": "folder",
@@ -97,6 +100,7 @@ def coco(architecture: str, weights: str, moments: list[list[float]], **more: An
 
 
 def evaluations(work: Path) -> dict[str, dict[str, Any]]:
+    """Return name -> settings of every evaluation, in the order in which they are made."""
     halves = [[0.5] * 3, [0.5] * 3]
     imagenet = [[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]]
     mobilenet = coco(
@@ -121,7 +125,7 @@ def evaluations(work: Path) -> dict[str, dict[str, Any]]:
 
 
 def sanity(work: Path) -> None:
-    """Cascading randomisation (Adebayo et al. 2018): what is left of a map as the weights go."""
+    """Write how maps change as weights are randomised, layer after layer (Adebayo et al. 2018)."""
     package = load_package(work / "neu-resnet50")
     model = build_model(package)
     shown = load_dataset(work / "neu-resnet50.splits" / "test.csv").items[40::70]
@@ -151,6 +155,7 @@ def sanity(work: Path) -> None:
 
 
 def kensa(*command: str) -> None:
+    """Run a command of kensa; leave with a message where it fails."""
     done = subprocess.run([str(KENSA), *command])
     if done.returncode:
         sys.exit(f"kensa {' '.join(command[:2])} ended with {done.returncode}")

@@ -1,7 +1,7 @@
-"""Recording with and without the audit trail, side by side: the same rows, batches and transactions.
+"""Measure recording with and without the audit trail, side by side: the same rows, batches, transactions.
 
-Bare: the same tables and indexes without triggers and events, prepared dicts through SQLAlchemy Core's
-executemany, and no look-ups. (Only the reference to the event is left out, for there are no events.)
+Without it ("bare"), there are the same tables and indexes, but no triggers, events or look-ups, and no
+reference to the event. Prepared dicts go through SQLAlchemy Core's executemany.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ class Ingestion:
 
     @property
     def ratio(self) -> float:
-        """Images/s with the audit trail as a share of images/s without: the median over groups."""
+        """Images a second with the audit trail, as a share of those without it: the median over groups."""
         return statistics.median(b / a for a, b in zip(self.audited, self.bare, strict=True))
 
 
 class Bare:
-    """The domain tables without history in a database of their own."""
+    """A database with the domain tables alone, without history."""
 
     def __init__(self, db: Database) -> None:
         self.db = db
@@ -69,7 +69,7 @@ class Bare:
 
 
 def rows_between(db: Database, above: int, upto: int) -> Rows:
-    """Give the domain rows of these events as prepared dicts: what an insert that does no more would take."""
+    """Return the domain rows of these events by table, as dicts that can be inserted as they are."""
     found: Rows = {}
     with db.session() as session:
         for table in DOMAIN_TABLES:
@@ -94,19 +94,18 @@ def rows_between(db: Database, above: int, upto: int) -> Rows:
 def measure(db: Database, bare: Bare, run: RunHandle, first: int, last: int, group: int = 8) -> Ingestion:
     """Record pictures first to last - 1 both ways, `group` batches of one and then of the other."""
     found = Ingestion(images=last - first)
-    for row in _outside(db):
-        bare.put(row)
+    bare.put(rows_between(db, 0, _last_event(db)))  # the model and the run, to which the pictures' rows refer
     span = group * line.BATCH
     for begin in range(first, last, span):
         outcomes = list(line.batches(begin, min(begin + span, last)))
-        edges = [_head(db)]
+        edges = [_last_event(db)]
         started = time.perf_counter()
         for batch in outcomes:
             record_batch(db, run, batch, actor=line.INSPECTOR)
         found.audited.append(time.perf_counter() - started)
         for batch in outcomes:
             edges.append(edges[-1] + len(batch))
-        assert edges[-1] == _head(db)
+        assert edges[-1] == _last_event(db)
         prepared = [rows_between(db, *edge) for edge in pairwise(edges)]
         started = time.perf_counter()
         for rows in prepared:
@@ -115,11 +114,6 @@ def measure(db: Database, bare: Bare, run: RunHandle, first: int, last: int, gro
     return found
 
 
-def _outside(db: Database) -> list[Rows]:
-    """Give what is there before: the model and the run, to which the pictures' rows refer."""
-    return [rows_between(db, 0, _head(db))]
-
-
-def _head(db: Database) -> int:
+def _last_event(db: Database) -> int:
     with db.session() as session:
         return head(session).sequence

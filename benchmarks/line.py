@@ -1,8 +1,8 @@
-"""A synthetic inspection line for the database benchmarks: outcomes as the flow hands them over, by number.
+"""A synthetic inspection line for the database benchmarks: outcomes as the flow records them.
 
-95 % pass, 4 % are flagged (half review, half reject) with 5 findings on 4 pictures, each with its
-explanation, its map, three block maps, and the stored picture; 1 % cannot be read. Two pictures a part,
-500 parts a lot, four stations.
+The number of a picture decides its outcome. Of 100 pictures 95 pass, 2 are for review, 2 are rejected, and 1
+cannot be read. The 4 flagged pictures are stored and have 5 findings, each with its explanation, map and
+three block maps. A part has two pictures, a lot 500 parts; there are four stations.
 """
 
 from __future__ import annotations
@@ -38,17 +38,17 @@ _BEGINNING = datetime(2026, 1, 5, 6, tzinfo=UTC)
 
 
 def digest(kind: str, number: int) -> str:
-    """Give a SHA-256 (hex) as the bytes of such a thing would have."""
+    """Return a SHA-256 (hex) in place of that of the thing's bytes."""
     return hashlib.sha256(f"{kind} {number}".encode()).hexdigest()
 
 
 def verdict(number: int) -> str:
-    """Give the verdict of picture `number`: 1 of 100 unreadable, 2 review, 2 reject, spread evenly."""
+    """Return the verdict on picture `number`."""
     return _FLAGGED.get(number % 100, "pass")
 
 
 def outcome(number: int) -> ImageOutcome:
-    """Give what became of picture `number`."""
+    """Return the outcome of picture `number`."""
     what = verdict(number)
     chance = random.Random(number)  # noqa: S311
     part, side = divmod(number, 2)
@@ -89,7 +89,7 @@ def outcome(number: int) -> ImageOutcome:
 
 
 def _findings(number: int, chance: random.Random) -> tuple[FindingOutcome, ...]:
-    """Give one, or of every fourth flagged picture two, of unlike classes."""
+    """Return one finding, or for every fourth flagged picture two, of different classes."""
     classes = chance.sample(CLASSES[1:], 2 if number % 100 == 96 else 1)
     return tuple(_finding(number, name, chance) for name in classes)
 
@@ -121,7 +121,7 @@ def _finding(number: int, class_name: str, chance: random.Random) -> FindingOutc
 
 
 def register(db: Database, name: str = "tiles") -> ModelRecord:
-    """Record a model."""
+    """Record a model, and return it."""
     return register_model(
         db,
         digest=digest("model", sum(name.encode())),
@@ -136,7 +136,7 @@ def register(db: Database, name: str = "tiles") -> ModelRecord:
 
 
 def start(db: Database, model: ModelRecord, settings: dict[str, Any] = SETTINGS) -> RunHandle:
-    """Start a run."""
+    """Start a run, and return it."""
     return start_or_resume_run(
         db,
         source="s3://line-1",
@@ -150,7 +150,7 @@ def start(db: Database, model: ModelRecord, settings: dict[str, Any] = SETTINGS)
 
 
 def batches(first: int, last: int, size: int = BATCH) -> Iterator[list[ImageOutcome]]:
-    """Give the outcomes of pictures first to last - 1, a batch at a time."""
+    """Yield the outcomes of pictures first to last - 1, batch by batch."""
     for begin in range(first, last, size):
         yield [outcome(number) for number in range(begin, min(begin + size, last))]
 
@@ -159,7 +159,10 @@ PASSWORD = "blowhole fray crack 1"  # noqa: S105
 
 
 def engineer(db: Database) -> Authenticated:
-    """Sign in the person who decides, added first; a sign-in is good for minutes, not for a benchmark."""
+    """Sign in the person who decides, who is added where she is not known.
+
+    A sign-in is valid for minutes, less than a benchmark takes: ask for a new one before each use.
+    """
     with db.session() as session:
         known = {person.login for person in list_people(session)}
     for login, role in (("admin", "administrator"), ("engineer", "quality-engineer")):
@@ -174,9 +177,9 @@ def _signed_in(db: Database, login: str) -> Authenticated:
 
 
 def later(db: Database, run: RunHandle, signer: Authenticated, decided: int, replayed: int) -> None:
-    """Record what people and replays add to a run: signed decisions on findings, and replays.
+    """Record signed decisions on findings of a run, and replays.
 
-    A decision is a transaction of its own, as it is in life; replays are recorded together.
+    A decision is a transaction of its own, as in a plant; replays are recorded together.
     """
     for number in range(1, decided + 1):
         dispose(

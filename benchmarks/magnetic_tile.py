@@ -1,9 +1,10 @@
-"""The main job on real pictures: train, calibrate, inspect and report on the magnetic-tile set; then measure.
+"""Do the main job on real pictures: train, calibrate, inspect and report on magnetic tiles, then measure.
 
     python benchmarks/magnetic_tile.py WORK_FOLDER        (pictures and weights are found through KENSA_DATA)
 
-Every step is a command of kensa; the figures are read from the record it leaves. Steps that are done are not
-done again. Writes WORK_FOLDER/results.json and prints it.
+Every step is a command of kensa, and the figures are read from the record that it leaves. Training and
+calibration are not repeated when they are done. The results are written to WORK_FOLDER/results.json and
+printed.
 """
 
 import csv
@@ -63,16 +64,17 @@ TARGETS = ["--target-escape-rate", "0.1", "--target-overkill", "0.05"]
 def timed(
     seconds: dict[str, float], name: str, command: Sequence[str], allowed: Sequence[int] = (0,)
 ) -> None:
+    """Run a command of kensa and keep its time; leave with a message where it ends with another code."""
     started = time.perf_counter()
     done = subprocess.run([str(KENSA), *command])
-    # A step whose work was done by an earlier call is quick now: its first time is the one that counts.
+    # A step that an earlier call has done is quick now: the time of that call counts.
     seconds.setdefault(name, round(time.perf_counter() - started, 1))
     if done.returncode not in allowed:
         sys.exit(f"{name} ended with {done.returncode}")
 
 
 def write_inbox(inbox: Path, test: Path) -> dict[str, Path]:
-    """Put the held-out pictures where a line would, with a manifest; give each picture's pixel mask."""
+    """Write the held-out pictures as a line would, with a manifest; return name -> pixel mask."""
     masks = {}
     inbox.mkdir(parents=True)
     with test.open(newline="") as file, (inbox / "manifest.csv").open("w", newline="") as manifest:
@@ -81,7 +83,7 @@ def write_inbox(inbox: Path, test: Path) -> dict[str, Path]:
         for row in csv.DictReader(file):
             image = (test.parent / row["image"]).resolve()
             exposure, _, number = image.stem.partition("_num_")
-            # The tile is the lot: its pictures differ by exposure. The label stays out of the name.
+            # The tile is the lot: its pictures differ by exposure. The name does not tell the label.
             name = f"tile{int(row['group']):03d}/{exposure}_{number}.jpg"
             (inbox / name).parent.mkdir(exist_ok=True)
             shutil.copy(image, inbox / name)
@@ -91,7 +93,10 @@ def write_inbox(inbox: Path, test: Path) -> dict[str, Path]:
 
 
 def localisation(maps: list[tuple[np.ndarray, np.ndarray]]) -> dict[str, float]:
-    """EBPG and mIoU (SISE.md) of maps against masks, with the share of a map of equal values as the floor."""
+    """Return EBPG and mIoU (docs/sise.md) of maps against masks, and the masks' mean share of the picture.
+
+    That share is the EBPG of a map of equal values.
+    """
     energy, iou, area = [], [], []
     for values, mask in maps:
         full = resize_map(values, *mask.shape)
@@ -108,7 +113,7 @@ def localisation(maps: list[tuple[np.ndarray, np.ndarray]]) -> dict[str, float]:
 
 
 def intervals(held_out: Dataset, good: int | None, prediction: Prediction) -> dict[str, list[float]]:
-    """95 % bootstrap intervals, drawn by tile: pictures of one tile are not independent."""
+    """Return 95 % bootstrap intervals, drawn by tile: pictures of one tile are not independent."""
     labels = np.array([held_out.classes.index(item.labels[0]) for item in held_out.items])
     targets = np.eye(len(held_out.classes), dtype=bool)[labels]
     groups = np.array([item.group for item in held_out.items])

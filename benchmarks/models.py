@@ -1,8 +1,8 @@
-"""Which families of timm SISE explains: one small member of every module, with random weights.
+"""Show which families of timm SISE explains, by one small member of every module, with random weights.
 
     python -m benchmarks.models        writes docs/models.md
 
-tests/explainers/sise/test_families.py runs the same table, and holds the page to what it finds.
+tests/explainers/sise/test_families.py runs the same table, and compares the page with its results.
 """
 
 import warnings
@@ -27,9 +27,10 @@ class Family:
     Attributes:
         model: name in timm.
         kind: "cnn", "hybrid" (attention, recurrence or state-space layers beside convolutions), or "refused".
-        size: of the picture, in pixels: enough for two positions or more at the deepest resolution.
-        options: of `timm.create_model`: fewer blocks where a member is large, the picture's size where fixed.
-        note: what is to be said of other members.
+        size: side of the picture in pixels: enough for two positions or more at the deepest resolution.
+        options: arguments of `timm.create_model`: fewer blocks where a member is large, and the size of the
+            picture where it is fixed.
+        note: what the page says of other members.
     """
 
     model: str
@@ -150,12 +151,12 @@ FAMILIES = {
 
 
 def build(family: Family) -> tuple[nn.Module, Tensor]:
-    """Make the member, in training mode, and a (1, 3, size, size) picture; the same at every call."""
+    """Return the member, in training mode, and a picture (1, 3, size, size), the same at every call."""
     torch.manual_seed(0)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # timm's own, on meshgrid and on model names that moved
+        warnings.simplefilter("ignore")  # timm's own, about meshgrid and about renamed models
         model = timm.create_model(family.model, num_classes=CLASSES, **family.options)
-    # Initial values make some blocks constant (gates, residual scales, biases and heads of 0); stir them.
+    # Some initial values (gates, residual scales, biases and heads of 0) make blocks constant: change them.
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if "norm" in name or "bn" in name or parameter.ndim == 1 or not bool(parameter.any()):
@@ -164,7 +165,11 @@ def build(family: Family) -> tuple[nn.Module, Tensor]:
 
 
 def explain(model: nn.Module, image: Tensor, target: Tensor) -> Explanation | ExplainerError:
-    """Explain by the strongest map of each layer: every step of SISE runs, at little cost."""
+    """Return an explanation, or the refusal.
+
+    With this mu, little more than the strongest map of each layer is kept: every step of SISE runs at little
+    cost.
+    """
     try:
         return create_explainer("sise", model, mu=0.95, batch_size=4)(image, target)
     except ExplainerError as error:
@@ -172,7 +177,7 @@ def explain(model: nn.Module, image: Tensor, target: Tensor) -> Explanation | Ex
 
 
 def row(module: str, outcome: Explanation | ExplainerError) -> str:
-    """One line of the page's table."""
+    """Return one line of the page's table."""
     family = FAMILIES[module]
     note = f"; {family.note}" if family.note else ""
     if isinstance(outcome, ExplainerError):
@@ -185,7 +190,7 @@ def row(module: str, outcome: Explanation | ExplainerError) -> str:
 
 
 def page(rows: list[str]) -> str:
-    """Put the whole page together."""
+    """Return the whole page."""
     counts = {kind: sum(f.kind == kind for f in FAMILIES.values()) for kind in ("cnn", "hybrid", "refused")}
     return f"""# Which models SISE explains
 

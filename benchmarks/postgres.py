@@ -1,4 +1,4 @@
-"""A PostgreSQL server of our own, for the tests and the benchmarks: started in a folder, gone afterwards."""
+"""Start a PostgreSQL server in a folder, for tests and benchmarks, and remove it afterwards."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from uuid import uuid4
 
 import psycopg
 
-# What is lost when the machine loses power does not matter to a test.
+# For tests, which may lose their data when the machine loses power.
 UNSAFE = ("fsync=off", "full_page_writes=off")
 
 
@@ -24,7 +24,7 @@ class ServerError(RuntimeError):
 
 
 def programs() -> Path | None:
-    """Give the folder of PostgreSQL's server programs, if they are installed."""
+    """Return the folder of PostgreSQL's server programs; None where they are not installed."""
     found = shutil.which("pg_ctl")
     homes = [Path(found).resolve().parent] if found else []
     homes += sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
@@ -33,7 +33,7 @@ def programs() -> Path | None:
 
 @dataclass(frozen=True)
 class Cluster:
-    """A server that runs in a folder of its own; whoever knows the folder and the port can stop it."""
+    """A server in a folder of its own; a process that knows folder and port can stop it."""
 
     folder: Path
     port: int
@@ -45,9 +45,14 @@ class Cluster:
 
     @classmethod
     def start(cls, settings: Sequence[str] = (), parent: Path | None = None) -> Cluster:
-        """Start a server. `settings`: name=value, as in postgresql.conf.
+        """Start a server and return it.
 
-        `parent`: the folder in which its own is made. ServerError where it cannot be started.
+        Args:
+            settings: name=value, as in postgresql.conf.
+            parent: the folder in which the server's own is made; that for temporary files when None.
+
+        Raises:
+            ServerError: it cannot be started.
         """
         folder = Path(tempfile.mkdtemp(prefix="kensa-pg-", dir=parent))
         if os.geteuid() == 0:  # the server refuses to run as root
@@ -58,8 +63,10 @@ class Cluster:
         options = [f"-p {cluster.port} -k {folder}", *(f"-c {setting}" for setting in settings)]
         options.append("-c listen_addresses=127.0.0.1")
         try:
-            cluster._call("initdb", "-U", "kensa", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "-N")
-            cluster._call("pg_ctl", "-l", str(folder / "log"), "-w", "-o", " ".join(options), "start")
+            cluster._run_program(
+                "initdb", "-U", "kensa", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "-N"
+            )
+            cluster._run_program("pg_ctl", "-l", str(folder / "log"), "-w", "-o", " ".join(options), "start")
         except BaseException:
             shutil.rmtree(folder)
             raise
@@ -68,11 +75,11 @@ class Cluster:
     def stop(self) -> None:
         """Stop the server and remove its folder."""
         try:
-            self._call("pg_ctl", "-m", "fast", "stop")
+            self._run_program("pg_ctl", "-m", "fast", "stop")
         finally:
             shutil.rmtree(self.folder)
 
-    def _call(self, program: str, *arguments: str) -> None:
+    def _run_program(self, program: str, *arguments: str) -> None:
         home = programs()
         if home is None:
             raise ServerError("PostgreSQL's programs (initdb, pg_ctl) are absent: apt-get install postgresql")
@@ -91,7 +98,7 @@ class Cluster:
 
 @contextmanager
 def server(settings: Sequence[str] = (), parent: Path | None = None) -> Iterator[str]:
-    """Run a server and give its address (user, host, port), see `Cluster.start`."""
+    """Run a server and yield its address (user, host, port), see `Cluster.start`."""
     cluster = Cluster.start(settings, parent)
     try:
         yield cluster.address
@@ -100,7 +107,7 @@ def server(settings: Sequence[str] = (), parent: Path | None = None) -> Iterator
 
 
 def new_database(address: str) -> str:
-    """Create an empty database on a server and give its URL."""
+    """Create an empty database on a server and return its URL."""
     name = f"kensa_{uuid4().hex}"
     with psycopg.connect(f"postgresql://{address}/postgres", autocommit=True) as admin:
         admin.execute(f"CREATE DATABASE {name}".encode())

@@ -1,11 +1,11 @@
-"""Reports at scale: pages a second against plain WeasyPrint, memory of each process, bytes of a page.
+"""Measure reports at scale: pages a second against plain WeasyPrint, memory of each process, page size.
 
     python -m benchmarks.reports                                 # 100 and 1,000 findings of 100,000 pictures
     python -m benchmarks.reports --findings 20,60 --listed 1000  # a small one
 
 Each measurement has a process of its own. "plain" is what kensa would do without parts and workers: the same
-HTML, in one string, through one `HTML(...).write_pdf(pdf_tags=True)`; reading evidence and drawing pictures
-is in both times. Memory is the high-water mark of the resident set (VmHWM), of the process that renders and
+HTML in one string, through one `HTML(...).write_pdf(pdf_tags=True)`. Both times include reading evidence and
+drawing pictures. Memory is the high-water mark of the resident set (VmHWM), of the process that renders and
 of the largest of its workers.
 """
 
@@ -46,12 +46,12 @@ CLASSES = ("good", "scratch", "pit", "inclusion", "patch")
 
 @dataclass(frozen=True)
 class Synthetic:
-    """The evidence of finding `number`: a picture of brushed metal with a scratch, 480 by 360, and maps."""
+    """The evidence of finding `number`: a 480 x 360 picture of brushed metal with a scratch, and maps."""
 
     number: int
 
     def __call__(self) -> Evidence:
-        """Make it."""
+        """Return the evidence, the same for the same number."""
         rng = np.random.default_rng(self.number)
         height, width = 360, 480
         grain = np.cumsum(rng.normal(0, 1, (height, width)), axis=1)
@@ -76,7 +76,7 @@ class Synthetic:
 
 
 def document(findings: int, listed: int) -> Document:
-    """Compose a run report with so many findings, and a listing of so many pictures attached."""
+    """Return a run report with so many findings, and a listing of so many pictures attached."""
     pages = tuple(_finding(number) for number in range(1, findings + 1))
     rejects = sum(page.verdict == "reject" for page in pages)
     digest = sha256(b"x").hexdigest()
@@ -161,18 +161,18 @@ class Measured:
 
 
 def kensas(findings: int, listed: int, workers: int) -> Measured:
-    """Render as kensa does."""
+    """Measure rendering as kensa does it."""
     made = document(findings, listed)
     return _measured(lambda: render(made, workers))
 
 
 def plain(findings: int, listed: int) -> Measured:
-    """Render the same HTML by plain WeasyPrint."""
+    """Measure rendering the same HTML by plain WeasyPrint."""
     made = document(findings, listed)
-    return _measured(lambda: _plain(made))
+    return _measured(lambda: _plain_pdf(made))
 
 
-def _plain(made: Document) -> bytes:
+def _plain_pdf(made: Document) -> bytes:
     from weasyprint import CSS, HTML, Attachment
     from weasyprint.text.fonts import FontConfiguration
 
@@ -194,7 +194,7 @@ def _plain(made: Document) -> bytes:
 
 
 def _body(html: str) -> str:
-    # What follows the running head and foot, which a document has once.
+    # The page without the running head and foot, which a document has once.
     return re.split(r'<div class="foot">.*?</div>', html, maxsplit=1, flags=re.S)[1].split("</body>")[0]
 
 
@@ -210,7 +210,7 @@ def _measured(work: Callable[[], bytes]) -> Measured:
                 except OSError:  # it has ended
                     continue
                 if f"\nPPid:\t{getpid()}\n" in status:
-                    name = int(folder.name)  # of one that is ending no memory is told any more
+                    name = int(folder.name)  # a process that is ending shows no memory: keep what it showed
                     workers[name] = max(workers.get(name, 0.0), _high_water(status))
 
     watching = threading.Thread(target=watch)
