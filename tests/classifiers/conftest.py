@@ -49,7 +49,7 @@ WriteCsv = Callable[..., Path]
 
 @pytest.fixture(scope="session")
 def write_csv() -> WriteCsv:
-    """Writes pictures and labels.csv: (folder, {label: count}, pictures per group) -> the CSV."""
+    """Return a function that writes pictures and labels.csv: (folder, {label: count}, pictures per group)."""
 
     def write(folder: Path, counts: dict[str, int], per_group: int = 2, seed: int = 0) -> Path:
         rng = np.random.default_rng(seed)
@@ -126,7 +126,7 @@ MakePackage = Callable[..., ModelPackage]
 
 @pytest.fixture(scope="session")
 def make_package() -> MakePackage:
-    """Saves a package of a network with random weights: (folder, **changes to save_package's arguments)."""
+    """Return a function that saves a package with random weights: (folder, **arguments of save_package)."""
 
     def make(folder: Path, **changes: object) -> ModelPackage:
         torch.manual_seed(3)
