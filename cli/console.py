@@ -17,6 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from db.queries.json_values import plain
+from reports.wording import second
 
 if TYPE_CHECKING:
     from operations.reporting.issue import IssuedReport
@@ -130,7 +131,7 @@ def _cell(value: Any) -> Any:
 
 def when(time: datetime | None) -> str:
     """Print a time to the second, in UTC."""
-    return "" if time is None else time.strftime("%Y-%m-%d %H:%M:%SZ")
+    return "" if time is None else second(time)
 
 
 @contextmanager

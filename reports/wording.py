@@ -3,7 +3,9 @@
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta, tzinfo
+from datetime import UTC, datetime, timedelta
+
+from reports.style import Style
 
 _JOINERS = "\u200c\u200d"  # zero-width, but needed to write Persian, Indic scripts and emoji
 _THIN_SPACE = "\u202f"
@@ -70,11 +72,21 @@ def percent(share: float, digits: int | None = None) -> str:
     return f"{value:.{digits}f} %"
 
 
-def when(moment: datetime, zone: tzinfo, date_format: str = "%Y-%m-%d") -> str:
-    """Write a moment as "2026-11-23 19:23:19 +09:00"."""
-    local = moment.astimezone(zone)
+def day(moment: datetime, style: Style) -> str:
+    """Write the day of a moment in a report's zone and date format."""
+    return moment.astimezone(style.tzinfo).strftime(style.date_format)
+
+
+def when(moment: datetime, style: Style) -> str:
+    """Write a moment in a report's zone and date format, as "2026-11-23 19:23:19 +09:00"."""
+    local = moment.astimezone(style.tzinfo)
     offset = local.strftime("%z")
-    return f"{local.strftime(date_format)} {local:%H:%M:%S} {offset[:3]}:{offset[3:5]}"
+    return f"{day(local, style)} {local:%H:%M:%S} {offset[:3]}:{offset[3:5]}"
+
+
+def second(moment: datetime) -> str:
+    """Write a moment to the second in UTC, as "2026-11-23 10:23:19Z"."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%SZ")
 
 
 def short_digest(digest: str) -> str:

@@ -17,9 +17,9 @@ from db.transparency.inclusion import check_proof
 from db.transparency.signed_notes import NoteError, VerifierKey, open_checkpoint, parse_checkpoint
 from reports.attachments.manifest import RECORD, Attached
 from reports.errors import ReportError
-from reports.signatures.certificates import second
 from reports.signatures.read import Check
 from reports.signatures.verify import FileVerification
+from reports.wording import second
 
 
 def check_log(file: FileVerification, keys: Sequence[VerifierKey]) -> list[Check]:

@@ -127,6 +127,6 @@ def _told(decided: Decided, record: Dossier) -> str:
     if decided.class_name:
         what += f" as {clip(decided.class_name, 60)}"
     state = "" if decided.state == "in force" else f" ({decided.state})"
-    at = wording.when(decided.at, record.style.tzinfo, record.style.date_format)
+    at = wording.when(decided.at, record.style)
     reason = f": “{clip(' '.join(decided.reason.split()), 200)}”" if decided.reason else ""
     return f"{what.capitalize()}{state} by {clip(decided.person, 80)}, {decided.role}, {at}{reason}."

@@ -1,7 +1,7 @@
 """The run report and the period report as documents: what matters, the findings, what may be looked up."""
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from functools import partial
 from typing import Any, Literal
 
 from reports import wording
@@ -191,13 +191,8 @@ def first_of_class(findings: Sequence[FindingPage]) -> dict[str, str]:
 
 def _scope(record: PeriodReport, *, brief: bool = False) -> str:
     """Say what a period report is about; a brief answer names days without their times."""
-    scope, style = record.scope, record.style
-
-    def at(moment: datetime) -> str:
-        if brief:
-            return moment.astimezone(style.tzinfo).strftime(style.date_format)
-        return wording.when(moment, style.tzinfo, style.date_format)
-
+    scope = record.scope
+    at = partial(wording.day if brief else wording.when, style=record.style)
     told = [f"lot {wording.clip(scope.lot, 40)}"] if scope.lot is not None else []
     if scope.since is not None and scope.until is not None:
         told.append(f"{at(scope.since)} to {at(scope.until)}")

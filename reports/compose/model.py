@@ -70,7 +70,7 @@ def compose_model(record: ModelReport, supplement: Supplement | None = None) -> 
                 f"kensa {wording.clip(record.software_version, 40)}",
                 conclusion.word,
                 "by program",
-                record.issued_at.astimezone(record.style.tzinfo).strftime(record.style.date_format),
+                wording.day(record.issued_at, record.style),
             ),
             ("Reviewed by", None, None, None, None),
             ("Released by", None, None, None, None),

@@ -7,6 +7,7 @@ from xml.sax.saxutils import escape
 import pikepdf
 from pikepdf import Array, Dictionary, Name, String
 
+from reports.attachments.record_json import moment
 from reports.document import AttachedFile, Document
 
 # The schema of pdfuaid is spelled out because PDF/A knows no other than its own (ISO 19005-3, 6.6.2.3).
@@ -60,7 +61,7 @@ def describe(pdf: pikepdf.Pdf, document: Document) -> None:
     for key, text in said.items():
         pdf.docinfo[Name("/" + key.capitalize())] = String(text)
     pdf.docinfo[Name.CreationDate] = pdf.docinfo[Name.ModDate] = String(_date(document.issued_at))
-    at = document.issued_at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    at = moment(document.issued_at.replace(microsecond=0))
     packet = _XMP.format(at=at, **{key: escape(text) for key, text in said.items()})
     root = pdf.Root
     root.Metadata = pdf.make_stream(packet.encode(), Type=Name.Metadata, Subtype=Name.XML)
@@ -99,5 +100,5 @@ def attach(pdf: pikepdf.Pdf, attached: tuple[AttachedFile, ...]) -> None:
         pdf.Root.AF = Array([pdf.attachments[file.name].obj for file in attached])
 
 
-def _date(moment: datetime) -> str:
-    return moment.astimezone(UTC).strftime("D:%Y%m%d%H%M%SZ")
+def _date(at: datetime) -> str:
+    return at.astimezone(UTC).strftime("D:%Y%m%d%H%M%SZ")

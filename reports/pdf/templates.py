@@ -1,7 +1,6 @@
 """Templates: kensa's own and, before them, those in a user's folder, in a sandbox that reads nothing else."""
 
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
 from functools import cache, partial
 from pathlib import Path
 from types import TracebackType
@@ -15,7 +14,6 @@ from markupsafe import Markup
 from reports import wording
 from reports.document import Document
 from reports.errors import ReportError
-from reports.style import Style
 
 # Where a user's assets are found: in templates asset("seal.png"), in extra.css url(kensa:own/seal.png).
 OWN = "kensa:own/"
@@ -95,8 +93,8 @@ def print_block(
                 asset=_asset,
                 logo=None if folder is None else folder.logo,
                 has_address=folder is not None and folder.read("address.html") is not None,
-                when=partial(wording.when, zone=style.tzinfo, date_format=style.date_format),
-                day=partial(_day, style),
+                when=partial(wording.when, style=style),
+                day=partial(wording.day, style=style),
             )
         )
     except ReportError:
@@ -170,16 +168,7 @@ def _asset(name: str) -> str:
     return OWN + name
 
 
-def _day(style: Style, moment: datetime) -> str:
-    return moment.astimezone(style.tzinfo).strftime(style.date_format)
-
-
 def _digest_lines(digest: str) -> list[str]:
     """Break a digest into lines of 32 characters."""
     text = wording.clip(digest, 128)
     return [text[start : start + 32] for start in range(0, len(text), 32)]
-
-
-def iso(moment: datetime) -> str:
-    """Write a moment as "2026-11-23T19:23:19Z"."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

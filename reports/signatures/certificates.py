@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 
 from asn1crypto import crl
 from asn1crypto.x509 import Certificate
@@ -10,6 +10,7 @@ from pyhanko_certvalidator import CertificateValidator, ValidationContext
 from pyhanko_certvalidator.errors import ExpiredError, PathError, RevokedError, ValidationError
 
 from reports.signatures.keys import KEY_USAGES, name_of
+from reports.wording import second
 
 
 def vouched(
@@ -61,8 +62,3 @@ def vouched(
             "proves that it was used before"
         )
     return False, f"no trusted root vouches for {who}, as of {second(moment)}: {error}"
-
-
-def second(moment: datetime) -> str:
-    """Print a moment to the second, in UTC."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%SZ")

@@ -29,11 +29,12 @@ from pyhanko_certvalidator import ValidationContext
 from pyhanko_certvalidator.errors import PathError, ValidationError
 
 from reports.errors import ReportError
-from reports.signatures.certificates import second, vouched
+from reports.signatures.certificates import vouched
 from reports.signatures.encoding import oddities
 from reports.signatures.keys import CertificateInfo, name_of
 from reports.signatures.sign import SEAL, SIGN_OFF
 from reports.signatures.updates import Update
+from reports.wording import second
 
 Outcome = Literal["ok", "not checked", "broken"]
 Kind = Literal["seal", "sign-off", "time stamp", "signature"]

@@ -12,8 +12,8 @@ from asn1crypto.x509 import Certificate
 
 from reports.attachments.manifest import Attached, read_attached
 from reports.errors import ReportError
-from reports.signatures.certificates import second
 from reports.signatures.read import Check, SignatureFound, read_signatures
+from reports.wording import second
 
 
 @dataclass(frozen=True)

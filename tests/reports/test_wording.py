@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given
@@ -13,6 +12,7 @@ from reports.compose.inspection import conclude, incomplete_reasons
 from reports.content.base import Counts
 from reports.content.finding import Explanation
 from reports.content.map_trust import judge_map
+from reports.style import Style
 
 
 @pytest.mark.parametrize(
@@ -78,8 +78,12 @@ def test_score_never_seems_to_sit_on_the_other_side_of_a_threshold():
 
 def test_times():
     moment = datetime(2026, 11, 23, 10, 23, 19, tzinfo=UTC)
-    assert wording.when(moment, ZoneInfo("Asia/Tokyo")) == "2026-11-23 19:23:19 +09:00"
-    assert wording.when(moment, ZoneInfo("America/St_Johns")) == "2026-11-23 06:53:19 -03:30"
+    assert wording.when(moment, Style(zone="Asia/Tokyo")) == "2026-11-23 19:23:19 +09:00"
+    assert wording.when(moment, Style(zone="America/St_Johns")) == "2026-11-23 06:53:19 -03:30"
+    danish = Style(zone="Europe/Copenhagen", date_format="%d.%m.%Y")
+    assert wording.when(moment, danish) == "23.11.2026 11:23:19 +01:00"
+    assert wording.day(datetime(2026, 11, 23, 23, 30, tzinfo=UTC), danish) == "24.11.2026"
+    assert wording.second(moment.astimezone(danish.tzinfo)) == "2026-11-23 10:23:19Z"
     assert wording.lasting(timedelta(seconds=3.21)) == "3.2 s"
     assert wording.lasting(timedelta(seconds=401.2)) == "6 min 41 s"
     assert wording.lasting(timedelta(seconds=7384)) == "2 h 03 min 04 s"
