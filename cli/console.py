@@ -17,7 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from db.queries.json_values import plain
-from reports.wording import second
+from reports.wording import inert_cell, second
 
 if TYPE_CHECKING:
     from operations.reporting.issue import IssuedReport
@@ -123,10 +123,7 @@ def _write_csv(rows: Sequence[dict[str, Any]]) -> None:
 def _cell(value: Any) -> Any:
     if isinstance(value, dict | list):
         return json.dumps(value, ensure_ascii=False)
-    # A spreadsheet would run text that begins like a formula.
-    if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")):
-        return "'" + value
-    return value
+    return inert_cell(value) if isinstance(value, str) else value
 
 
 def when(time: datetime | None) -> str:

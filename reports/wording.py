@@ -9,6 +9,8 @@ from reports.style import Style
 
 _JOINERS = "\u200c\u200d"  # zero-width, but needed to write Persian, Indic scripts and emoji
 _THIN_SPACE = "\u202f"
+# What makes a spreadsheet take a cell for a formula, in either width; and our own mark.
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠", "'")
 
 
 def clean(text: str) -> str:
@@ -30,6 +32,15 @@ def clip(text: str, limit: int) -> str:
         return cleaned
     head, tail = limit * 2 // 3, limit // 3
     return f"{cleaned[:head]} […{grouped(len(cleaned) - head - tail)} characters left out…] {cleaned[-tail:]}"
+
+
+def inert_cell(cell: str) -> str:
+    """Return a cell of a CSV file that no spreadsheet runs as a formula.
+
+    A cell that would be run gets an apostrophe before it, and so does one that begins with an apostrophe:
+    taking one leading apostrophe away gives every text back.
+    """
+    return f"'{cell}" if cell.lstrip(" \xa0").startswith(_FORMULA) else cell
 
 
 def grouped(number: int) -> str:

@@ -7,6 +7,7 @@ from datetime import datetime
 from io import BytesIO, TextIOWrapper
 
 from reports.attachments.record_json import moment, text
+from reports.wording import inert_cell
 
 COLUMNS = (
     "uri",
@@ -20,8 +21,6 @@ COLUMNS = (
     "image_sha256",
     "carried_over",
 )
-# What makes a spreadsheet take a cell for a formula, in either width; and our own mark.
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠", "'")
 
 
 @dataclass(frozen=True)
@@ -46,8 +45,7 @@ class ListedPicture:
 def listing_csv(pictures: Iterable[ListedPicture]) -> bytes:
     """Write a listing, taken one picture at a time; every cell is quoted, every line ends with CR LF.
 
-    A cell that a spreadsheet would run as a formula gets an apostrophe before it, and so does one that begins
-    with an apostrophe: taking one leading apostrophe away gives every text back.
+    No cell is one that a spreadsheet runs, see `wording.inert_cell`.
     """
     buffer = BytesIO()
     stream = TextIOWrapper(buffer, encoding="utf-8", newline="", write_through=True)
@@ -70,10 +68,4 @@ def _row(picture: ListedPicture) -> tuple[str, ...]:
         picture.image_digest or "",
         "yes" if picture.carried_over else "no",
     )
-    return tuple(harmless(cell) for cell in cells)
-
-
-def harmless(cell: str) -> str:
-    """Keep a spreadsheet from running a cell; see `listing_csv`."""
-    cell = text(cell)
-    return f"'{cell}" if cell.lstrip(" \xa0").startswith(_FORMULA) else cell
+    return tuple(inert_cell(text(cell)) for cell in cells)

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reports.attachments.listing import COLUMNS, ListedPicture, harmless, listing_csv
+from reports.attachments.listing import COLUMNS, ListedPicture, listing_csv
+from reports.wording import inert_cell
 
 AT = datetime(2026, 11, 23, 6, 0, 4, tzinfo=UTC)
 
@@ -70,7 +71,7 @@ def test_a_line_a_picture():
     ],
 )
 def test_no_cell_runs(cell):
-    assert harmless(cell) == f"'{cell}"
+    assert inert_cell(cell) == f"'{cell}"
     (row,) = read(listing_csv([ListedPicture(cell, part=cell, lot=cell, station=cell, reason=cell)]))
     assert {row[name] for name in ("uri", "part", "lot", "station", "reason")} == {f"'{cell}"}
 
