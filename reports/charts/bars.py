@@ -3,7 +3,17 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from reports.charts.layout import WIDTH, Tick, beside, broken, count_step
+from reports.charts.layout import (
+    WIDTH,
+    Chart,
+    Frame,
+    Text,
+    Tick,
+    Zone,
+    broken,
+    count_step,
+    threshold_marks,
+)
 from reports.content.base import Counts
 from reports.wording import clip, grouped, percent, plural
 
@@ -12,12 +22,9 @@ _ZONE_NAME = 12.0  # mm that a zone's name takes up
 
 @dataclass(frozen=True)
 class Bar:
-    """One class of a Pareto chart; `running` is the cumulative share in [0, 1], `slot` its room in mm."""
+    """One class of a Pareto chart: its bar, its point on the cumulative line, the slot that both stand in."""
 
     name: str
-    count: int
-    share: float
-    running: float
     label: tuple[str, ...]
     x: float
     y: float
@@ -29,19 +36,13 @@ class Bar:
     slot: float
 
 
-@dataclass(frozen=True)
-class Pareto:
+@dataclass(frozen=True, kw_only=True)
+class Pareto(Chart):
     """Bars in falling order under their cumulative line; both axes share one height: all findings = 100 %."""
 
     bars: tuple[Bar, ...]
-    left: float
-    right: float
-    top: float
-    bottom: float
-    height: float
     ticks: tuple[Tick, ...]
     percents: tuple[Tick, ...]
-    title: str
 
     @property
     def line(self) -> str:
@@ -58,66 +59,50 @@ def pareto(classes: Sequence[tuple[str, int]], most: int = 10) -> Pareto | None:
         rest = shown[most - 1 :]
         shown = [*shown[: most - 1], (f"{len(rest)} others", sum(n for _, n in rest))]
     total = sum(n for _, n in shown)
-    left, right, top, bottom = 12.0, WIDTH - 14.0, 5.0, 29.0
-    slot = (right - left) / len(shown)
+    frame = Frame(12.0, WIDTH - 14.0, 5.0, 29.0, height=38.0)
+    slot, middles = frame.slots(len(shown))
     thick = min(slot * 0.68, 18.0)
+
+    def height(part: int, whole: int = total) -> float:
+        return (frame.bottom - frame.top) * part / whole
+
     bars: list[Bar] = []
     running = 0
     for i, (name, count) in enumerate(shown):
         running += count
-        height = (bottom - top) * count / total
-        x = left + i * slot
+        x = frame.left + i * slot
         bars.append(
             Bar(
                 name=name,
-                count=count,
-                share=count / total,
-                running=running / total,
                 label=broken(name, slot - 1.5),
                 x=x + (slot - thick) / 2,
-                y=bottom - height,
+                y=frame.bottom - height(count),
                 width=thick,
-                height=height,
-                point_x=x + slot / 2,
-                point_y=bottom - (bottom - top) * running / total,
+                height=height(count),
+                point_x=middles[i],
+                point_y=frame.bottom - height(running),
                 slot_x=x,
                 slot=slot,
             )
         )
-    step = count_step(total)
-    ticks = tuple(
-        Tick(bottom - (bottom - top) * value / total, grouped(value)) for value in range(0, total + 1, step)
+    first, most_frequent = shown[0]
+    return Pareto(
+        frame=frame,
+        bars=tuple(bars),
+        ticks=tuple(
+            Tick(frame.bottom - height(n), grouped(n)) for n in range(0, total + 1, count_step(total))
+        ),
+        percents=tuple(Tick(frame.bottom - height(p, 100), f"{p} %") for p in (0, 25, 50, 75, 100)),
+        title=(
+            f"Pareto chart of {plural(total, 'finding')} in {plural(len(classes), 'class', 'classes')}; "
+            f"most frequent: {clip(first, 60)} with {most_frequent} ({percent(most_frequent / total)})"
+        ),
     )
-    percents = tuple(Tick(bottom - (bottom - top) * p / 100, f"{p} %") for p in (0, 25, 50, 75, 100))
-    first = shown[0]
-    title = (
-        f"Pareto chart of {plural(total, 'finding')} in {plural(len(classes), 'class', 'classes')}; "
-        f"most frequent: {clip(first[0], 60)} with {first[1]} ({percent(first[1] / total)})"
-    )
-    return Pareto(tuple(bars), left, right, top, bottom, bottom + 9.0, ticks, percents, title)
-
-
-@dataclass(frozen=True)
-class Mark:
-    """A threshold on the score bar: its place and, as neighbours must not collide, its label's place."""
-
-    x: float
-    label_x: float
-    text: str
-
-
-@dataclass(frozen=True)
-class ZoneName:
-    """The name of a zone, written inside it."""
-
-    name: str
-    x: float
-    anchor: str
 
 
 @dataclass(frozen=True)
 class ScoreBar:
-    """The three zones of the score scale; x runs from 0 to `WIDTH`."""
+    """The three zones of the score scale; x runs from 0 to `WIDTH`, `marks` are those of the thresholds."""
 
     review_x: float
     reject_x: float
@@ -125,8 +110,8 @@ class ScoreBar:
     score_label_x: float
     score_text: str
     class_x: float | None
-    marks: tuple[Mark, ...]
-    zones: tuple[ZoneName, ...]
+    marks: tuple[tuple[float, Text], ...]
+    zones: tuple[Text, ...]
     title: str
 
 
@@ -143,8 +128,6 @@ def score_bar(
         for i, name in enumerate(("pass", "review", "reject"))
         if edges[i + 1] - edges[i] >= _ZONE_NAME
     )
-    labels = [f"review from {review_text}", f"reject from {reject_text}"]
-    first, second = beside((edges[1], edges[2]), (labels[0], labels[1]), 0.0, WIDTH)
     return ScoreBar(
         review_x=edges[1],
         reject_x=edges[2],
@@ -152,22 +135,13 @@ def score_bar(
         score_label_x=min(max(score * WIDTH, 8.0), WIDTH - 8.0),
         score_text=score_text,
         class_x=class_x,
-        marks=(Mark(edges[1], first, labels[0]), Mark(edges[2], second, labels[1])),
+        marks=threshold_marks((edges[1], edges[2]), (review_text, reject_text), 16.0),
         zones=zones,
         title=f"Score {score_text}: {verdict}; review from {review_text}, reject from {reject_text}",
     )
 
 
-@dataclass(frozen=True)
-class Segment:
-    """One verdict's share of all pictures, from `x` on."""
-
-    verdict: str
-    x: float
-    width: float
-
-
-def share_bar(counts: Counts) -> tuple[Segment, ...]:
+def share_bar(counts: Counts) -> tuple[Zone, ...]:
     """Lay the verdicts end to end over the page's width; a verdict that occurs is never thinner than 1 mm."""
     parts = [
         (name, n)
@@ -183,18 +157,18 @@ def share_bar(counts: Counts) -> tuple[Segment, ...]:
     total = sum(n for _, n in parts)
     widths = [max(1.0, WIDTH * n / total) for _, n in parts]
     scale = WIDTH / sum(widths) if widths else 1.0
-    segments: list[Segment] = []
+    zones: list[Zone] = []
     x = 0.0
     for (name, _), width in zip(parts, widths, strict=True):
-        segments.append(Segment(name, x, width * scale))
+        zones.append(Zone(name, x, width * scale))
         x += width * scale
-    return tuple(segments)
+    return tuple(zones)
 
 
-def _zone_name(name: str, left: float, right: float, markers: Sequence[float]) -> ZoneName:
+def _zone_name(name: str, left: float, right: float, markers: Sequence[float]) -> Text:
     """Write a zone's name at its left end, or at its right end where a marker is in the way on the left."""
     if any(left <= x <= left + _ZONE_NAME for x in markers) and not any(
         right - _ZONE_NAME <= x <= right for x in markers
     ):
-        return ZoneName(name, right - 1.5, "end")
-    return ZoneName(name, left + 1.5, "start")
+        return Text(right - 1.5, 9.2, name, "end")
+    return Text(left + 1.5, 9.2, name, "start")

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from reports.charts.layout import WIDTH, broken, shortened, text_width
+from reports.charts.layout import WIDTH, Chart, Frame, broken, shortened, text_width
 from reports.errors import ReportError
 from reports.wording import clip, grouped, percent, plural
 
@@ -40,24 +40,16 @@ class ColumnHead:
     lines: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class Confusion:
+@dataclass(frozen=True, kw_only=True)
+class Confusion(Chart):
     """A confusion matrix; `merged` counts the rarer classes that share the last row and column."""
 
-    width: float
-    height: float
-    left: float
-    top: float
     cell_width: float
     cell_height: float
-    right: float
-    bottom: float
     cells: tuple[Cell, ...]
     rows: tuple[RowEnd, ...]
     columns: tuple[ColumnHead, ...]
     merged: int
-    title: str
-    desc: str
 
 
 def confusion_chart(
@@ -76,17 +68,12 @@ def confusion_chart(
     k = len(names)
     left, top, cell_height = 42.0, 12.0, 6.5
     cell_width = min(18.0, (WIDTH - left - 32.0) / k)
-    right, bottom = left + k * cell_width, top + k * cell_height
+    bottom = top + k * cell_height
     correct = sum(table[i][i] for i in range(len(classes)))
     return Confusion(
-        width=WIDTH,
-        height=bottom + 1.0,
-        left=left,
-        top=top,
+        frame=Frame(left, left + k * cell_width, top, bottom, bottom + 1.0),
         cell_width=cell_width,
         cell_height=cell_height,
-        right=right,
-        bottom=bottom,
         cells=tuple(
             _cell(counts, i, j, left + j * cell_width, top + i * cell_height, cell_width)
             for i in range(k)

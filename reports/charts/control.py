@@ -8,6 +8,8 @@ from reports.charts.layout import (
     WIDTH,
     Axis,
     Box,
+    Chart,
+    Frame,
     Text,
     Tick,
     axis,
@@ -43,37 +45,36 @@ class Band:
     height: float
 
 
-@dataclass(frozen=True)
-class ControlChart:
-    """A drawn control chart; `upper` and `lower` are paths of steps, `numbers` the rules at their points
-    and `halos` the ground behind them.
+@dataclass(frozen=True, kw_only=True)
+class PointChart(Chart):
+    """Points in the order of time, joined by a line.
 
-    `left_out` counts the oldest points, not drawn for lack of room; `unnumbered` the points whose rule
-    numbers found no free place.
+    `present`: the strip behind the run that the report is about. `left_out` counts the oldest points, not
+    drawn for lack of room.
     """
 
-    width: float
-    height: float
-    left: float
-    right: float
-    top: float
-    bottom: float
     ticks: tuple[Tick, ...]
+    line: str
+    marks: tuple[Mark, ...]
+    labels: tuple[Text, ...]
+    present: Band | None
+    left_out: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class ControlChart(PointChart):
+    """A drawn control chart; `upper` and `lower` are paths of steps, `numbers` the rules at their points
+    and `halos` the ground behind them; `unnumbered` counts the points whose numbers found no free place.
+    """
+
     centre: float
     upper: str
     lower: str
-    line: str
-    marks: tuple[Mark, ...]
     numbers: tuple[Text, ...]
     halos: tuple[Band, ...]
-    labels: tuple[Text, ...]
     limits: tuple[Tick, ...]
-    present: Band | None
     present_label: Text | None
     boundary: float | None
-    title: str
-    desc: str
-    left_out: int
     unnumbered: int
 
 
@@ -86,25 +87,19 @@ def control_chart(chart: PChart, *, what: str = "flagged pictures", most: int = 
     scale = axis([100 * v for v in [*ground, *values, chart.centre]], bottom, top)
     if scale.low < 0 or scale.high > 100:
         scale = axis([max(0.0, scale.low), min(100.0, scale.high)], bottom, top)
-    slot = (right - left) / len(points)
-    xs = [left + (i + 0.5) * slot for i in range(len(points))]
+    frame = Frame(left, right, top, bottom, bottom + 6.0)
+    slot, xs = frame.slots(len(points))
     ys = [scale.at(100 * point.share) for point in points]
     marks = tuple(
         Mark(x, y, "out" if p.outside else "rule" if p.rules else "dot")
         for x, y, p in zip(xs, ys, points, strict=True)
     )
-    frame = Box(left, top - 2.5, right, bottom - 0.4)
-    numbers, unnumbered = _numbers(points, marks, frame)
+    numbers, unnumbered = _numbers(points, marks, Box(left, top - 2.5, right, bottom - 0.4))
     now = next((i for i, point in enumerate(points) if point.current), None)
     before = [i for i, point in enumerate(points) if point.reference]
     split = 0 < len(before) < len(points) and before == list(range(len(before)))
     return ControlChart(
-        width=WIDTH,
-        height=bottom + 6.0,
-        left=left,
-        right=right,
-        top=top,
-        bottom=bottom,
+        frame=frame,
         ticks=scale.texts(" %"),
         centre=scale.at(100 * chart.centre),
         upper=_steps([p.upper for p in points], left, slot, scale),
@@ -113,11 +108,9 @@ def control_chart(chart: PChart, *, what: str = "flagged pictures", most: int = 
         marks=marks,
         numbers=numbers,
         halos=tuple(_halo(number) for number in numbers),
-        labels=thinned(
-            [p.label for p in points], xs, bottom + 3.8, len(points) - 1 if now is None else now, 0, WIDTH
-        ),
+        labels=_labels([p.label for p in points], xs, now, frame),
         limits=_limit_texts(points[-1], chart.centre, scale),
-        present=None if now is None else _present(xs[now], slot, top, bottom, left, right),
+        present=None if now is None else _present(xs[now], slot, frame, top),
         present_label=None if now is None else _beside("present run", xs[now], right),
         boundary=left + len(before) * slot if split else None,
         title=f"{chart.name} of {what}: {chart.sentence}",
@@ -127,28 +120,14 @@ def control_chart(chart: PChart, *, what: str = "flagged pictures", most: int = 
     )
 
 
-@dataclass(frozen=True)
-class TrendChart:
+@dataclass(frozen=True, kw_only=True)
+class TrendChart(PointChart):
     """Means of a statistic run by run, over the bands that hold 98 % and 50 % of the calibration set."""
 
-    width: float
-    height: float
-    left: float
-    right: float
-    top: float
-    bottom: float
-    ticks: tuple[Tick, ...]
     wide: Band
     narrow: Band
     mean: float
-    line: str
-    marks: tuple[Mark, ...]
-    labels: tuple[Text, ...]
-    present: Band | None
     name: Text
-    title: str
-    desc: str
-    left_out: int
 
 
 def trend_chart(trend: Trend, *, width: float = WIDTH, most: int = 60) -> TrendChart | None:
@@ -159,8 +138,8 @@ def trend_chart(trend: Trend, *, width: float = WIDTH, most: int = 60) -> TrendC
     left, right, top, bottom = 13.0, width - 2.0, 5.0, 33.0
     band = [trend.reference.quantile(level) for level in (0.01, 0.25, 0.75, 0.99)]
     scale = axis([*band, *(p.sample.mean for p in points)], bottom, top, most=4)
-    slot = (right - left) / len(points)
-    xs = [left + (i + 0.5) * slot for i in range(len(points))]
+    frame = Frame(left, right, top, bottom, bottom + 6.0, width)
+    slot, xs = frame.slots(len(points))
     ys = [scale.at(point.sample.mean) for point in points]
     now = next((i for i, point in enumerate(points) if point.sample.current), None)
     drifted = [point for point in points if point.warned]
@@ -170,27 +149,15 @@ def trend_chart(trend: Trend, *, width: float = WIDTH, most: int = 60) -> TrendC
         f"{plural(len(drifted), 'run')} with signs of drift"
     )
     return TrendChart(
-        width=width,
-        height=bottom + 6.0,
-        left=left,
-        right=right,
-        top=top,
-        bottom=bottom,
+        frame=frame,
         ticks=scale.texts(),
         wide=Band(left, high, right - left, max(0.3, low - high)),
         narrow=Band(left, upper, right - left, max(0.3, lower - upper)),
         mean=scale.at(trend.reference.mean),
         line=_polyline(xs, ys),
         marks=tuple(Mark(x, y, "out" if p.warned else "dot") for x, y, p in zip(xs, ys, points, strict=True)),
-        labels=thinned(
-            [p.sample.label for p in points],
-            xs,
-            bottom + 3.8,
-            len(points) - 1 if now is None else now,
-            0,
-            width,
-        ),
-        present=None if now is None else _present(xs[now], slot, top + 2.5, bottom, left, right),
+        labels=_labels([p.sample.label for p in points], xs, now, frame),
+        present=None if now is None else _present(xs[now], slot, frame, top + 2.5),
         name=Text(left, 2.4, shortened(trend.statistic, right - left), "start"),
         title=title,
         desc="; ".join(
@@ -216,6 +183,12 @@ def _steps(limits: Sequence[float | None], left: float, slot: float, scale: Axis
         path.append(f"H{start + slot:.2f}")
         height = y
     return " ".join(path)
+
+
+def _labels(names: Sequence[str], xs: Sequence[float], now: int | None, frame: Frame) -> tuple[Text, ...]:
+    """Return the labels below the points, that of the present one, or of the last, among them."""
+    anchor = len(names) - 1 if now is None else now
+    return thinned(names, xs, frame.bottom + 3.8, anchor, 0, frame.width)
 
 
 def _polyline(xs: Sequence[float], ys: Sequence[float]) -> str:
@@ -260,10 +233,10 @@ def _limit_texts(point: ControlPoint, centre: float, scale: Axis) -> tuple[Tick,
     return tuple(Tick(y, f"{name} {percent(value)}") for (name, value), y in zip(kept, heights, strict=True))
 
 
-def _present(x: float, slot: float, top: float, bottom: float, left: float, right: float) -> Band:
+def _present(x: float, slot: float, frame: Frame, top: float) -> Band:
     wide = max(slot, 2.4)
-    start = min(max(x - wide / 2, left), right - wide)
-    return Band(start, top - 2.5, wide, bottom - top + 2.5)
+    start = min(max(x - wide / 2, frame.left), frame.right - wide)
+    return Band(start, top - 2.5, wide, frame.bottom - top + 2.5)
 
 
 def _beside(text: str, x: float, right: float) -> Text:

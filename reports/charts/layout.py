@@ -20,6 +20,42 @@ SIZE = 2.5  # mm, the size of the charts' labels
 
 
 @dataclass(frozen=True)
+class Frame:
+    """Where a chart is drawn: the rectangle of its axes, and the size of the whole, which begins at 0, 0."""
+
+    left: float
+    right: float
+    top: float
+    bottom: float
+    height: float
+    width: float = WIDTH
+
+    def slots(self, count: int) -> tuple[float, list[float]]:
+        """Return the width of one of `count` equal slots side by side, and the middle of each."""
+        slot = (self.right - self.left) / count
+        return slot, [self.left + (i + 0.5) * slot for i in range(count)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chart:
+    """What every chart has: its frame, and what those hear of it who do not see it."""
+
+    frame: Frame
+    title: str
+    desc: str = ""
+
+
+@dataclass(frozen=True)
+class Zone:
+    """A stretch of the page's width that a verdict takes up, with its name where that is written inside."""
+
+    verdict: str
+    x: float
+    width: float
+    name: "Text | None" = None
+
+
+@dataclass(frozen=True)
 class Tick:
     """A tick of an axis, or a label at that height."""
 
@@ -143,15 +179,16 @@ def spread(places: Sequence[float], gap: float, low: float, high: float) -> list
     return result
 
 
-def beside(
-    places: tuple[float, float], texts: tuple[str, str], low: float, high: float
-) -> tuple[float, float]:
-    """Give the middles of two labels as near their places as they can be without meeting each other."""
+def threshold_marks(
+    places: tuple[float, float], thresholds: tuple[str, str], y: float
+) -> tuple[tuple[float, Text], ...]:
+    """Return (place, label) of the review and the reject threshold; labels keep clear of each other."""
+    texts = (f"review from {thresholds[0]}", f"reject from {thresholds[1]}")
     first_width, second_width = (text_width(text) for text in texts)
     gap = (first_width + second_width) / 2 + 3.0
-    first = min(max(places[0], low + first_width / 2), high - second_width / 2 - gap)
-    second = min(max(places[1], first + gap), high - second_width / 2)
-    return first, second
+    first = min(max(places[0], first_width / 2), WIDTH - second_width / 2 - gap)
+    second = min(max(places[1], first + gap), WIDTH - second_width / 2)
+    return (places[0], Text(first, y, texts[0])), (places[1], Text(second, y, texts[1]))
 
 
 def thinned(

@@ -7,15 +7,19 @@ from math import floor, log10
 from reports.charts.layout import (
     WIDTH,
     Axis,
+    Chart,
+    Frame,
     Text,
     Tick,
+    Zone,
     axis,
-    beside,
     broken,
     count_step,
     shortened,
     text_width,
+    threshold_marks,
 )
+from reports.content.model import Share
 from reports.errors import ReportError
 from reports.wording import clip, grouped, percent, plural, threshold
 
@@ -23,26 +27,10 @@ BINS = 50
 _LINEAR_UP_TO = 20  # pictures in the fullest bin; above, a linear axis would hide the few beside the many
 
 
-@dataclass(frozen=True)
-class Zone:
-    """One of the three zones of the score scale."""
-
-    verdict: str
-    x: float
-    width: float
-    name: Text | None
-
-
-@dataclass(frozen=True)
-class Histogram:
+@dataclass(frozen=True, kw_only=True)
+class Histogram(Chart):
     """Pictures by score: the first group as bars (x, y, width, height), the second as the outline `steps`."""
 
-    width: float
-    height: float
-    left: float
-    right: float
-    top: float
-    bottom: float
     zones: tuple[Zone, ...]
     bars: tuple[tuple[float, float, float, float], ...]
     steps: str
@@ -50,10 +38,7 @@ class Histogram:
     scores: tuple[Text, ...]
     limits: tuple[tuple[float, Text], ...]
     unit: str
-    names: tuple[str, ...]
     key: tuple[Text, ...]
-    title: str
-    desc: str
 
 
 def bin_scores(scores: Iterable[float], bins: int = BINS) -> tuple[int, ...]:
@@ -76,6 +61,7 @@ def score_histogram(groups: Sequence[tuple[str, Sequence[int]]], review: float, 
     if not 1 <= len(groups) <= 2 or any(len(counts) != bins for _, counts in groups) or not bins:
         raise ReportError("a score histogram needs one or two groups of pictures in the same bins")
     left, right, top, bottom = 13.0, WIDTH - 2.0, 9.0, 41.0
+    frame = Frame(left, right, top, bottom, bottom + 9.5)
     fullest = max(1, *(max(counts) for _, counts in groups))
     logarithmic = fullest > _LINEAR_UP_TO
     scale, ticks = _counts_axis(fullest, logarithmic, bottom, top)
@@ -85,7 +71,7 @@ def score_histogram(groups: Sequence[tuple[str, Sequence[int]]], review: float, 
             return bottom
         return scale.at(log10(count) if logarithmic else count)
 
-    slot = (right - left) / bins
+    slot, _ = frame.slots(bins)
     bars = tuple(
         (left + i * slot, height(count), slot, bottom - height(count))
         for i, count in enumerate(groups[0][1])
@@ -98,20 +84,14 @@ def score_histogram(groups: Sequence[tuple[str, Sequence[int]]], review: float, 
         )
         steps = f"M{left:.2f},{bottom:.2f} {levels} V{bottom:.2f}"
     edges = [left, *(left + limit * (right - left) for limit in (review, reject)), right]
-    texts = (f"review from {threshold(review)}", f"reject from {threshold(reject)}")
-    labels = beside((edges[1], edges[2]), texts, 0.0, WIDTH)
+    limits = threshold_marks((edges[1], edges[2]), (threshold(review), threshold(reject)), bottom + 8.2)
     totals = [sum(counts) for _, counts in groups]
     said = " and ".join(
         f"{plural(total, 'picture')} ({clip(name, 60)})"
         for (name, _), total in zip(groups, totals, strict=True)
     )
     return Histogram(
-        width=WIDTH,
-        height=bottom + 9.5,
-        left=left,
-        right=right,
-        top=top,
-        bottom=bottom,
+        frame=frame,
         zones=tuple(
             _zone(name, edges[i], edges[i + 1], top) for i, name in enumerate(("pass", "review", "reject"))
         ),
@@ -119,14 +99,10 @@ def score_histogram(groups: Sequence[tuple[str, Sequence[int]]], review: float, 
         steps=steps,
         ticks=ticks,
         scores=tuple(Text(left + s / 5 * (right - left), bottom + 3.8, f"{s / 5:g}") for s in range(6)),
-        limits=tuple(
-            (edge, Text(x, bottom + 8.2, text))
-            for edge, x, text in zip(edges[1:3], labels, texts, strict=True)
-        ),
+        limits=limits,
         unit="pictures, logarithmic axis" if logarithmic else "pictures",
-        names=tuple(shortened(name, 40.0) for name, _ in groups),
         key=_key([name for name, _ in groups], right),
-        title=f"Scores of {said}; {texts[0]}, {texts[1]}",
+        title=f"Scores of {said}; {limits[0][1].text}, {limits[1][1].text}",
         desc="; ".join(
             f"{clip(name, 60)}: "
             + ", ".join(f"{n} from {i / bins:g} to {(i + 1) / bins:g}" for i, n in enumerate(counts) if n)
@@ -167,39 +143,8 @@ def _key(names: Sequence[str], right: float) -> tuple[Text, ...]:
 
 
 @dataclass(frozen=True)
-class Interval:
-    """A measured rate in [0, 1] of `n` pictures with the ends of its interval, and the largest accepted rate.
-
-    One-sided bounds have no `low`; a rate of nothing is None.
-    """
-
-    name: str
-    n: int
-    measured: float | None
-    low: float | None
-    high: float | None
-    target: float | None = None
-
-    def __post_init__(self) -> None:
-        for value in (self.measured, self.low, self.high, self.target):
-            if value is not None and not 0.0 <= value <= 1.0:
-                raise ReportError(f"rate {self.name!r}: {value} is outside [0, 1]")
-
-    @property
-    def standing(self) -> str:
-        """Whether the target is met: "met", "not met" (the measured rate is beyond it), "not shown" or ""."""
-        if self.target is None:
-            return ""
-        if self.measured is None or self.high is None:
-            return "not shown"
-        if self.high <= self.target:
-            return "met"
-        return "not met" if self.measured > self.target else "not shown"
-
-
-@dataclass(frozen=True)
 class Whisker:
-    """One row: the x of the measured rate (`dot`), of its interval (`start`, `end`) and of the target."""
+    """One row: the x of the measured share (`dot`) and of its interval (`start`, `end`), if there are any."""
 
     y: float
     name: tuple[str, ...]
@@ -208,80 +153,51 @@ class Whisker:
     dot: float | None
     start: float | None
     end: float | None
-    capped: bool
-    target: float | None
-    standing: str
 
 
-@dataclass(frozen=True)
-class IntervalChart:
-    """Rates below each other on one axis."""
+@dataclass(frozen=True, kw_only=True)
+class IntervalChart(Chart):
+    """Shares below each other on one axis."""
 
-    width: float
-    height: float
-    left: float
-    right: float
-    top: float
-    bottom: float
     ticks: tuple[Text, ...]
     rows: tuple[Whisker, ...]
-    title: str
-    desc: str
 
 
-def interval_chart(
-    rates: Sequence[Interval], *, what: str = "Rates with their 95 % intervals"
-) -> IntervalChart | None:
-    """Lay out dots and whiskers, one row a rate; None without rates."""
+def interval_chart(rates: Sequence[tuple[str, Share]], what: str) -> IntervalChart | None:
+    """Lay out (name, share) as dots and whiskers, one row each; None without any."""
     if not rates:
         return None
     left, right, top, row = 46.0, WIDTH - 52.0, 2.0, 8.0
     bottom = top + row * len(rates)
-    values = [100 * v for r in rates for v in (r.measured, r.low, r.high, r.target) if v is not None]
+    values = [100 * v for _, r in rates for v in (r.measured, r.low, r.high) if v is not None]
     scale = axis([0.0, *(values or [1.0])], left, right)
-    rows = tuple(_whisker(rate, scale, top + row * (i + 0.5)) for i, rate in enumerate(rates))
+    rows = tuple(_whisker(name, share, scale, top + row * (i + 0.5)) for i, (name, share) in enumerate(rates))
     return IntervalChart(
-        width=WIDTH,
-        height=bottom + 5.0,
-        left=left,
-        right=right,
-        top=top,
-        bottom=bottom,
+        frame=Frame(left, right, top, bottom, bottom + 5.0),
         ticks=tuple(
             Text(scale.at(value), bottom + 3.8, f"{value:.{scale.decimals}f} %") for value in scale.ticks
         ),
         rows=rows,
         title=clip(what, 120),
         desc="; ".join(
-            f"{clip(rate.name, 80)}: {row.text}; {row.note}" for rate, row in zip(rates, rows, strict=True)
+            f"{clip(name, 80)}: {row.text}; {row.note}" for (name, _), row in zip(rates, rows, strict=True)
         ),
     )
 
 
-def _whisker(rate: Interval, scale: Axis, y: float) -> Whisker:
+def _whisker(name: str, share: Share, scale: Axis, y: float) -> Whisker:
     def at(value: float | None) -> float | None:
         return None if value is None else scale.at(100 * value)
 
-    if rate.measured is None:
-        text = "not measured"
-    elif rate.low is None:
-        text = percent(rate.measured) + ("" if rate.high is None else f", at most {percent(rate.high)}")
-    else:
-        text = percent(rate.measured) + (
-            "" if rate.high is None else f", {percent(rate.low)} to {percent(rate.high)}"
-        )
-    note = f"n = {grouped(rate.n)}"
-    if rate.target is not None:
-        note += f", target {percent(rate.target)}: {rate.standing}"
+    text = "not measured" if share.measured is None else percent(share.measured)
+    if share.low is not None and share.high is not None:
+        text += f", {percent(share.low)} to {percent(share.high)}"
     return Whisker(
         y=y,
-        name=broken(rate.name, 43.0),
+        name=broken(name, 43.0),
         text=text,
-        note=note,
-        dot=at(rate.measured),
-        start=at(rate.low if rate.low is not None else rate.measured),
-        end=at(rate.high),
-        capped=rate.low is not None,
-        target=at(rate.target),
-        standing=rate.standing,
+        note=f"n = {grouped(share.total)}",
+        dot=at(share.measured),
+        start=at(share.low),
+        end=at(share.high),
     )

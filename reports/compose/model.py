@@ -3,7 +3,7 @@
 from reports import wording
 from reports.attachments.manifest import Supplement, attach
 from reports.charts.confusion import confusion_chart
-from reports.charts.scores import Histogram, Interval, IntervalChart, interval_chart, score_histogram
+from reports.charts.scores import Histogram, IntervalChart, interval_chart, score_histogram
 from reports.content.model import Examination, ModelReport, Overlap, Share
 from reports.document import Block, Document, FindingPages, finding_anchor
 from reports.wording import Conclusion, clip, grouped, percent, plural
@@ -113,11 +113,11 @@ def _rates(record: ModelReport) -> IntervalChart | None:
     if record.examination is None:
         return None
     rates = [
-        Interval(one.name, one.escaped.total, one.escaped.measured, one.escaped.low, one.escaped.high)
+        (one.name, one.escaped)
         for one in record.examination.classes
         if one.escaped is not None and one.escaped.total
     ]
-    return interval_chart(rates[:_MOST_CLASSES], what="Escape rate of each class with its 95 % interval")
+    return interval_chart(rates[:_MOST_CLASSES], "Escape rate of each class with its 95 % interval")
 
 
 def _histogram(record: ModelReport) -> Histogram | None:

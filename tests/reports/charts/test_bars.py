@@ -10,12 +10,13 @@ from reports.content.base import Counts
 def test_pareto_bars_and_line_share_one_scale():
     chart = bars.pareto([("scratch", 6), ("pit", 3), ("patch", 1)])
     assert chart is not None
-    assert [bar.count for bar in chart.bars] == [6, 3, 1]
-    assert [bar.running for bar in chart.bars] == pytest.approx([0.6, 0.9, 1.0])
+    full = chart.frame.bottom - chart.frame.top
+    assert [bar.height for bar in chart.bars] == pytest.approx([0.6 * full, 0.3 * full, 0.1 * full])
+    rises = [chart.frame.bottom - bar.point_y for bar in chart.bars]
+    assert rises == pytest.approx([0.6 * full, 0.9 * full, full])
     # the line starts at the top of the first bar and ends at the top of the scale
     assert chart.bars[0].point_y == pytest.approx(chart.bars[0].y)
-    assert chart.bars[-1].point_y == pytest.approx(chart.top)
-    assert chart.bars[0].height == pytest.approx(0.6 * (chart.bottom - chart.top))
+    assert chart.bars[-1].point_y == pytest.approx(chart.frame.top)
     assert [tick.text for tick in chart.ticks] == ["0", "2", "4", "6", "8", "10"]
     assert [tick.text for tick in chart.percents] == ["0 %", "25 %", "50 %", "75 %", "100 %"]
     assert "10 findings in 3 classes" in chart.title
@@ -26,9 +27,11 @@ def test_pareto_gathers_the_tail():
     chart = bars.pareto([(f"class {i}", 20 - i) for i in range(14)])
     assert chart is not None
     assert len(chart.bars) == 10
-    assert (chart.bars[-1].name, chart.bars[-1].count) == ("5 others", 11 + 10 + 9 + 8 + 7)
-    assert chart.bars[-1].running == pytest.approx(1.0)
-    assert chart.bars[-1].x + chart.bars[-1].width < chart.right
+    total, full = sum(20 - i for i in range(14)), chart.frame.bottom - chart.frame.top
+    assert chart.bars[-1].name == "5 others"
+    assert chart.bars[-1].height == pytest.approx(full * (11 + 10 + 9 + 8 + 7) / total)
+    assert chart.bars[-1].point_y == pytest.approx(chart.frame.top)
+    assert chart.bars[-1].x + chart.bars[-1].width < chart.frame.right
 
 
 @pytest.mark.parametrize(
@@ -68,11 +71,11 @@ def test_ticks_are_round(total, step):
 def test_threshold_labels_never_collide_and_stay_on_the_page(review, reject):
     texts = ("0.9000", f"{review:.6g}", f"{reject:.6g}")
     bar = bars.score_bar(0.9, 0.9, review, reject, texts, "reject")
-    (first, second), half = bar.marks, [text_width(mark.text) / 2 for mark in bar.marks]
-    assert first.label_x - half[0] >= -1e-9
-    assert second.label_x + half[1] <= bars.WIDTH + 1e-9
-    assert second.label_x - half[1] >= first.label_x + half[0]
-    assert (first.x, second.x) == (review * bars.WIDTH, reject * bars.WIDTH)
+    (first, second), half = bar.marks, [text_width(label.text) / 2 for _, label in bar.marks]
+    assert first[1].x - half[0] >= -1e-9
+    assert second[1].x + half[1] <= bars.WIDTH + 1e-9
+    assert second[1].x - half[1] >= first[1].x + half[0]
+    assert (first[0], second[0]) == (review * bars.WIDTH, reject * bars.WIDTH)
 
 
 def test_score_bar():
@@ -80,10 +83,10 @@ def test_score_bar():
     assert bar.score_x == pytest.approx(0.999 * 174)
     assert bar.score_label_x <= 166
     assert bar.class_x == pytest.approx(0.9 * 174)
-    assert [zone.name for zone in bar.zones] == ["pass", "review", "reject"]
+    assert [zone.text for zone in bar.zones] == ["pass", "review", "reject"]
     assert bar.title == "Score 0.9990: reject; review from 0.25, reject from 0.75"
     assert bars.score_bar(0.9, 0.9, 0.01, 0.02, ("", "", ""), "reject").class_x is None
-    assert [z.name for z in bars.score_bar(0.9, 0.9, 0.01, 0.02, ("", "", ""), "reject").zones] == ["reject"]
+    assert [z.text for z in bars.score_bar(0.9, 0.9, 0.01, 0.02, ("", "", ""), "reject").zones] == ["reject"]
     crowded = bars.score_bar(0.76, 0.76, 0.25, 0.75, ("", "", ""), "reject").zones[2]
     assert crowded.anchor == "end"
 

@@ -42,10 +42,10 @@ def test_rare_classes_are_merged_and_nothing_is_lost():
     for cell in drawn.cells:
         assert text_width(cell.text) <= drawn.cell_width
     for row in drawn.rows:
-        assert text_width(row.name) <= drawn.left - 3
+        assert text_width(row.name) <= drawn.frame.left - 3
     for head in drawn.columns:
         assert all(text_width(line) <= drawn.cell_width or len(line) <= 2 for line in head.lines)
-    assert drawn.right + 28 <= drawn.width
+    assert drawn.frame.right + 28 <= drawn.frame.width
 
 
 def test_what_is_no_matrix():

@@ -29,12 +29,14 @@ def test_a_control_chart():
     assert [mark.shape for mark in drawn.marks] == ["dot"] * 10 + ["out"]
     assert [number.text for number in drawn.numbers] == ["1"]
     assert drawn.numbers[0].y < drawn.marks[-1].y
-    slot = (drawn.right - drawn.left) / 11
-    assert drawn.boundary == pytest.approx(drawn.left + 10 * slot)
+    slot = (drawn.frame.right - drawn.frame.left) / 11
+    assert drawn.boundary == pytest.approx(drawn.frame.left + 10 * slot)
     assert drawn.present.x == pytest.approx(drawn.boundary)
     assert [limit.text.split()[0] for limit in drawn.limits] == ["upper", "centre", "lower"]
-    assert drawn.centre == pytest.approx(drawn.bottom - (drawn.bottom - drawn.top) * 21 / 60)
-    assert drawn.upper.startswith(f"M{drawn.left:.2f},")
+    assert drawn.centre == pytest.approx(
+        drawn.frame.bottom - (drawn.frame.bottom - drawn.frame.top) * 21 / 60
+    )
+    assert drawn.upper.startswith(f"M{drawn.frame.left:.2f},")
     assert drawn.title.startswith("p-chart of flagged pictures: R000010 is out of control")
     assert drawn.desc.endswith("R000010: 56 %, rules 1")
 
@@ -42,10 +44,12 @@ def test_a_control_chart():
 def test_limits_are_steps_as_wide_as_their_points():
     chart = p_chart([Subgroup(str(i), n, n // 5) for i, n in enumerate((100, 100, 400, 100))])
     drawn = control_chart(chart)
-    slot = (drawn.right - drawn.left) / 4
+    slot = (drawn.frame.right - drawn.frame.left) / 4
     assert drawn.ticks[-1].text == "40 %"
-    heights = [drawn.bottom - (drawn.bottom - drawn.top) * p.upper / 0.4 for p in chart.points]
-    edges = [drawn.left + i * slot for i in range(5)]
+    heights = [
+        drawn.frame.bottom - (drawn.frame.bottom - drawn.frame.top) * p.upper / 0.4 for p in chart.points
+    ]
+    edges = [drawn.frame.left + i * slot for i in range(5)]
     assert drawn.upper == (
         f"M{edges[0]:.2f},{heights[0]:.2f} H{edges[1]:.2f} H{edges[2]:.2f} V{heights[2]:.2f} H{edges[3]:.2f} "
         f"V{heights[3]:.2f} H{edges[4]:.2f}"
@@ -85,12 +89,12 @@ def test_nothing_collides_or_leaves_the_frame(rows):
     for label in (*drawn.numbers, *drawn.labels):
         box = box_of(label)
         assert box.left >= -1e-9
-        assert box.right <= drawn.width + 1e-9
+        assert box.right <= drawn.frame.width + 1e-9
         assert box.top >= 0
-        assert box.bottom <= drawn.height
+        assert box.bottom <= drawn.frame.height
     for mark in drawn.marks:
-        assert drawn.left <= mark.x <= drawn.right
-        assert drawn.top - 1e-9 <= mark.y <= drawn.bottom + 1e-9
+        assert drawn.frame.left <= mark.x <= drawn.frame.right
+        assert drawn.frame.top - 1e-9 <= mark.y <= drawn.frame.bottom + 1e-9
     gaps = [b.y - a.y for a, b in zip(drawn.limits, drawn.limits[1:], strict=False)]
     assert all(gap >= 3.2 - 1e-9 for gap in gaps)
     assert "\u202e" not in drawn.title + drawn.desc
@@ -110,7 +114,7 @@ def test_a_trend_chart(reference):
     drawn = trend_chart(trend("brightness", reference, samples), width=85)
     assert [mark.shape for mark in drawn.marks] == ["dot"] * 5 + ["out"]
     assert drawn.wide.y < drawn.narrow.y < drawn.mean < drawn.narrow.y + drawn.narrow.height
-    assert drawn.narrow.y + drawn.narrow.height < drawn.wide.y + drawn.wide.height <= drawn.bottom
+    assert drawn.narrow.y + drawn.narrow.height < drawn.wide.y + drawn.wide.height <= drawn.frame.bottom
     assert drawn.title == "Mean brightness of 6 runs against the calibration set: 1 run with signs of drift"
     assert drawn.desc.endswith("R5: 127 (drift)")
     assert drawn.present.x > drawn.marks[-2].x
@@ -128,4 +132,4 @@ def test_trend_labels_never_collide(rows):
         assert box_of(label).left >= -1e-9
         assert box_of(label).right <= 85 + 1e-9
     assert min(drawn.wide.height, drawn.narrow.height) > 0
-    assert all(drawn.top - 1e-9 <= mark.y <= drawn.bottom + 1e-9 for mark in drawn.marks)
+    assert all(drawn.frame.top - 1e-9 <= mark.y <= drawn.frame.bottom + 1e-9 for mark in drawn.marks)

@@ -11,7 +11,8 @@ from pypdf import PdfReader
 from reports.charts import bars
 from reports.charts.confusion import confusion_chart
 from reports.charts.control import control_chart, trend_chart
-from reports.charts.scores import Interval, interval_chart, score_histogram
+from reports.charts.scores import interval_chart, score_histogram
+from reports.content.model import Share
 from reports.document import Block, Document
 from reports.pdf.render import render
 from reports.pdf.templates import _environment
@@ -44,7 +45,8 @@ def drawings() -> dict[str, str]:
             c=score_histogram([("good", (30, 1, 0)), (EVIL, (0, 1, 9))], 0.3, 0.9),
         ),
         "interval_chart": draw(
-            "{{ charts.interval_chart(c) }}", c=interval_chart([Interval(EVIL, 9, 0.1, 0.01, 0.3, 0.05)])
+            "{{ charts.interval_chart(c) }}",
+            c=interval_chart([(EVIL, Share(1, 9, 0.01, 0.3, 0.25))], "Rates"),
         ),
         "confusion": draw("{{ charts.confusion(c) }}", c=confusion_chart(["good", EVIL], [[30, 1], [2, 9]])),
     }
@@ -109,7 +111,7 @@ def test_the_page_says_what_the_charts_show(page):
         "1st to 99th percentile",
         "pictures, logarithmic axis",
         "review from 0.3",
-        "target 5 %: not met",
+        "11.1 %, 1 % to 30 %",
         "called by the model",
         "cumulative",
     ):

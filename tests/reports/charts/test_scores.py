@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reports.charts.layout import box_of, text_width
-from reports.charts.scores import Interval, bin_scores, interval_chart, score_histogram
-from reports.content.inspection import ReportError
+from reports.charts.scores import bin_scores, interval_chart, score_histogram
+from reports.content.model import Share
+from reports.errors import ReportError
 
 
 def test_bins():
@@ -23,10 +24,10 @@ def test_few_pictures_get_a_linear_axis():
     drawn = score_histogram([("pictures", (4, 0, 2, 0))], 0.25, 0.75)
     assert drawn.unit == "pictures"
     assert [tick.text for tick in drawn.ticks] == ["0", "1", "2", "3", "4"]
-    full = drawn.bottom - drawn.top
+    full = drawn.frame.bottom - drawn.frame.top
     assert [bar[3] for bar in drawn.bars] == pytest.approx([full, full / 2])
-    span = drawn.right - drawn.left
-    assert [bar[0] for bar in drawn.bars] == pytest.approx([drawn.left, drawn.left + span / 2])
+    span = drawn.frame.right - drawn.frame.left
+    assert [bar[0] for bar in drawn.bars] == pytest.approx([drawn.frame.left, drawn.frame.left + span / 2])
     assert [(zone.verdict, zone.width) for zone in drawn.zones] == [
         ("pass", pytest.approx(span / 4)),
         ("review", pytest.approx(span / 2)),
@@ -41,9 +42,11 @@ def test_many_pictures_get_a_logarithmic_axis_that_shows_a_single_one():
     drawn = score_histogram([("good", (9000, 1, 0)), ("defective", (0, 1, 60))], 0.3, 0.9)
     assert drawn.unit == "pictures, logarithmic axis"
     assert [tick.text for tick in drawn.ticks] == ["1", "10", "100", "1000"]
-    full = (drawn.bottom - drawn.top) / log10(9000 * 1.2 / 0.5)
+    full = (drawn.frame.bottom - drawn.frame.top) / log10(9000 * 1.2 / 0.5)
     assert [bar[3] for bar in drawn.bars] == pytest.approx([full * log10(18_000), full * log10(2)])
-    assert drawn.steps.startswith(f"M{drawn.left:.2f},{drawn.bottom:.2f} V{drawn.bottom:.2f} H")
+    assert drawn.steps.startswith(
+        f"M{drawn.frame.left:.2f},{drawn.frame.bottom:.2f} V{drawn.frame.bottom:.2f} H"
+    )
     assert [text.text for text in drawn.key] == ["good", "defective"]
     assert not box_of(drawn.key[0]).meets(box_of(drawn.key[1]))
 
@@ -68,48 +71,39 @@ def test_histogram_labels_keep_apart_and_inside(counts, limits, name):
             assert not box_of(a).meets(box_of(b))
         for text in row:
             assert box_of(text).left >= -1e-9
-            assert box_of(text).right <= drawn.width + 1e-9
+            assert box_of(text).right <= drawn.frame.width + 1e-9
     assert drawn.key[0].x - 6 > text_width(drawn.unit)
-    assert all(drawn.top - 1e-9 <= bar[1] <= drawn.bottom for bar in drawn.bars)
+    assert all(drawn.frame.top - 1e-9 <= bar[1] <= drawn.frame.bottom for bar in drawn.bars)
 
 
 def test_intervals():
     rates = [
-        Interval("Escape rate", 610, 0.0033, 0.0004, 0.0117, 0.02),
-        Interval("Overkill rate", 1280, 0.08, 0.05, 0.10, 0.05),
-        Interval("Of a class", 40, 0.02, 0.0, 0.06, 0.05),
-        Interval("Bound alone", 300, 0.0, None, 0.0099),
-        Interval("Nothing", 0, None, None, None, 0.05),
+        ("Escape rate", Share(3, 600, 0.002, 0.0117, 0.0117)),
+        ("Overkill rate", Share(80, 1000, 0.05, 0.10, 0.09)),
+        ("Nothing", Share(0, 0)),
     ]
-    assert [rate.standing for rate in rates] == ["met", "not met", "not shown", "", "not shown"]
-    drawn = interval_chart(rates)
+    drawn = interval_chart(rates, "Rates")
+    assert drawn.title == "Rates"
     assert [tick.text for tick in drawn.ticks] == ["0 %", "2 %", "4 %", "6 %", "8 %", "10 %"]
-    span = drawn.right - drawn.left
-    first, over = drawn.rows[0], drawn.rows[1]
-    assert over.dot == pytest.approx(drawn.left + 0.8 * span)
-    assert (over.start, over.end) == (pytest.approx(drawn.left + span / 2), pytest.approx(drawn.right))
-    assert over.target == over.start
-    assert (first.text, first.note) == ("0.33 %, 0.04 % to 1.17 %", "n = 610, target 2 %: met")
-    assert (drawn.rows[3].text, drawn.rows[3].capped) == ("0 %, at most 0.99 %", False)
-    assert drawn.rows[3].start == drawn.rows[3].dot
-    assert (drawn.rows[4].text, drawn.rows[4].dot, drawn.rows[4].end) == ("not measured", None, None)
-    assert "Overkill rate: 8 %, 5 % to 10 %; n = 1280, target 5 %: not met" in drawn.desc
-    assert interval_chart([]) is None
-    assert interval_chart(rates[4:]).rows[0].target is not None
+    frame = drawn.frame
+    span = frame.right - frame.left
+    first, over, nothing = drawn.rows
+    assert over.dot == pytest.approx(frame.left + 0.8 * span)
+    assert (over.start, over.end) == (pytest.approx(frame.left + span / 2), pytest.approx(frame.right))
+    assert (first.text, first.note) == ("0.50 %, 0.20 % to 1.17 %", "n = 600")
+    assert (nothing.text, nothing.dot, nothing.start, nothing.end) == ("not measured", None, None, None)
+    assert "Overkill rate: 8 %, 5 % to 10 %; n = 1000" in drawn.desc
+    assert interval_chart([], "Rates") is None
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.text(max_size=300), st.tuples(st.floats(0, 1), st.floats(0, 1), st.floats(0, 1)).map(sorted))
-def test_interval_names_and_figures_fit(name, values):
-    low, measured, high = values
-    (row,) = interval_chart([Interval(name, 10**7, measured, low, high, 0.01)]).rows
+@given(st.text(max_size=300), st.floats(0, 1), st.integers(1, 10**7), st.floats(0, 1))
+def test_interval_names_and_figures_fit(name, low, count, high):
+    measured = count / 10**7
+    share = Share(count, 10**7, low * measured, measured + high * (1 - measured), 1.0)
+    (row,) = interval_chart([(name, share)], "Rates").rows
     assert all(text_width(line) <= 44 or len(line) <= 2 for line in row.name)
     assert len(row.name) <= 2
     assert text_width(row.text) <= 48
     assert text_width(row.note) <= 48
     assert row.start - 1e-9 <= row.dot <= row.end + 1e-9
-
-
-def test_a_rate_is_a_share():
-    with pytest.raises(ReportError, match=r"rate 'x': 1.2 is outside \[0, 1\]"):
-        Interval("x", 9, 1.2, None, None)
