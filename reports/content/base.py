@@ -16,6 +16,15 @@ def aware(record: object, names: Iterable[str]) -> None:
             raise ReportError(f"{name}: {value} has no time zone; give an aware datetime")
 
 
+def check_thresholds(where: str, review: float, reject: float) -> None:
+    """Refuse thresholds that are no scores, or that overlap."""
+    if not 0.0 <= review <= reject <= 1.0:
+        raise ReportError(
+            f"{where}: thresholds must satisfy 0 <= review <= reject <= 1, got {review} and {reject}; "
+            "take them from the model package"
+        )
+
+
 @dataclass(frozen=True)
 class Revision:
     """One revision of a report: when it was issued, SHA-256 of its bytes, what changed since the one before.
@@ -97,11 +106,7 @@ class Criteria:
     dataset_digest: str | None = None
 
     def __post_init__(self) -> None:
-        if not 0.0 <= self.review.threshold <= self.reject.threshold <= 1.0:
-            raise ReportError(
-                "criteria: thresholds must satisfy 0 <= review <= reject <= 1, got "
-                f"{self.review.threshold} and {self.reject.threshold}; take them from the model package"
-            )
+        check_thresholds("criteria", self.review.threshold, self.reject.threshold)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import ClassVar, Literal
 
-from reports.content.base import Report, aware
+from reports.content.base import Report, aware, check_thresholds
 from reports.content.finding import FindingPage
 from reports.errors import ReportError
 
@@ -154,11 +154,7 @@ class Calibration:
     pictures: tuple[PictureStatistic, ...] = ()
 
     def __post_init__(self) -> None:
-        if not 0.0 <= self.review <= self.reject <= 1.0:
-            raise ReportError(
-                "calibration: thresholds must satisfy 0 <= review <= reject <= 1, got "
-                f"{self.review} and {self.reject}; take them from the model package"
-            )
+        check_thresholds("calibration", self.review, self.reject)
 
 
 @dataclass(frozen=True)
