@@ -53,9 +53,9 @@ def plural(number: int, singular: str, many: str | None = None) -> str:
     return f"{grouped(number)} {singular if number == 1 else many or singular + 's'}"
 
 
-def was(number: int) -> str:
-    """Give the verb that follows `plural`."""
-    return "was" if number == 1 else "were"
+def verb(number: int, singular: str, many: str) -> str:
+    """Return the verb that follows `plural`: of one, or of several."""
+    return singular if number == 1 else many
 
 
 def score(value: float, against: Sequence[float] = ()) -> str:

@@ -22,7 +22,7 @@ from explainers.evaluation.summary import Cell, summarise
 from operations.inspection.evidence import explain_each
 from operations.model_report.examination import Examined
 from operations.reporting.findings import pairs, printed_explanation
-from reports.content.map_trust import judge_map
+from reports.compose.map_trust import judge_map
 from reports.content.model import MapQuality, Metric
 
 Progress = Callable[[int, int], None]

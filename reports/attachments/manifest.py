@@ -62,18 +62,17 @@ def attach(
     *,
     conclusion: Conclusion | None = None,
     reasons: Iterable[str] = (),
-    checkpoint: str | None = None,
     run: str | None = None,
 ) -> tuple[AttachedFile, ...]:
     """Make the files to attach to a report, the manifest last. The same record gives the same bytes.
 
-    `reasons` say why a report is incomplete; `checkpoint` is the signed note; `run` the database id of a run
-    report's run.
+    `reasons` say why a report is incomplete; `run` is the database id of a run report's run.
 
     Raises:
         ReportError: a number in the record that is not finite, or a value that no record has.
     """
     at = record.issued_at
+    checkpoint = None if record.checkpoint is None else record.checkpoint.note
     beside = supplement or Supplement()
     content = {
         "format": FORMAT,

@@ -1,11 +1,12 @@
 """The dossier of a finding or a part, composed as a document."""
 
 from reports import wording
-from reports.attachments.manifest import Supplement, attach
-from reports.compose.inspection import MOST_ROWS, finding_index, foot
+from reports.attachments.manifest import Supplement
+from reports.compose.assembly import assemble, numbered_sections
+from reports.compose.inspection import MOST_ROWS, finding_index
 from reports.content.dossier import Dossier
 from reports.content.finding import Decided, FindingPage
-from reports.document import Block, Document, FindingPages
+from reports.document import Document
 from reports.wording import Conclusion, clip, grouped, plural
 
 _SECTIONS = {
@@ -25,18 +26,16 @@ _WORST = {"reject": 3, "review": 2, "unreadable": 1, "pass": 0}
 
 def compose_dossier(record: Dossier, supplement: Supplement | None = None) -> Document:
     """Compose a dossier; `supplement`: what it carries beside what it prints."""
-    organisation = record.organisation or "kensa"
-    conclusion = conclude_dossier(record)
-    present = {"findings": bool(record.findings), "elsewhere": bool(record.occurrences)}
-    present |= {"maps": bool(record.findings), "history": bool(record.revisions)}
-    names = [name for name in _SECTIONS if present.get(name, True)]
+    present = {
+        "findings": bool(record.findings),
+        "elsewhere": bool(record.occurrences),
+        "maps": bool(record.findings),
+        "history": bool(record.revisions),
+    }
     what = f"Finding {clip(record.subject, 40)}" if record.subject else f"Part {clip(record.part or '', 40)}"
     broken = [each for each in record.decided_by if not each.complete]
     models = {(each.model.digest, each.settings_digest): each for each in record.decided_by}
     context = {
-        "r": record,
-        "organisation": organisation,
-        "conclusion": conclusion,
         "what": what,
         "decided": tell_decisions(record),
         "reasons": [
@@ -45,37 +44,20 @@ def compose_dossier(record: Dossier, supplement: Supplement | None = None) -> Do
         "index": finding_index(record.findings),
         "models": tuple(models.values()),
         "most_rows": MOST_ROWS,
-        "number_of": {name: str(number) for number, name in enumerate(names, start=2)},
-        "contents": tuple((name, str(number), _SECTIONS[name]) for number, name in enumerate(names, start=2)),
+        **numbered_sections(_SECTIONS, present),
     }
-    blocks: list[Block | FindingPages] = [Block("dossier_front.html", context)]
-    if record.findings:  # otherwise the back follows the front without a new page
-        blocks += [FindingPages(record.findings), Block("dossier_back.html", context)]
-    number = clip(record.number, 40)
-    return Document(
-        title=f"{clip(record.title, 120)} {number}, revision {record.revision}: {what}",
-        reference=record.number,
-        revision=record.revision,
-        author=clip(organisation, 120),
-        subject=f"{what}: {conclusion.word}",
-        software_version=clip(record.software_version, 60),
-        issued_at=record.issued_at,
-        style=record.style,
+    return assemble(
+        record,
+        "finding" if record.subject else "part",
+        conclude_dossier(record),
+        context,
+        supplement,
+        about=what,
+        head=(what, f"Lot {clip(record.lot, 36)}" if record.lot else "No lot given"),
+        templates=("dossier_front.html", "dossier_back.html"),
+        findings=record.findings,
+        after_title=f": {what}",
         alarm="Incomplete run" if broken else None,
-        head=(
-            f"{clip(record.number, 24)}, revision {record.revision}",
-            what,
-            f"Lot {clip(record.lot, 36)}" if record.lot else "No lot given",
-        ),
-        foot=foot(organisation, record.audit_head),
-        blocks=tuple(blocks),
-        attached=attach(
-            "finding" if record.subject else "part",
-            record,
-            supplement,
-            conclusion=conclusion,
-            checkpoint=None if record.checkpoint is None else record.checkpoint.note,
-        ),
     )
 
 

@@ -4,18 +4,17 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, Literal
 
-from reports import wording
-from reports.attachments.manifest import Supplement, attach
+from reports.attachments.manifest import Supplement
 from reports.charts import bars
+from reports.compose.assembly import assemble, numbered_sections
+from reports.compose.map_trust import judge_map
 from reports.compose.process_view import view_process
-from reports.content.base import AuditHead
 from reports.content.finding import FindingPage
 from reports.content.inspection import InspectionReport, RunReport
-from reports.content.map_trust import judge_map
 from reports.content.period import PeriodReport
-from reports.document import Block, Document, FindingPages, finding_anchor
+from reports.document import Block, Document, finding_anchor
 from reports.stats.agreement import CAVEAT
-from reports.wording import Conclusion, clip, grouped, plural, was
+from reports.wording import Conclusion, clip, day, grouped, plural, score, short_digest, verb, when
 
 _INDEX_ROWS = 400  # of the list of findings that are laid out at once, ten pages
 MOST_ROWS = 500  # of pictures named one by one in a table; laying out a long table is slow
@@ -36,136 +35,113 @@ _SECTIONS = {
 
 def compose_run(record: RunReport, supplement: Supplement | None = None) -> Document:
     """Compose a run's report; `supplement`: what it carries beside what it prints."""
-    conclusion = conclude(record)
     lots = record.lots
-    lot = f"Lot {wording.clip(lots[0], 36)}" if len(lots) == 1 else wording.plural(len(lots), "lot")
-    model = f"Model {wording.clip(record.model.name, 30)} {wording.short_digest(record.model.digest)}"
+    lot = f"Lot {clip(lots[0], 36)}" if len(lots) == 1 else plural(len(lots), "lot")
     criteria = record.model.criteria
     return _compose(
         record,
         "run",
+        conclude(record),
+        incomplete_reasons(record),
+        supplement,
+        (criteria.review.threshold, criteria.reject.threshold),
         {
-            "conclusion": conclusion,
-            "reasons": incomplete_reasons(record),
             "listing": f"--run {record.number}",
             "models": ((record.model, record.settings_digest, record.counts.decided),),
-            "process": record.process
-            and view_process(record.process, (criteria.review.threshold, criteria.reject.threshold)),
         },
-        subject=f"Inspection run {wording.clip(record.number, 40)}: {conclusion.word}",
+        about=f"Inspection run {clip(record.number, 40)}",
         alarm=None if record.complete else "Incomplete run",
-        head=(lot if lots else "No lot given", model),
-        supplement=supplement,
-        run_id=record.run_id,
+        head=(
+            lot if lots else "No lot given",
+            f"Model {clip(record.model.name, 30)} {short_digest(record.model.digest)}",
+        ),
+        run=record.run_id,
     )
 
 
 def compose_period(record: PeriodReport, supplement: Supplement | None = None) -> Document:
     """Compose a period's report; `supplement`: what it carries beside what it prints."""
-    conclusion = conclude_period(record)
     thresholds = {
         (each.model.criteria.review.threshold, each.model.criteria.reject.threshold)
         for each in record.in_force
     }
     what = _scope(record)
     brief = _scope(record, brief=True)
+    lot = record.scope.lot
     return _compose(
         record,
         "period",
+        conclude_period(record),
+        broken_reasons(record),
+        supplement,
+        thresholds.pop() if len(thresholds) == 1 else None,
         {
-            "conclusion": conclusion,
-            "reasons": broken_reasons(record),
             "models": tuple((each.model, each.settings_digest, each.pictures) for each in record.in_force),
-            "process": record.process
-            and view_process(record.process, thresholds.pop() if len(thresholds) == 1 else None),
             "what": what,
-            "listing": f"--lot {record.scope.lot}"
-            if record.scope.lot is not None
-            else "--since TIME --until TIME",
+            "listing": "--since TIME --until TIME" if lot is None else f"--lot {lot}",
         },
-        subject=f"Inspection of {what}: {conclusion.word}",
+        about=f"Inspection of {what}",
         alarm=None if record.complete else "Incomplete runs",
-        head=(f"{brief[:1].upper()}{brief[1:]}", wording.plural(len(record.runs), "run")),
-        supplement=supplement,
+        head=(f"{brief[:1].upper()}{brief[1:]}", plural(len(record.runs), "run")),
     )
 
 
 def _compose(
     record: InspectionReport,
     kind: Literal["run", "period"],
+    conclusion: Conclusion,
+    reasons: Sequence[str],
+    supplement: Supplement | None,
+    thresholds: tuple[float, float] | None,
     own: Mapping[str, Any],
     *,
-    subject: str,
+    about: str,
     alarm: str | None,
     head: tuple[str, ...],
-    supplement: Supplement | None,
-    run_id: str | None = None,
+    run: str | None = None,
 ) -> Document:
+    """Compose what a run's and a period's report have in common, around what is their `own`."""
     findings = record.printed_findings
-    organisation = record.organisation or "kensa"
     index = finding_index(findings)
-    first = first_of_class(findings)
     present = {
         "runs": kind == "period",
         "process": record.process is not None,
         "review": record.review is not None,
         "history": bool(record.revisions),
     }
-    names = [name for name in _SECTIONS if present.get(name, True)]
     context = {
-        "r": record,
-        "organisation": organisation,
+        "reasons": reasons,
+        "process": record.process and view_process(record.process, thresholds),
         "shares": bars.share_bar(record.counts),
         "pareto": bars.pareto(record.findings_by_class),
         "index": index[:_INDEX_ROWS],
         "left_out": record.findings_total - len(findings),
-        "first_of_class": first,
+        "first_of_class": first_of_class(findings),
         "most_rows": MOST_ROWS,
         "caveat": CAVEAT,
         "extra": f"{kind}_extra.html",
-        # Section 1 is the identification, on the first page itself.
-        "number_of": {name: str(number) for number, name in enumerate(names, start=2)},
-        "contents": tuple((name, str(number), _SECTIONS[name]) for number, name in enumerate(names, start=2)),
+        **numbered_sections(_SECTIONS, present),
         **own,
     }
-    blocks: list[Block | FindingPages] = [Block(f"{kind}_front.html", context)]
-    for start in range(_INDEX_ROWS, len(index), _INDEX_ROWS):
-        blocks.append(Block("finding_index.html", {"index": index[start : start + _INDEX_ROWS]}))
-    if findings:  # otherwise the back follows the front without a new page
-        blocks += [FindingPages(findings), Block("inspection_back.html", context)]
-    number = wording.clip(record.number, 40)
-    broken = f" ({alarm.lower()})" if alarm else ""
-    return Document(
-        title=f"{wording.clip(record.title, 120)} {number}, revision {record.revision}{broken}",
-        reference=record.number,
-        revision=record.revision,
-        author=wording.clip(organisation, 120),
-        subject=subject,
-        software_version=wording.clip(record.software_version, 60),
-        issued_at=record.issued_at,
-        style=record.style,
-        alarm=alarm,
-        head=(f"{wording.clip(record.number, 24)}, revision {record.revision}", *head),
-        foot=foot(organisation, record.audit_head),
-        blocks=tuple(blocks),
-        attached=attach(
-            kind,
-            record,
-            supplement,
-            conclusion=own["conclusion"],
-            reasons=own["reasons"],
-            checkpoint=None if record.checkpoint is None else record.checkpoint.note,
-            run=run_id,
+    return assemble(
+        record,
+        kind,
+        conclusion,
+        context,
+        supplement,
+        about=about,
+        head=head,
+        templates=(f"{kind}_front.html", "inspection_back.html"),
+        findings=findings,
+        between=(
+            Block("finding_index.html", {"index": index[start : start + _INDEX_ROWS]})
+            for start in range(_INDEX_ROWS, len(index), _INDEX_ROWS)
         ),
+        after_title=f" ({alarm.lower()})" if alarm else "",
+        alarm=alarm,
+        reasons=reasons,
+        run=run,
     )
-
-
-def foot(organisation: str, head: AuditHead | None) -> str:
-    """Write the running foot: who issued the report, and where in the audit log it belongs."""
-    written = wording.clip(organisation, 50)
-    if head is None:
-        return written
-    return f"{written}   audit head {wording.grouped(head.sequence)} {wording.short_digest(head.hash)}"
 
 
 def finding_index(findings: Sequence[FindingPage]) -> tuple[tuple[FindingPage, str, str, str], ...]:
@@ -173,7 +149,7 @@ def finding_index(findings: Sequence[FindingPage]) -> tuple[tuple[FindingPage, s
     return tuple(
         (
             finding,
-            wording.score(finding.score, (finding.review_threshold, finding.reject_threshold)),
+            score(finding.score, (finding.review_threshold, finding.reject_threshold)),
             judge_map(finding.explanation, finding.class_score, finding.score).word,
             finding_anchor(number),
         )
@@ -192,8 +168,8 @@ def first_of_class(findings: Sequence[FindingPage]) -> dict[str, str]:
 def _scope(record: PeriodReport, *, brief: bool = False) -> str:
     """Say what a period report is about; a brief answer names days without their times."""
     scope = record.scope
-    at = partial(wording.day if brief else wording.when, style=record.style)
-    told = [f"lot {wording.clip(scope.lot, 40)}"] if scope.lot is not None else []
+    at = partial(day if brief else when, style=record.style)
+    told = [f"lot {clip(scope.lot, 40)}"] if scope.lot is not None else []
     if scope.since is not None and scope.until is not None:
         told.append(f"{at(scope.since)} to {at(scope.until)}")
     elif scope.since is not None:
@@ -201,7 +177,7 @@ def _scope(record: PeriodReport, *, brief: bool = False) -> str:
     elif scope.until is not None:
         told.append(f"before {at(scope.until)}")
     if scope.station is not None:
-        told.append(f"station {wording.clip(scope.station, 40)}")
+        told.append(f"station {clip(scope.station, 40)}")
     return ", ".join(told)
 
 
@@ -215,7 +191,9 @@ def conclude(record: RunReport) -> Conclusion:
 def conclude_period(record: PeriodReport) -> Conclusion:
     """Sum a period up: runs that broke before anything else, then the worst of what was found."""
     if broken := len(record.broken_runs):
-        return _incomplete(record, f"{plural(broken, 'run')} of {len(record.runs)} {_is(broken)} incomplete.")
+        return _incomplete(
+            record, f"{plural(broken, 'run')} of {len(record.runs)} {verb(broken, 'is', 'are')} incomplete."
+        )
     return _judge(record, "No picture was inspected in this period.")
 
 
@@ -226,16 +204,12 @@ def incomplete_reasons(record: RunReport) -> list[str]:
         reasons.append(f"The run did not finish: its status is “{clip(record.status, 60)}”.")
     elif record.finished_at is None:
         reasons.append("The run has no time of completion.")
-    left = record.counts.unaccounted
+    left, listed = record.counts.unaccounted, plural(record.counts.listed, "listed picture")
     if left > 0:
-        reasons.append(
-            f"{grouped(left)} of {plural(record.counts.listed, 'listed picture')} {_has(left)} no outcome."
-        )
+        reasons.append(f"{grouped(left)} of {listed} {verb(left, 'has', 'have')} no outcome.")
     elif left < 0:
-        reasons.append(
-            f"The counts do not add up: {grouped(record.counts.decided)} outcomes for "
-            f"{plural(record.counts.listed, 'listed picture')}."
-        )
+        decided = grouped(record.counts.decided)
+        reasons.append(f"The counts do not add up: {decided} outcomes for {listed}.")
     if record.status_note:
         reasons.append(f"Note: {clip(' '.join(record.status_note.split()), 400)}")
     return reasons
@@ -252,59 +226,39 @@ def broken_reasons(record: PeriodReport) -> list[str]:
         )
         reasons.append(f"Run {clip(run.number, 24)} {ended}.")
     if left := len(record.broken_runs) - len(reasons):
-        reasons.append(f"{plural(left, 'more run')} of the period {_is(left)} incomplete.")
+        reasons.append(f"{plural(left, 'more run')} of the period {verb(left, 'is', 'are')} incomplete.")
     return reasons
 
 
-def _gaps(record: InspectionReport) -> list[str]:
+def _gaps(record: InspectionReport) -> str:
+    """Say what was not inspected, as a sentence to be added to another; empty where nothing is missing."""
     gaps = []
     if record.counts.unreadable:
         gaps.append(f"{plural(record.counts.unreadable, 'picture')} could not be read")
     if record.missing:
         gaps.append(f"{plural(len(record.missing), 'manifest entry', 'manifest entries')} had no picture")
-    return gaps
-
-
-def _also(record: InspectionReport) -> str:
-    gaps = _gaps(record)
     return f" {' and '.join(gaps)}." if gaps else ""
 
 
 def _incomplete(record: InspectionReport, why: str) -> Conclusion:
     counts = record.counts
     found = f"So far {grouped(counts.reject)} rejected, {grouped(counts.review)} for review"
-    return Conclusion("incomplete", "No verdict", f"{why} {found}.{_also(record)}")
+    return Conclusion("incomplete", "No verdict", f"{why} {found}.{_gaps(record)}")
 
 
 def _judge(record: InspectionReport, nothing: str) -> Conclusion:
-    counts, also = record.counts, _also(record)
+    counts, also = record.counts, _gaps(record)
     if not counts.listed:
         return Conclusion("nothing", "Nothing inspected", f"{nothing}{also}")
+    review, need = grouped(counts.review), verb(counts.review, "needs", "need")
     if counts.reject:
-        review = f", {grouped(counts.review)} more {_need(counts.review)} a decision" if counts.review else ""
-        return Conclusion(
-            "reject",
-            "Reject",
-            f"{plural(counts.reject, 'picture')} {was(counts.reject)} rejected{review}.{also}",
-        )
+        rejected = f"{plural(counts.reject, 'picture')} {verb(counts.reject, 'was', 'were')} rejected"
+        more = f", {review} more {need} a decision" if counts.review else ""
+        return Conclusion("reject", "Reject", f"{rejected}{more}.{also}")
     if counts.review:
-        sentence = (
-            f"No picture was rejected; {grouped(counts.review)} {_need(counts.review)} a person’s decision."
-        )
+        sentence = f"No picture was rejected; {review} {need} a person’s decision."
         return Conclusion("review", "Review", sentence + also)
     if also:
         sentence = "Every picture that was read passed, but not everything was inspected."
         return Conclusion("gaps", "Not inspected in full", (sentence if counts.passed else "") + also)
     return Conclusion("pass", "Pass", "Every listed picture was read and passed.")
-
-
-def _need(number: int) -> str:
-    return "needs" if number == 1 else "need"
-
-
-def _is(number: int) -> str:
-    return "is" if number == 1 else "are"
-
-
-def _has(number: int) -> str:
-    return "has" if number == 1 else "have"

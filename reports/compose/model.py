@@ -1,12 +1,12 @@
 """The model report composed as a document: what a model was made from, how well it does, where it fails."""
 
-from reports import wording
-from reports.attachments.manifest import Supplement, attach
+from reports.attachments.manifest import Supplement
 from reports.charts.confusion import confusion_chart
 from reports.charts.scores import Histogram, IntervalChart, interval_chart, score_histogram
+from reports.compose.assembly import assemble
 from reports.content.model import Examination, ModelReport, Overlap, Share
-from reports.document import Block, Document, FindingPages, finding_anchor
-from reports.wording import Conclusion, clip, grouped, percent, plural
+from reports.document import Document, finding_anchor
+from reports.wording import Conclusion, clip, day, grouped, percent, plural, short_digest
 
 _MOST_CLASSES = 40  # in a chart of rates
 _MOST_ROWS = 20  # of mistakes listed one by one; all of them are counted
@@ -40,20 +40,17 @@ _MEANINGS = {
 def compose_model(record: ModelReport, supplement: Supplement | None = None) -> Document:
     """Compose a model's report: the verdict and what was not examined, the evidence, the worst mistakes."""
     conclusion = conclude_model(record)
-    organisation = record.organisation or "kensa"
     examination = record.examination
     cases = () if examination is None else examination.cases
+    gaps = not_examined(record)
     context = {
-        "r": record,
-        "organisation": organisation,
-        "conclusion": conclusion,
         "claims": tuple((name[:1].upper() + name[1:], share) for name, share in record.claims),
         "rates": _rates(record),
         "histogram": _histogram(record),
         "confusion": None
         if examination is None or not examination.confusion
         else confusion_chart(record.model.classes, examination.confusion),
-        "gaps": not_examined(record),
+        "gaps": gaps,
         "leak": None if examination is None else leak_banner(examination),
         "overlaps": [] if examination is None else [overlap_sentence(one) for one in examination.overlaps],
         "contents": _CONTENTS,
@@ -67,44 +64,27 @@ def compose_model(record: ModelReport, supplement: Supplement | None = None) -> 
         "sign_off": (
             (
                 "Examined by",
-                f"kensa {wording.clip(record.software_version, 40)}",
+                f"kensa {clip(record.software_version, 40)}",
                 conclusion.word,
                 "by program",
-                wording.day(record.issued_at, record.style),
+                day(record.issued_at, record.style),
             ),
             ("Reviewed by", None, None, None, None),
             ("Released by", None, None, None, None),
         ),
     }
-    blocks: list[Block | FindingPages] = [Block("model_front.html", context)]
-    if cases:
-        blocks += [FindingPages(tuple(case.page for case in cases)), Block("model_back.html", context)]
-    number = wording.clip(record.number, 40)
-    return Document(
-        title=f"{wording.clip(record.title, 120)} {number}, revision {record.revision}",
-        reference=record.number,
-        revision=record.revision,
-        author=wording.clip(organisation, 120),
-        subject=f"Model {wording.clip(record.model.name, 60)}: {conclusion.word}",
-        software_version=wording.clip(record.software_version, 60),
-        issued_at=record.issued_at,
-        style=record.style,
+    return assemble(
+        record,
+        "model",
+        conclusion,
+        context,
+        supplement,
+        about=f"Model {clip(record.model.name, 60)}",
+        head=(f"Model {clip(record.model.name, 36)}", f"Version {short_digest(record.model.digest)}"),
+        templates=("model_front.html", "model_back.html"),
+        findings=tuple(case.page for case in cases),
         alarm=None if record.standing == "met" else conclusion.word,
-        head=(
-            f"{wording.clip(record.number, 24)}, revision {record.revision}",
-            f"Model {wording.clip(record.model.name, 36)}",
-            f"Version {wording.short_digest(record.model.digest)}",
-        ),
-        foot=_foot(record, organisation),
-        blocks=tuple(blocks),
-        attached=attach(
-            "model",
-            record,
-            supplement,
-            conclusion=conclusion,
-            reasons=not_examined(record),
-            checkpoint=None if record.checkpoint is None else record.checkpoint.note,
-        ),
+        reasons=gaps,
     )
 
 
@@ -126,14 +106,6 @@ def _histogram(record: ModelReport) -> Histogram | None:
         return None
     groups = (("good", examination.good_scores), ("defective", examination.defective_scores))
     return score_histogram(groups, calibration.review, calibration.reject)
-
-
-def _foot(record: ModelReport, organisation: str) -> str:
-    foot = wording.clip(organisation, 50)
-    if record.audit_head is None:
-        return foot
-    head = record.audit_head
-    return f"{foot}   audit head {wording.grouped(head.sequence)} {wording.short_digest(head.hash)}"
 
 
 _TONES = {"met": "pass", "not met": "reject", "not shown": "review"}

@@ -8,7 +8,7 @@ from reports.errors import ReportError
 from reports.stats.agreement import Agreement, agreement
 from reports.stats.control_chart import PChart, Subgroup, p_chart
 from reports.stats.drift import Drift, Trend
-from reports.wording import grouped, plural
+from reports.wording import grouped, plural, verb
 
 Unit = Literal["run", "day", "stretch"]
 
@@ -89,8 +89,8 @@ class Review:
                 f"{grouped(len(self.decisions))} of {plural(self.findings, 'finding')} decided: {each}{left}."
             )
         if self.awaiting:
-            await_ = "awaits" if self.awaiting == 1 else "await"
-            told += f" {plural(self.awaiting, 'decision')} {await_} a second person."
+            awaits = verb(self.awaiting, "awaits", "await")
+            told += f" {plural(self.awaiting, 'decision')} {awaits} a second person."
         return told
 
 

@@ -12,8 +12,8 @@ import tinycss2
 
 from reports import wording
 from reports.charts import bars
+from reports.compose.map_trust import FAIR_DROP, GOOD_DROP, Trust, judge_map
 from reports.content.finding import FindingPage
-from reports.content.map_trust import FAIR_DROP, GOOD_DROP, Trust, judge_map
 from reports.document import Block, Document, FindingPages, finding_anchor
 from reports.errors import ReportError
 from reports.pdf import finding_figures

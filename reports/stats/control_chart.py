@@ -9,7 +9,7 @@ from typing import ClassVar, Literal
 
 from reports.errors import ReportError
 from reports.stats.nelson import RULES, nelson
-from reports.wording import clip, grouped, percent, plural, was
+from reports.wording import clip, grouped, percent, plural, verb
 
 Kind = Literal["p", "laney", "exact", "none"]
 
@@ -164,7 +164,7 @@ def p_chart(subgroups: Sequence[Subgroup]) -> PChart | None:
         return None
     warnings = []
     if left := len(subgroups) - len(charted):
-        warnings.append(f"{plural(left, 'subgroup')} without a picture {was(left)} left out.")
+        warnings.append(f"{plural(left, 'subgroup')} without a picture {verb(left, 'was', 'were')} left out.")
     centre = sum(group.x for group in references) / sum(group.n for group in references)
     kind: Kind
     sigma_z = None
@@ -284,7 +284,7 @@ def _cautions(
         cautions.append("Only rule 1 was tried: with so few expected pictures the others raise false alarms.")
     elif small:
         cautions.append(
-            f"{plural(small, 'subgroup')} {'expects' if small == 1 else 'expect'} fewer than {SMALL:g} "
+            f"{plural(small, 'subgroup')} {verb(small, 'expects', 'expect')} fewer than {SMALL:g} "
             "pictures of either kind: limits there are approximate."
         )
     if kind != "laney" and sigma_z is not None and sigma_z > 1 + _far(references):

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from reports import wording
 from reports.compose.inspection import conclude, incomplete_reasons
+from reports.compose.map_trust import judge_map
 from reports.content.base import Counts
 from reports.content.finding import Explanation
-from reports.content.map_trust import judge_map
 from reports.style import Style
 
 

@@ -50,7 +50,7 @@ def signed(make_report) -> RunReport:
 
 def made(record: RunReport, **changes: object) -> tuple[AttachedFile, ...]:
     pictures = [ListedPicture("a.png", "pass", 0.1), ListedPicture("=b.png", "unreadable", reason="empty")]
-    given = {"conclusion": conclude(record), "checkpoint": NOTE, "run": record.run_id}
+    given = {"conclusion": conclude(record), "run": record.run_id}
     beside = Supplement(pictures, PROOF, Superseded(1, "cd" * 32))
     return attach("run", record, beside, **{**given, **changes})  # type: ignore[arg-type]
 
