@@ -71,7 +71,6 @@ def attach(
     Raises:
         ReportError: a number in the record that is not finite, or a value that no record has.
     """
-    at = record.issued_at
     checkpoint = None if record.checkpoint is None else record.checkpoint.note
     beside = supplement or Supplement()
     content = {
@@ -86,26 +85,22 @@ def attach(
         },
         "record": plain(record),
     }
+
+    def file(name: str, description: str, data: bytes, media_type: str = "application/json") -> AttachedFile:
+        return AttachedFile(name, description, data, record.issued_at, media_type)
+
     made = [
-        AttachedFile(
-            RECORD, "What the report says, for machines", canonical(content), at, "application/json"
-        ),
-        AttachedFile(SCHEMA, "JSON Schema of the record", schema_bytes(), at, "application/schema+json"),
+        file(RECORD, "What the report says, for machines", canonical(content)),
+        file(SCHEMA, "JSON Schema of the record", schema_bytes(), "application/schema+json"),
     ]
     if beside.listing is not None:
-        made.append(
-            AttachedFile(LISTING, "Every listed picture", listing_csv(beside.listing), at, "text/csv")
-        )
+        made.append(file(LISTING, "Every listed picture", listing_csv(beside.listing), "text/csv"))
     if checkpoint is not None:
         note = text(checkpoint).encode()
-        made.append(AttachedFile(CHECKPOINT, "Signed checkpoint of the audit log", note, at, "text/plain"))
+        made.append(file(CHECKPOINT, "Signed checkpoint of the audit log", note, "text/plain"))
     if beside.proofs is not None:
         proofs = json.dumps(plain(beside.proofs), indent=1, ensure_ascii=False) + "\n"
-        made.append(
-            AttachedFile(
-                PROOFS, "Proofs that the findings are in the log", proofs.encode(), at, "application/json"
-            )
-        )
+        made.append(file(PROOFS, "Proofs that the findings are in the log", proofs.encode()))
     head = record.audit_head
     manifest = {
         "format": MANIFEST_FORMAT,
@@ -113,7 +108,7 @@ def attach(
         "revision": record.revision,
         "kind": kind,
         "run": run,
-        "issued_at": moment(at),
+        "issued_at": moment(record.issued_at),
         "supersedes": None
         if beside.supersedes is None
         else {"revision": beside.supersedes.revision, "sha256": beside.supersedes.digest},
@@ -130,8 +125,8 @@ def attach(
         ],
     }
     written = json.dumps(plain(manifest), indent=2, ensure_ascii=False) + "\n"
-    said = "Where in the audit log this report belongs, and the digests of its files"
-    return (*made, AttachedFile(MANIFEST, said, written.encode(), at, "application/json"))
+    what = "Where in the audit log this report belongs, and the digests of its files"
+    return (*made, file(MANIFEST, what, written.encode()))
 
 
 def canonical(content: Any) -> bytes:

@@ -58,13 +58,9 @@ def plain(value: Any, where: str = "record") -> Any:
         case list() | tuple():
             return [plain(each, f"{where}[{i}]") for i, each in enumerate(value)]
         case _ if is_dataclass(value):
-            return _fields(value, where)
+            return {name: plain(getattr(value, name), f"{where}.{name}") for name in recorded(type(value))}
         case _:
             raise ReportError(f"{where}: a {type(value).__name__} cannot be written")
-
-
-def _fields(value: Any, where: str) -> dict[str, Any]:
-    return {name: plain(getattr(value, name), f"{where}.{name}") for name in recorded(type(value))}
 
 
 def moment(value: datetime) -> str:

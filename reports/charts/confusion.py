@@ -42,14 +42,13 @@ class ColumnHead:
 
 @dataclass(frozen=True, kw_only=True)
 class Confusion(Chart):
-    """A confusion matrix; `merged` counts the rarer classes that share the last row and column."""
+    """A confusion matrix; where classes are many, the rarer ones share the last row and column."""
 
     cell_width: float
     cell_height: float
     cells: tuple[Cell, ...]
     rows: tuple[RowEnd, ...]
     columns: tuple[ColumnHead, ...]
-    merged: int
 
 
 def confusion_chart(
@@ -64,7 +63,7 @@ def confusion_chart(
     total = sum(map(sum, table))
     if not total:
         return None
-    names, counts, merged = _merged(classes, table, most)
+    names, counts = _merged(classes, table, most)
     k = len(names)
     left, top, cell_height = 42.0, 12.0, 6.5
     cell_width = min(18.0, (WIDTH - left - 32.0) / k)
@@ -92,7 +91,6 @@ def confusion_chart(
             ColumnHead(left + (j + 0.5) * cell_width, broken(name, cell_width - 1.2))
             for j, name in enumerate(names)
         ),
-        merged=merged,
         title=(
             f"Confusion matrix of {plural(total, 'picture')} in {plural(len(classes), 'class', 'classes')}: "
             f"{percent(correct / total)} were called by their own class; rows are the true classes, columns "
@@ -109,16 +107,16 @@ def confusion_chart(
 
 def _merged(
     classes: Sequence[str], table: Sequence[Sequence[int]], most: int
-) -> tuple[list[str], list[list[int]], int]:
+) -> tuple[list[str], list[list[int]]]:
     """Keep the classes with the most pictures, in their order, and add the others up."""
     k = range(len(classes))
     if len(classes) <= most:
-        return list(classes), [list(row) for row in table], 0
+        return list(classes), [list(row) for row in table]
     size = [sum(table[i]) + sum(table[j][i] for j in k) for i in k]
     kept = sorted(sorted(k, key=lambda i: (-size[i], i))[: most - 1])
     groups = [[i] for i in kept] + [[i for i in k if i not in kept]]
     counts = [[sum(table[i][j] for i in a for j in b) for b in groups] for a in groups]
-    return [*(classes[i] for i in kept), f"{len(groups[-1])} others"], counts, len(groups[-1])
+    return [*(classes[i] for i in kept), f"{len(groups[-1])} others"], counts
 
 
 def _cell(counts: Sequence[Sequence[int]], i: int, j: int, x: float, y: float, room: float) -> Cell:

@@ -157,10 +157,7 @@ def broken(name: str, room: float) -> tuple[str, ...]:
     fitting = len(fitted(name, room))
     breaks = [i + 1 for i in range(fitting) if name[i] in "_- /."]
     cut = breaks[-1] if breaks else fitting
-    second = name[cut:]
-    if text_width(second) > room:
-        second = fitted(second, room - text_width("…")) + "…"
-    return name[:cut].rstrip(), second
+    return name[:cut].rstrip(), shortened(name[cut:], room)
 
 
 def spread(places: Sequence[float], gap: float, low: float, high: float) -> list[float]:
@@ -242,13 +239,9 @@ def place(label: Sequence[Text], taken: list[Box], frame: Box) -> Text | None:
     """Take the first of a label's possible places that is free and inside the frame, and mark it as taken."""
     for candidate in label:
         box = box_of(candidate)
-        inside = (
-            box.left >= frame.left
-            and box.right <= frame.right
-            and box.top >= frame.top
-            and box.bottom <= frame.bottom
-        )
-        if inside and not any(box.meets(other) for other in taken):
+        wide = frame.left <= box.left and box.right <= frame.right
+        high = frame.top <= box.top and box.bottom <= frame.bottom
+        if wide and high and not any(box.meets(other) for other in taken):
             taken.append(box)
             return candidate
     return None

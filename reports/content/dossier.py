@@ -106,8 +106,3 @@ class Dossier(Report):
             raise ReportError("dossier: give a finding, or a part")
         if self.subject is not None and [each.reference for each in self.findings] != [self.subject]:
             raise ReportError(f"dossier: one about finding {self.subject} holds that finding alone")
-
-    @property
-    def complete(self) -> bool:
-        """Whether every run that decided finished."""
-        return all(each.complete for each in self.decided_by)

@@ -148,11 +148,6 @@ class Trend:
     reference: Reference
     points: tuple[Drift, ...]
 
-    @property
-    def present(self) -> Drift | None:
-        """The run that the report is about, if it is one of them."""
-        return next((point for point in self.points if point.sample.current), None)
-
 
 def sample(
     label: str, values: npt.ArrayLike, reference: Reference, *, current: bool = False

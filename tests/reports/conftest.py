@@ -201,7 +201,7 @@ def process(*, drifts: bool = True) -> Process:
             for name, x in zip(names, flagged, strict=True)
         ),
         tuple(trends),
-        tuple(each.present for each in trends if each.present is not None),
+        tuple(each.points[-1] for each in trends),
         (400, 20, 5, 3, 1, 0, 0, 2, 1, 0, 4, 0, 0, 6, 0, 0, 2, 2, 9, 25),
     )
 

@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from reports.content.inspection import ReportError
-from reports.stats.drift import Reference, Sample, compare, sample, trend
+from reports.stats.drift import Reference, Sample, compare, sample
 
 LEVELS = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 
@@ -82,12 +82,6 @@ def test_a_sample_of_which_only_mean_and_spread_are_known():
     found = compare("x", CALIBRATION, Sample("r", 400, 130, 9))
     assert (found.outside, found.outside_interval, found.signs) == (None, None, ("mean",))
     assert "outside" not in found.sentence
-
-
-def test_a_trend_keeps_the_present_run():
-    samples = [Sample("a", 9, 118, 9, 0, 0), Sample("b", 9, 118, 9, 0, 0, current=True)]
-    assert trend("x", CALIBRATION, samples).present.sample.label == "b"
-    assert trend("x", CALIBRATION, samples[:1]).present is None
 
 
 def test_values_that_are_no_numbers_are_left_out():
