@@ -104,6 +104,7 @@ def agreement(pairs: Iterable[tuple[str, str]], confidence: float = 0.95) -> Agr
     observed = sum(table[i][i] for i in k) / n
     expected = sum(rows[i] * columns[i] for i in k)
     kappa = error = None
+    # With one category in use, chance alone makes both agree: kappa is 0 / 0.
     if len(categories) > 1 and expected < 1:
         kappa = (observed - expected) / (1 - expected)
         rest = 1 - kappa

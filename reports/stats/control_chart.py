@@ -123,7 +123,7 @@ class PChart:
         limits = f"{percent(now.lower)} to {percent(now.upper)}"
         if now.outside:
             side = "above" if now.share > self.centre else "below"
-            others = "" if now.rules == (1,) else f", and {_rules(now.rules[1:])} fired"
+            others = "" if now.rules == (1,) else f", and {_rules_phrase(now.rules[1:])} fired"
             return (
                 f"{clip(now.label, 60)} is out of control: {measured} is {side} its limits "
                 f"({limits}){others}. Rules fired {rest}."
@@ -131,7 +131,7 @@ class PChart:
         if now.rules:
             return (
                 f"{clip(now.label, 60)} lies within its limits ({measured}, limits {limits}), but "
-                f"{_rules(now.rules)} fired there; rules fired {rest}."
+                f"{_rules_phrase(now.rules)} fired there; rules fired {rest}."
             )
         return (
             f"{clip(now.label, 60)} is in control: {measured}, limits {limits}, no rule fired; "
@@ -173,8 +173,8 @@ def p_chart(subgroups: Sequence[Subgroup]) -> PChart | None:
         whole = "no" if centre == 0 else "every"
         reason = f"{whole} picture of the reference counts, so that it has no spread to draw limits from"
     else:
-        sigma_z = _sigma_z([_z(group, centre) for group in references])
-        kind, reason = _choose(references, centre, sigma_z)
+        sigma_z = _sigma_z([_z_score(group, centre) for group in references])
+        kind, reason = _choose_kind(references, centre, sigma_z)
         warnings += _cautions(charted, references, centre, kind, sigma_z)
     limits: list[tuple[float | None, float | None]]
     scores: list[float] = []
@@ -192,7 +192,7 @@ def p_chart(subgroups: Sequence[Subgroup]) -> PChart | None:
     else:
         width = sigma_z if kind == "laney" and sigma_z is not None else 1.0
         limits = [_normal_limits(group.n, centre, width) for group in charted]
-        scores = [_z(group, centre) / width for group in charted]
+        scores = [_z_score(group, centre) / width for group in charted]
         rules = nelson(scores)
     return PChart(
         kind=kind,
@@ -221,19 +221,19 @@ def p_chart(subgroups: Sequence[Subgroup]) -> PChart | None:
     )
 
 
-def _z(group: Subgroup, centre: float) -> float:
+def _z_score(group: Subgroup, centre: float) -> float:
     return (group.x / group.n - centre) / sqrt(centre * (1 - centre) / group.n)
 
 
 def _sigma_z(z: Sequence[float]) -> float | None:
-    """Estimate the standard deviation of z-scores from their moving ranges; None for fewer than three."""
+    """Return the standard deviation of z-scores, from their moving ranges; None for fewer than three."""
     if len(z) < 3:
         return None
     return fmean(abs(b - a) for a, b in pairwise(z)) / _D2
 
 
-def _standard_error(count: int) -> float:
-    """Give the standard error of `_sigma_z` for that many independent standard normal z-scores.
+def _sigma_z_error(count: int) -> float:
+    """Return the standard error of `_sigma_z` for that many independent standard normal z-scores.
 
     Ranges that share a point are correlated: Cryer, J. D. and Ryan, T. P. (1990), The estimation of sigma for
     an X chart: MR/d2 or S/c4?, Journal of Quality Technology 22 (3), 187-192.
@@ -241,8 +241,8 @@ def _standard_error(count: int) -> float:
     return sqrt(0.8264 * count - 1.082) / (count - 1)
 
 
-def _choose(references: Sequence[Subgroup], centre: float, sigma_z: float | None) -> tuple[Kind, str]:
-    expected = median(_expected(group, centre) for group in references)
+def _choose_kind(references: Sequence[Subgroup], centre: float, sigma_z: float | None) -> tuple[Kind, str]:
+    expected = median(_expected_count(group, centre) for group in references)
     if expected < SMALL:
         return "exact", (
             f"half of the subgroups or more expect fewer than {SMALL:g} pictures of either kind (median "
@@ -250,21 +250,21 @@ def _choose(references: Sequence[Subgroup], centre: float, sigma_z: float | None
         )
     if sigma_z is None:
         return "p", "there are too few subgroups to tell whether their spread exceeds the binomial one"
-    found = f"sigma_z = {sigma_z:.2f}, standard error {_standard_error(len(references)):.2f}"
+    found = f"sigma_z = {sigma_z:.2f}, standard error {_sigma_z_error(len(references)):.2f}"
     sizes = fmean(group.n for group in references)
     large = f"subgroups are large ({grouped(round(sizes))} pictures on average)"
     if sizes >= LARGE and sigma_z > 1:
         return "laney", f"{large} and vary more than binomial chance explains ({found})"
-    if sizes >= LARGE and 0 < sigma_z < 1 - _far(references):
+    if sizes >= LARGE and 0 < sigma_z < 1 - _chance_reach(references):
         return "laney", f"{large} and vary less than binomial chance explains ({found})"
     if sizes >= LARGE:
         return "p", f"{large} but vary about as binomial chance explains ({found})"
     return "p", f"subgroups are not large ({grouped(round(sizes))} pictures on average; {found})"
 
 
-def _far(references: Sequence[Subgroup]) -> float:
-    """Give the distance of sigma_z from 1 that chance exceeds one time in twenty."""
-    return 1.96 * _standard_error(len(references))
+def _chance_reach(references: Sequence[Subgroup]) -> float:
+    """Return the distance of sigma_z from 1 that chance exceeds one time in twenty."""
+    return 1.96 * _sigma_z_error(len(references))
 
 
 def _cautions(
@@ -279,7 +279,7 @@ def _cautions(
         cautions.append(
             f"The limits rest on {plural(len(references), 'subgroup')}; fewer than {TRIAL} give trial limits."
         )
-    small = sum(_expected(group, centre) < SMALL for group in charted)
+    small = sum(_expected_count(group, centre) < SMALL for group in charted)
     if kind == "exact":
         cautions.append("Only rule 1 was tried: with so few expected pictures the others raise false alarms.")
     elif small:
@@ -287,7 +287,7 @@ def _cautions(
             f"{plural(small, 'subgroup')} {verb(small, 'expects', 'expect')} fewer than {SMALL:g} "
             "pictures of either kind: limits there are approximate."
         )
-    if kind != "laney" and sigma_z is not None and sigma_z > 1 + _far(references):
+    if kind != "laney" and sigma_z is not None and sigma_z > 1 + _chance_reach(references):
         cautions.append(
             f"The reference varies more than binomial chance explains (sigma_z = {sigma_z:.2f}): it holds "
             "special causes, or the limits are too narrow."
@@ -295,7 +295,7 @@ def _cautions(
     return cautions
 
 
-def _expected(group: Subgroup, centre: float) -> float:
+def _expected_count(group: Subgroup, centre: float) -> float:
     return group.n * min(centre, 1 - centre)
 
 
@@ -305,7 +305,7 @@ def _normal_limits(n: int, centre: float, width: float) -> tuple[float, float]:
 
 
 def _exact_limits(n: int, centre: float) -> tuple[int, int]:
-    """Give the smallest and the largest count that are not out of control."""
+    """Return the smallest and the largest count that are not out of control."""
     from scipy.stats import binom
 
     return int(binom.ppf(_TAIL, n, centre)), int(binom.isf(_TAIL, n, centre))
@@ -321,5 +321,5 @@ def _exact_z(group: Subgroup, centre: float) -> float:
     return float(norm.ppf(max(below, tiny)) if below < above else norm.isf(max(above, tiny)))
 
 
-def _rules(rules: Sequence[int]) -> str:
+def _rules_phrase(rules: Sequence[int]) -> str:
     return f"{'rule' if len(rules) == 1 else 'rules'} {', '.join(map(str, rules))}"

@@ -52,7 +52,7 @@ class Reference:
             self.quantile(level)
 
     def quantile(self, level: float) -> float:
-        """Give the value of a quantile; ReportError where it is not among those kept."""
+        """Return the value of a quantile; ReportError where it is not among those kept."""
         for known, value in self.quantiles:
             if abs(known - level) < 1e-9:
                 return value
@@ -152,7 +152,7 @@ class Trend:
 def sample(
     label: str, values: npt.ArrayLike, reference: Reference, *, current: bool = False
 ) -> Sample | None:
-    """Sum a statistic of a run's pictures up without values that are not finite; None where none is left."""
+    """Return the sample of a run's finite values of a statistic; None where no value is finite."""
     array = np.asarray(values, dtype=np.float64).ravel()
     array = array[np.isfinite(array)]
     if not array.size:
@@ -169,7 +169,9 @@ def sample(
 
 
 def compare(statistic: str, reference: Reference, sample: Sample) -> Drift:
-    """Compare a run with the calibration set. There is a sign of drift where
+    """Compare a run with the calibration set.
+
+    There is a sign of drift where
 
     * mean: it lies at least half a standard deviation off, and three standard errors of the difference;
     * spread: the standard deviation is 1.5 times as large or as small, and the F-test of the variances

@@ -19,7 +19,7 @@ RULES: dict[int, str] = {
 
 
 def nelson(z: Sequence[float]) -> tuple[tuple[int, ...], ...]:
-    """Give for each z-score the numbers of the rules (see `RULES`) whose pattern it completes.
+    """Return for each z-score the numbers of the rules (see `RULES`) whose pattern it completes.
 
     Runs are as Nelson counts them: points, not steps. A point exactly on the centre line is on neither side,
     equal neighbours neither increase nor decrease, and a point exactly on a zone's edge is not beyond it. For
@@ -30,7 +30,7 @@ def nelson(z: Sequence[float]) -> tuple[tuple[int, ...], ...]:
 
 
 def _completes(rule: int, z: Sequence[float], i: int) -> bool:
-    """Say whether point i completes a rule's pattern."""
+    """Return whether point i completes a rule's pattern."""
 
     def last(count: int) -> Sequence[float]:
         return z[i + 1 - count : i + 1] if i + 1 >= count else ()
@@ -63,5 +63,5 @@ def _completes(rule: int, z: Sequence[float], i: int) -> bool:
 
 
 def _steps(run: Sequence[float]) -> list[int]:
-    """Signs of the steps from each point to the next."""
+    """Return the signs of the steps from each point to the next."""
     return [(b > a) - (b < a) for a, b in pairwise(run)]
