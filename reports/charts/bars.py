@@ -121,6 +121,7 @@ def score_bar(
     """Place a score among its zones; `texts` are the written score, review and reject thresholds."""
     score_text, review_text, reject_text = texts
     edges = [0.0, review * WIDTH, reject * WIDTH, WIDTH]
+    # Two markers at one place would say less than one.
     class_x = class_score * WIDTH if abs(class_score - score) >= 0.0005 else None
     markers = [x for x in (score * WIDTH, class_x) if x is not None]
     zones = tuple(
@@ -155,6 +156,7 @@ def share_bar(counts: Counts) -> tuple[Zone, ...]:
         if n
     ]
     total = sum(n for _, n in parts)
+    # One reject among a million pictures must be seen; the others give way in proportion.
     widths = [max(1.0, WIDTH * n / total) for _, n in parts]
     scale = WIDTH / sum(widths) if widths else 1.0
     zones: list[Zone] = []
@@ -166,7 +168,7 @@ def share_bar(counts: Counts) -> tuple[Zone, ...]:
 
 
 def _zone_name(name: str, left: float, right: float, markers: Sequence[float]) -> Text:
-    """Write a zone's name at its left end, or at its right end where a marker is in the way on the left."""
+    """Return a zone's name at its left end, or at its right end where a marker is in the way on the left."""
     if any(left <= x <= left + _ZONE_NAME for x in markers) and not any(
         right - _ZONE_NAME <= x <= right for x in markers
     ):

@@ -7,6 +7,7 @@ from reports.charts.layout import WIDTH, Chart, Frame, broken, shortened, text_w
 from reports.errors import ReportError
 from reports.wording import clip, grouped, percent, plural
 
+# Colours of a cell without a picture, and of one with all pictures of its row.
 _GROUND, _FULL = (255, 255, 255), (0x3D, 0x5A, 0x73)
 
 
@@ -63,7 +64,7 @@ def confusion_chart(
     total = sum(map(sum, table))
     if not total:
         return None
-    names, counts = _merged(classes, table, most)
+    names, counts = _merge_rare(classes, table, most)
     k = len(names)
     left, top, cell_height = 42.0, 12.0, 6.5
     cell_width = min(18.0, (WIDTH - left - 32.0) / k)
@@ -74,7 +75,7 @@ def confusion_chart(
         cell_width=cell_width,
         cell_height=cell_height,
         cells=tuple(
-            _cell(counts, i, j, left + j * cell_width, top + i * cell_height, cell_width)
+            _matrix_cell(counts, i, j, left + j * cell_width, top + i * cell_height, cell_width)
             for i in range(k)
             for j in range(k)
         ),
@@ -105,7 +106,7 @@ def confusion_chart(
     )
 
 
-def _merged(
+def _merge_rare(
     classes: Sequence[str], table: Sequence[Sequence[int]], most: int
 ) -> tuple[list[str], list[list[int]]]:
     """Keep the classes with the most pictures, in their order, and add the others up."""
@@ -119,13 +120,14 @@ def _merged(
     return [*(classes[i] for i in kept), f"{len(groups[-1])} others"], counts
 
 
-def _cell(counts: Sequence[Sequence[int]], i: int, j: int, x: float, y: float, room: float) -> Cell:
+def _matrix_cell(counts: Sequence[Sequence[int]], i: int, j: int, x: float, y: float, room: float) -> Cell:
     count, total = counts[i][j], sum(counts[i])
     share = count / total if total else 0.0
     text = grouped(count) if count else ""
-    if text_width(text) > room - 0.6:
+    if text_width(text) > room - 0.6:  # in narrow cells, thousands
         text = f"{count / 1000:.0f} k"
     red, green, blue = (
+        # A cell with a single picture differs visibly from an empty one: shades begin at 8 %.
         round(a + (b - a) * (0.08 + 0.92 * share) if count else a)
         for a, b in zip(_GROUND, _FULL, strict=True)
     )

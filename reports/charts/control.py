@@ -83,6 +83,7 @@ def control_chart(chart: PChart, *, what: str = "flagged pictures", most: int = 
     points = chart.points[-most:]
     left, right, top, bottom = 13.0, WIDTH - 24.0, 8.0, 48.0
     values = [v for p in points for v in (p.share, p.lower, p.upper) if v is not None]
+    # An axis that begins at 0 shows shares in proportion; where all are high it would hide how they vary.
     ground = [0.0] if min(values) < max(values) / 2 else []
     scale = axis([100 * v for v in [*ground, *values, chart.centre]], bottom, top)
     if scale.low < 0 or scale.high > 100:
@@ -94,27 +95,28 @@ def control_chart(chart: PChart, *, what: str = "flagged pictures", most: int = 
         Mark(x, y, "out" if p.outside else "rule" if p.rules else "dot")
         for x, y, p in zip(xs, ys, points, strict=True)
     )
-    numbers, unnumbered = _numbers(points, marks, Box(left, top - 2.5, right, bottom - 0.4))
+    numbers, unnumbered = _rule_numbers(points, marks, Box(left, top - 2.5, right, bottom - 0.4))
     now = next((i for i, point in enumerate(points) if point.current), None)
+    # A dashed line parts the reference from what it judges, where the reference is all that came before.
     before = [i for i, point in enumerate(points) if point.reference]
     split = 0 < len(before) < len(points) and before == list(range(len(before)))
     return ControlChart(
         frame=frame,
         ticks=scale.texts(" %"),
         centre=scale.at(100 * chart.centre),
-        upper=_steps([p.upper for p in points], left, slot, scale),
-        lower=_steps([p.lower for p in points], left, slot, scale),
+        upper=_limit_steps([p.upper for p in points], left, slot, scale),
+        lower=_limit_steps([p.lower for p in points], left, slot, scale),
         line=_polyline(xs, ys),
         marks=marks,
         numbers=numbers,
-        halos=tuple(_halo(number) for number in numbers),
-        labels=_labels([p.label for p in points], xs, now, frame),
+        halos=tuple(_number_ground(number) for number in numbers),
+        labels=_point_labels([p.label for p in points], xs, now, frame),
         limits=_limit_texts(points[-1], chart.centre, scale),
-        present=None if now is None else _present(xs[now], slot, frame, top),
-        present_label=None if now is None else _beside("present run", xs[now], right),
+        present=None if now is None else _present_strip(xs[now], slot, frame, top),
+        present_label=None if now is None else _present_label("present run", xs[now], right),
         boundary=left + len(before) * slot if split else None,
         title=f"{chart.name} of {what}: {chart.sentence}",
-        desc=_describe(points, what),
+        desc=_points_sentence(points, what),
         left_out=len(chart.points) - len(points),
         unnumbered=unnumbered,
     )
@@ -156,8 +158,8 @@ def trend_chart(trend: Trend, *, width: float = WIDTH, most: int = 60) -> TrendC
         mean=scale.at(trend.reference.mean),
         line=_polyline(xs, ys),
         marks=tuple(Mark(x, y, "out" if p.warned else "dot") for x, y, p in zip(xs, ys, points, strict=True)),
-        labels=_labels([p.sample.label for p in points], xs, now, frame),
-        present=None if now is None else _present(xs[now], slot, frame, top + 2.5),
+        labels=_point_labels([p.sample.label for p in points], xs, now, frame),
+        present=None if now is None else _present_strip(xs[now], slot, frame, top + 2.5),
         name=Text(left, 2.4, shortened(trend.statistic, right - left), "start"),
         title=title,
         desc="; ".join(
@@ -167,8 +169,8 @@ def trend_chart(trend: Trend, *, width: float = WIDTH, most: int = 60) -> TrendC
     )
 
 
-def _steps(limits: Sequence[float | None], left: float, slot: float, scale: Axis) -> str:
-    """Draw limits as steps, each as wide as its point's slot; empty without limits."""
+def _limit_steps(limits: Sequence[float | None], left: float, slot: float, scale: Axis) -> str:
+    """Return limits as the path of steps, each as wide as its point's slot; empty without limits."""
     path: list[str] = []
     height = None
     for i, limit in enumerate(limits):
@@ -185,7 +187,9 @@ def _steps(limits: Sequence[float | None], left: float, slot: float, scale: Axis
     return " ".join(path)
 
 
-def _labels(names: Sequence[str], xs: Sequence[float], now: int | None, frame: Frame) -> tuple[Text, ...]:
+def _point_labels(
+    names: Sequence[str], xs: Sequence[float], now: int | None, frame: Frame
+) -> tuple[Text, ...]:
     """Return the labels below the points, that of the present one, or of the last, among them."""
     anchor = len(names) - 1 if now is None else now
     return thinned(names, xs, frame.bottom + 3.8, anchor, 0, frame.width)
@@ -195,10 +199,10 @@ def _polyline(xs: Sequence[float], ys: Sequence[float]) -> str:
     return " ".join(f"{x:.2f},{y:.2f}" for x, y in zip(xs, ys, strict=True))
 
 
-def _numbers(
+def _rule_numbers(
     points: Sequence[ControlPoint], marks: Sequence[Mark], frame: Box
 ) -> tuple[tuple[Text, ...], int]:
-    """Write the rules that fired beside their points, where they fit; count those left out."""
+    """Return the rules that fired, beside their points where they fit, and how many found no place."""
     taken = [Box(m.x - _MARK, m.y - _MARK, m.x + _MARK, m.y + _MARK) for m in marks]
     numbers = []
     missing = 0
@@ -219,34 +223,34 @@ def _numbers(
     return tuple(numbers), missing
 
 
-def _halo(label: Text) -> Band:
-    """Give the ground on which a number stays readable where lines cross it."""
+def _number_ground(label: Text) -> Band:
+    """Return the ground on which a number stays readable where lines cross it."""
     box = box_of(label)
     return Band(box.left, box.top, box.right - box.left, box.bottom - box.top)
 
 
 def _limit_texts(point: ControlPoint, centre: float, scale: Axis) -> tuple[Tick, ...]:
-    """Write the centre line and the last point's limits at the right end, clear of each other."""
+    """Return labels of the centre line and the last point's limits at the right end, clear of each other."""
     values = [("upper", point.upper), ("centre", centre), ("lower", point.lower)]
     kept = [(name, value) for name, value in values if value is not None]
     heights = spread([scale.at(100 * value) + 0.9 for _, value in kept], 3.2, 6.0, 48.9)
     return tuple(Tick(y, f"{name} {percent(value)}") for (name, value), y in zip(kept, heights, strict=True))
 
 
-def _present(x: float, slot: float, frame: Frame, top: float) -> Band:
+def _present_strip(x: float, slot: float, frame: Frame, top: float) -> Band:
     wide = max(slot, 2.4)
     start = min(max(x - wide / 2, frame.left), frame.right - wide)
     return Band(start, top - 2.5, wide, frame.bottom - top + 2.5)
 
 
-def _beside(text: str, x: float, right: float) -> Text:
-    """Write a word over a point, shifted to stay inside the frame."""
+def _present_label(text: str, x: float, right: float) -> Text:
+    """Return a word over a point, shifted to stay inside the frame."""
     label = Text(x, 4.6, text)
     over = box_of(label).right - right
     return Text(x - max(0.0, over), 4.6, text)
 
 
-def _describe(points: Sequence[ControlPoint], what: str) -> str:
+def _points_sentence(points: Sequence[ControlPoint], what: str) -> str:
     said = []
     for point in points:
         rules = f", rules {' '.join(map(str, point.rules))}" if point.rules else ""

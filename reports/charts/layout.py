@@ -85,12 +85,12 @@ class Axis:
     decimals: int
 
     def at(self, value: float) -> float:
-        """Give the place of a value, that of the nearer end for one beyond the axis."""
+        """Return the place of a value in mm; for one beyond the axis, the nearer end."""
         share = (min(max(value, self.low), self.high) - self.low) / (self.high - self.low)
         return self.start + (self.end - self.start) * share
 
     def texts(self, unit: str = "") -> tuple[Tick, ...]:
-        """Give the ticks as labels."""
+        """Return the ticks as labels."""
         return tuple(Tick(self.at(value), f"{value:.{self.decimals}f}{unit}") for value in self.ticks)
 
 
@@ -109,21 +109,25 @@ def axis(values: Iterable[float], start: float, end: float, *, most: int = 5) ->
 
 
 def count_step(total: int) -> int:
-    """Find the 1-2-5 step of whole numbers that gives at most five intervals."""
+    """Return the 1-2-5 step of whole numbers that gives at most five intervals."""
     return max(1, round(_step_of(total / 5)))
 
 
 def _step_of(least: float) -> float:
-    """Find the smallest of 1, 2, 5 times a power of ten that is not below `least`."""
+    """Return the smallest of 1, 2, 5 times a power of ten that is not below `least`."""
     power = 10.0 ** floor(log10(least))
     return next(factor * power for factor in (1.0, 2.0, 5.0, 10.0) if factor * power >= least * (1 - 1e-9))
 
 
 def text_width(text: str) -> float:
-    """Measure a label in mm, in the bolder weight; a character that the family lacks counts as a square."""
+    """Return the width of a label in mm, in the bolder weight.
+
+    A character that the family lacks counts as a square.
+    """
     return sum(_advance(char) for char in text)
 
 
+# Labels are measured, not guessed, in the very font that the page embeds; by character, without kerning.
 @cache
 def _advance(char: str) -> float:
     return float(_font().getlength(char)) / 100 * SIZE
@@ -136,7 +140,7 @@ def _font() -> ImageFont.FreeTypeFont:
 
 
 def fitted(text: str, room: float) -> str:
-    """Cut a text to what fits, but to one character at least."""
+    """Return the beginning of a text that fits into `room` mm, one character at least."""
     end = 1
     while end < len(text) and text_width(text[: end + 1]) <= room:
         end += 1
@@ -144,13 +148,13 @@ def fitted(text: str, room: float) -> str:
 
 
 def shortened(text: str, room: float) -> str:
-    """Make a cleaned text fit; where it does not, its end gives way to "…"."""
-    text = clean(text[:400])
+    """Return a cleaned text of at most `room` mm; the end of a longer one gives way to "…"."""
+    text = clean(text[:400])  # far more than fits: a hostile name of megabytes is not measured whole
     return text if text_width(text) <= room else fitted(text, room - text_width("…")) + "…"
 
 
 def broken(name: str, room: float) -> tuple[str, ...]:
-    """Break a name into at most two lines of `room` mm, preferably at a separator."""
+    """Return a name in at most two lines of `room` mm, broken at a separator where there is one."""
     name = clip(name, 200)
     if text_width(name) <= room:
         return (name,)
@@ -161,11 +165,12 @@ def broken(name: str, room: float) -> tuple[str, ...]:
 
 
 def spread(places: Sequence[float], gap: float, low: float, high: float) -> list[float]:
-    """Move places apart to at least `gap`, keeping their order and, as far as they fit, within low..high."""
+    """Return places moved at least `gap` apart, in order and, as far as they fit, within low..high."""
     order = sorted(range(len(places)), key=lambda i: places[i])
     moved = [min(max(places[i], low), high) for i in order]
     for i in range(1, len(moved)):
         moved[i] = max(moved[i], moved[i - 1] + gap)
+    # The pass from the left may have pushed the last ones out: push back from the right end.
     if moved and moved[-1] > high:
         moved[-1] = high
         for i in range(len(moved) - 2, -1, -1):
@@ -191,7 +196,7 @@ def threshold_marks(
 def thinned(
     names: Sequence[str], places: Sequence[float], y: float, anchor: int, low: float, high: float
 ) -> tuple[Text, ...]:
-    """Label every k-th place, the one at index `anchor` among them, with the smallest k that leaves room."""
+    """Return labels of every k-th place, that at index `anchor` among them; k is as small as fits."""
     texts = [shortened(name, 22.0) for name in names]
     for stride in range(1, len(texts) + 1):
         chosen = range(anchor % stride, len(texts), stride)
@@ -229,14 +234,14 @@ class Box:
 
 
 def box_of(label: Text) -> Box:
-    """Give the rectangle that a label's letters take up."""
+    """Return the rectangle that a label's letters take up."""
     width = text_width(label.text)
     left = label.x - {"start": 0.0, "middle": width / 2, "end": width}[label.anchor]
     return Box(left, label.y - 2.0, left + width, label.y + 0.5)
 
 
 def place(label: Sequence[Text], taken: list[Box], frame: Box) -> Text | None:
-    """Take the first of a label's possible places that is free and inside the frame, and mark it as taken."""
+    """Return the first of a label's places that is free and inside the frame, and add it to `taken`."""
     for candidate in label:
         box = box_of(candidate)
         wide = frame.left <= box.left and box.right <= frame.right

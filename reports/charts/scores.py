@@ -93,7 +93,8 @@ def score_histogram(groups: Sequence[tuple[str, Sequence[int]]], review: float, 
     return Histogram(
         frame=frame,
         zones=tuple(
-            _zone(name, edges[i], edges[i + 1], top) for i, name in enumerate(("pass", "review", "reject"))
+            _score_zone(name, edges[i], edges[i + 1], top)
+            for i, name in enumerate(("pass", "review", "reject"))
         ),
         bars=bars,
         steps=steps,
@@ -101,7 +102,7 @@ def score_histogram(groups: Sequence[tuple[str, Sequence[int]]], review: float, 
         scores=tuple(Text(left + s / 5 * (right - left), bottom + 3.8, f"{s / 5:g}") for s in range(6)),
         limits=limits,
         unit="pictures, logarithmic axis" if logarithmic else "pictures",
-        key=_key([name for name, _ in groups], right),
+        key=_key_labels([name for name, _ in groups], right),
         title=f"Scores of {said}; {limits[0][1].text}, {limits[1][1].text}",
         desc="; ".join(
             f"{clip(name, 60)}: "
@@ -123,13 +124,13 @@ def _counts_axis(fullest: int, logarithmic: bool, bottom: float, top: float) -> 
     return scale, tuple(Tick(scale.at(value), grouped(value)) for value in values)
 
 
-def _zone(verdict: str, x: float, end: float, top: float) -> Zone:
+def _score_zone(verdict: str, x: float, end: float, top: float) -> Zone:
     fits = end - x >= text_width(verdict) + 1.0
     return Zone(verdict, x, end - x, Text((x + end) / 2, top - 1.2, verdict) if fits else None)
 
 
-def _key(names: Sequence[str], right: float) -> tuple[Text, ...]:
-    """Write the groups' names from the right end of the top line, room for a swatch before each."""
+def _key_labels(names: Sequence[str], right: float) -> tuple[Text, ...]:
+    """Return the groups' names at the right end of the top line, with room for a swatch before each."""
     if len(names) < 2:
         return ()
     key: list[Text] = []
