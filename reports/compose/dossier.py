@@ -21,6 +21,7 @@ _SECTIONS = {
     "history": "Revision history",
     "record": "Audit record",
 }
+# Which verdict speaks for a part: the worst of its findings'.
 _WORST = {"reject": 3, "review": 2, "unreadable": 1, "pass": 0}
 
 
@@ -62,10 +63,10 @@ def compose_dossier(record: Dossier, supplement: Supplement | None = None) -> Do
 
 
 def conclude_dossier(record: Dossier) -> Conclusion:
-    """Sum a dossier up: the worst that was said of its pictures, and on what grounds."""
+    """Return what a dossier comes to: the worst verdict on its pictures, and on what grounds."""
     if record.findings:
         worst = max(record.findings, key=lambda each: (_WORST[each.verdict], each.score))
-        sentence = _grounds(worst)
+        sentence = _grounds_sentence(worst)
         if more := len(record.findings) - 1:
             sentence += f" {plural(more, 'more finding')} on the same part."
         return Conclusion(worst.verdict, worst.verdict.capitalize(), sentence)
@@ -80,7 +81,7 @@ def conclude_dossier(record: Dossier) -> Conclusion:
 
 
 def tell_decisions(record: Dossier) -> str:
-    """Say what people decided: of one finding in full, of several in numbers."""
+    """Return what people decided: about one finding in full, about several in numbers."""
     if not record.findings:
         return ""
     if len(record.findings) == 1:
@@ -89,12 +90,12 @@ def tell_decisions(record: Dossier) -> str:
             return "No person has decided about it yet."
         # What holds, and what may come to hold; without either, what became of the last.
         counting = [each for each in decisions if each.state in ("in force", "awaiting approval")]
-        return " ".join(_told(each, record) for each in counting or decisions[-1:])
+        return " ".join(_decision_sentence(each, record) for each in counting or decisions[-1:])
     decided = sum(any(each.state == "in force" for each in f.decisions) for f in record.findings)
     return f"{grouped(decided)} of {plural(len(record.findings), 'finding')} decided."
 
 
-def _grounds(finding: FindingPage) -> str:
+def _grounds_sentence(finding: FindingPage) -> str:
     limits = (finding.review_threshold, finding.reject_threshold)
     at = f"reject from {wording.threshold(finding.reject_threshold)}"
     if finding.verdict == "review":
@@ -104,7 +105,7 @@ def _grounds(finding: FindingPage) -> str:
     )
 
 
-def _told(decided: Decided, record: Dossier) -> str:
+def _decision_sentence(decided: Decided, record: Dossier) -> str:
     what = decided.decision.replace("-", " ")
     if decided.class_name:
         what += f" as {clip(decided.class_name, 60)}"

@@ -19,7 +19,7 @@ from reports.wording import Conclusion, clip, day, grouped, plural, score, short
 _INDEX_ROWS = 400  # of the list of findings that are laid out at once, ten pages
 MOST_ROWS = 500  # of pictures named one by one in a table; laying out a long table is slow
 _SECTIONS = {
-    "runs": "Runs",
+    "runs": "Runs",  # of a period report alone
     "classes": "Defect classes",
     "process": "Process",
     "review": "Decisions by people",
@@ -38,7 +38,7 @@ def compose_run(record: RunReport, supplement: Supplement | None = None) -> Docu
     lots = record.lots
     lot = f"Lot {clip(lots[0], 36)}" if len(lots) == 1 else plural(len(lots), "lot")
     criteria = record.model.criteria
-    return _compose(
+    return _compose_inspection(
         record,
         "run",
         conclude(record),
@@ -65,10 +65,10 @@ def compose_period(record: PeriodReport, supplement: Supplement | None = None) -
         (each.model.criteria.review.threshold, each.model.criteria.reject.threshold)
         for each in record.in_force
     }
-    what = _scope(record)
-    brief = _scope(record, brief=True)
+    what = _scope_words(record)
+    brief = _scope_words(record, brief=True)
     lot = record.scope.lot
-    return _compose(
+    return _compose_inspection(
         record,
         "period",
         conclude_period(record),
@@ -86,7 +86,7 @@ def compose_period(record: PeriodReport, supplement: Supplement | None = None) -
     )
 
 
-def _compose(
+def _compose_inspection(
     record: InspectionReport,
     kind: Literal["run", "period"],
     conclusion: Conclusion,
@@ -145,7 +145,7 @@ def _compose(
 
 
 def finding_index(findings: Sequence[FindingPage]) -> tuple[tuple[FindingPage, str, str, str], ...]:
-    """List findings with their written scores, how far to trust their maps, and their anchors."""
+    """Return findings with their written scores, how far to trust their maps, and their anchors."""
     return tuple(
         (
             finding,
@@ -158,15 +158,15 @@ def finding_index(findings: Sequence[FindingPage]) -> tuple[tuple[FindingPage, s
 
 
 def first_of_class(findings: Sequence[FindingPage]) -> dict[str, str]:
-    """Give the anchor of the first finding page of each class."""
+    """Return the anchor of the first finding page of each class."""
     first: dict[str, str] = {}
     for number, finding in enumerate(findings, start=1):
         first.setdefault(finding.class_name, finding_anchor(number))
     return first
 
 
-def _scope(record: PeriodReport, *, brief: bool = False) -> str:
-    """Say what a period report is about; a brief answer names days without their times."""
+def _scope_words(record: PeriodReport, *, brief: bool = False) -> str:
+    """Return in words what a period report is about; `brief` names days without their times."""
     scope = record.scope
     at = partial(day if brief else when, style=record.style)
     told = [f"lot {clip(scope.lot, 40)}"] if scope.lot is not None else []
@@ -182,23 +182,23 @@ def _scope(record: PeriodReport, *, brief: bool = False) -> str:
 
 
 def conclude(record: RunReport) -> Conclusion:
-    """Sum a run up: incomplete before anything else, then the worst of what was found."""
+    """Return what a run comes to: incomplete before anything else, then the worst that was found."""
     if not record.complete:
-        return _incomplete(record, "The run is incomplete.")
-    return _judge(record, "The source held no pictures.")
+        return _incomplete_conclusion(record, "The run is incomplete.")
+    return _findings_conclusion(record, "The source held no pictures.")
 
 
 def conclude_period(record: PeriodReport) -> Conclusion:
-    """Sum a period up: runs that broke before anything else, then the worst of what was found."""
+    """Return what a period comes to: runs that broke before anything else, then the worst that was found."""
     if broken := len(record.broken_runs):
-        return _incomplete(
+        return _incomplete_conclusion(
             record, f"{plural(broken, 'run')} of {len(record.runs)} {verb(broken, 'is', 'are')} incomplete."
         )
-    return _judge(record, "No picture was inspected in this period.")
+    return _findings_conclusion(record, "No picture was inspected in this period.")
 
 
 def incomplete_reasons(record: RunReport) -> list[str]:
-    """Say why a run is incomplete; empty when it is complete."""
+    """Return why a run is incomplete, in sentences; none when it is complete."""
     reasons = []
     if record.status != "completed":
         reasons.append(f"The run did not finish: its status is “{clip(record.status, 60)}”.")
@@ -216,7 +216,7 @@ def incomplete_reasons(record: RunReport) -> list[str]:
 
 
 def broken_reasons(record: PeriodReport) -> list[str]:
-    """Say which runs of a period broke, the first ten by name; empty when none did."""
+    """Return which runs of a period broke, in sentences, the first ten by name; none when none did."""
     reasons = []
     for run in record.broken_runs[:10]:
         ended = (
@@ -230,8 +230,8 @@ def broken_reasons(record: PeriodReport) -> list[str]:
     return reasons
 
 
-def _gaps(record: InspectionReport) -> str:
-    """Say what was not inspected, as a sentence to be added to another; empty where nothing is missing."""
+def _gaps_sentence(record: InspectionReport) -> str:
+    """Return what was not inspected, as a sentence that follows another; empty where nothing is missing."""
     gaps = []
     if record.counts.unreadable:
         gaps.append(f"{plural(record.counts.unreadable, 'picture')} could not be read")
@@ -240,14 +240,14 @@ def _gaps(record: InspectionReport) -> str:
     return f" {' and '.join(gaps)}." if gaps else ""
 
 
-def _incomplete(record: InspectionReport, why: str) -> Conclusion:
+def _incomplete_conclusion(record: InspectionReport, why: str) -> Conclusion:
     counts = record.counts
     found = f"So far {grouped(counts.reject)} rejected, {grouped(counts.review)} for review"
-    return Conclusion("incomplete", "No verdict", f"{why} {found}.{_gaps(record)}")
+    return Conclusion("incomplete", "No verdict", f"{why} {found}.{_gaps_sentence(record)}")
 
 
-def _judge(record: InspectionReport, nothing: str) -> Conclusion:
-    counts, also = record.counts, _gaps(record)
+def _findings_conclusion(record: InspectionReport, nothing: str) -> Conclusion:
+    counts, also = record.counts, _gaps_sentence(record)
     if not counts.listed:
         return Conclusion("nothing", "Nothing inspected", f"{nothing}{also}")
     review, need = grouped(counts.review), verb(counts.review, "needs", "need")

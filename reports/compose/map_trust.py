@@ -9,8 +9,8 @@ from reports.wording import clip, percent, score
 # as such; the mean drop of SISE on its authors' benchmarks is 31 to 38 %.
 GOOD_DROP = 25.0
 FAIR_DROP = 60.0
-# Below these scores the model itself does not believe in a defect: no map of it is "supported", since taking
-# the rest of the picture away takes away what speaks against it.
+# Below this score the model itself does not believe in a defect, and no map is called supported: taking the
+# rest of the picture away takes away what speaks against the defect.
 UNDECIDED = 0.5
 
 
@@ -26,7 +26,7 @@ class Trust:
 def judge_map(
     explanation: Explanation, class_score: float, defect_score: float, gap: str | None = None
 ) -> Trust:
-    """Say in a sentence what the masked score means for the map; all scores are in [0, 1].
+    """Return what the masked score means for the map; all scores are in [0, 1].
 
     `gap` says why a map that there should be cannot be had.
     """

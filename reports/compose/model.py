@@ -45,8 +45,8 @@ def compose_model(record: ModelReport, supplement: Supplement | None = None) -> 
     gaps = not_examined(record)
     context = {
         "claims": tuple((name[:1].upper() + name[1:], share) for name, share in record.claims),
-        "rates": _rates(record),
-        "histogram": _histogram(record),
+        "rates": _escape_chart(record),
+        "histogram": _score_histogram(record),
         "confusion": None
         if examination is None or not examination.confusion
         else confusion_chart(record.model.classes, examination.confusion),
@@ -88,8 +88,8 @@ def compose_model(record: ModelReport, supplement: Supplement | None = None) -> 
     )
 
 
-def _rates(record: ModelReport) -> IntervalChart | None:
-    """Draw each class's escapes, of the classes that were examined."""
+def _escape_chart(record: ModelReport) -> IntervalChart | None:
+    """Return the chart of each examined class's escapes."""
     if record.examination is None:
         return None
     rates = [
@@ -100,7 +100,7 @@ def _rates(record: ModelReport) -> IntervalChart | None:
     return interval_chart(rates[:_MOST_CLASSES], "Escape rate of each class with its 95 % interval")
 
 
-def _histogram(record: ModelReport) -> Histogram | None:
+def _score_histogram(record: ModelReport) -> Histogram | None:
     examination, calibration = record.examination, record.calibration
     if examination is None or calibration is None or not examination.good_scores:
         return None
@@ -116,13 +116,13 @@ FEW = 29
 
 
 def conclude_model(record: ModelReport) -> Conclusion:
-    """Sum a model report up: whether the targets are met on pictures that the model has not seen."""
+    """Return whether the targets are met on pictures that the model has not seen, and why."""
     standing = record.standing
-    return Conclusion(_TONES[standing], _WORDS[standing], _why(record))
+    return Conclusion(_TONES[standing], _WORDS[standing], _verdict_sentences(record))
 
 
 def claim(name: str, share: Share) -> str:
-    """Say how a share stands to its target."""
+    """Return how a share stands to its target, in a sentence."""
     if share.measured is None or share.bound is None:
         return f"No picture shows the {name}."
     found = (
@@ -141,7 +141,7 @@ def claim(name: str, share: Share) -> str:
 
 
 def not_examined(record: ModelReport) -> list[str]:
-    """List what this report says nothing about, the weightiest first."""
+    """Return what this report says nothing about, in sentences, the weightiest first."""
     gaps: list[str] = []
     examination = record.examination
     if record.calibration is None:
@@ -152,7 +152,7 @@ def not_examined(record: ModelReport) -> list[str]:
             "calibration are no substitute: the thresholds were chosen on those pictures."
         )
     else:
-        gaps += _about_data(record, examination)
+        gaps += _data_gaps(record, examination)
     if record.quality is None:
         gaps.append(f"Whether the maps can be trusted: {record.maps_gap or 'no map was made'}.")
     else:
@@ -177,7 +177,7 @@ def not_examined(record: ModelReport) -> list[str]:
 
 
 def overlap_sentence(overlap: Overlap) -> str:
-    """Say what was compared with one side of the data, and what was found."""
+    """Return what was compared with one side of the data, and what was found, in words."""
     name = {"other": "other data named"}.get(overlap.role, f"{overlap.role} data")
     if overlap.source is None:
         return f"{name}: not checked, for the data was not at hand"
@@ -196,7 +196,7 @@ def overlap_sentence(overlap: Overlap) -> str:
 
 
 def leak_banner(examination: Examination) -> str | None:
-    """Say on the first page that examined pictures were seen before; None where none were found."""
+    """Return the warning that examined pictures were seen before; None where none were found."""
     leaks = examination.leaks
     if not leaks:
         return None
@@ -209,7 +209,7 @@ def leak_banner(examination: Examination) -> str | None:
     )
 
 
-def _why(record: ModelReport) -> str:
+def _verdict_sentences(record: ModelReport) -> str:
     if record.calibration is None:
         return "The model has no thresholds, so it decides nothing and has no targets to meet."
     if record.examination is None:
@@ -226,7 +226,7 @@ def _why(record: ModelReport) -> str:
     return " ".join(sentences)
 
 
-def _about_data(record: ModelReport, examination: Examination) -> list[str]:
+def _data_gaps(record: ModelReport, examination: Examination) -> list[str]:
     gaps = []
     unchecked = [one.role for one in examination.overlaps if one.source is None]
     if unchecked:
@@ -239,15 +239,17 @@ def _about_data(record: ModelReport, examination: Examination) -> list[str]:
             "Whether examined pictures were used to make the model: not checked, for the package does not "
             "say what it was made from."
         )
-    absent = [one.name for one in examination.classes if not one.pictures and _counts(record, one.name)]
+    absent = [
+        one.name for one in examination.classes if not one.pictures and _may_be_missed(record, one.name)
+    ]
     if absent:
-        gaps.append(f"Classes without an examined picture: {_named(absent)}.")
-    few = [one for one in examination.classes if 0 < one.pictures < FEW and _counts(record, one.name)]
+        gaps.append(f"Classes without an examined picture: {_name_list(absent)}.")
+    few = [one for one in examination.classes if 0 < one.pictures < FEW and _may_be_missed(record, one.name)]
     if few:
         said = [f"{clip(one.name, 60)} ({plural(one.pictures, 'picture')})" for one in few]
         gaps.append(
             "Classes with so few pictures that missing one defect in ten would not be noticed: "
-            f"{_named(said)}."
+            f"{_name_list(said)}."
         )
     if not examination.good:
         gaps.append("Good parts: no examined picture shows one, so overkill is unknown.")
@@ -256,11 +258,11 @@ def _about_data(record: ModelReport, examination: Examination) -> list[str]:
     return gaps
 
 
-def _counts(record: ModelReport, name: str) -> bool:
-    """Whether a class is one that may be missed."""
+def _may_be_missed(record: ModelReport, name: str) -> bool:
+    """Return whether a class is a defect: overlooking it is an escape."""
     return name != record.model.good_class
 
 
-def _named(names: list[str], most: int = 8) -> str:
+def _name_list(names: list[str], most: int = 8) -> str:
     shown = ", ".join(clip(name, 80) for name in names[:most])
     return shown if len(names) <= most else f"{shown} and {grouped(len(names) - most)} more"

@@ -45,7 +45,7 @@ class ProcessView:
 
 
 def view_process(process: Process, thresholds: tuple[float, float] | None) -> ProcessView:
-    """Judge a process and lay its charts out.
+    """Return a process judged, with its charts laid out.
 
     `thresholds`: review and reject; None where several are in force, for then scores have no common zones.
     """
@@ -55,7 +55,9 @@ def view_process(process: Process, thresholds: tuple[float, float] | None) -> Pr
         unit=process.unit,
         chart=chart,
         drawn=None if chart is None else control_chart(chart),
-        fired=() if chart is None else tuple((rule, RULES[rule], _some(at)) for rule, at in chart.fired),
+        fired=()
+        if chart is None
+        else tuple((rule, RULES[rule], _last_labels(at)) for rule, at in chart.fired),
         own=process.own,
         trends=tuple(each for each in drawn if each is not None),
         histogram=score_histogram([("of this report", process.scores)], *thresholds)
@@ -64,8 +66,8 @@ def view_process(process: Process, thresholds: tuple[float, float] | None) -> Pr
     )
 
 
-def _some(labels: tuple[str, ...], most: int = 6) -> str:
-    """Name the last few of many."""
+def _last_labels(labels: tuple[str, ...], most: int = 6) -> str:
+    """Return the last few of many labels, and how many are earlier."""
     left = len(labels) - most
     shown = ", ".join(labels[-most:])
     return f"{grouped(left)} earlier, {shown}" if left > 0 else shown
