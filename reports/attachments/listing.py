@@ -43,7 +43,7 @@ class ListedPicture:
 
 
 def listing_csv(pictures: Iterable[ListedPicture]) -> bytes:
-    """Write a listing, taken one picture at a time; every cell is quoted, every line ends with CR LF.
+    """Return a listing as CSV, read one picture at a time; every cell is quoted, every line ends with CR LF.
 
     No cell is one that a spreadsheet runs, see `wording.inert_cell`.
     """
@@ -51,11 +51,11 @@ def listing_csv(pictures: Iterable[ListedPicture]) -> bytes:
     stream = TextIOWrapper(buffer, encoding="utf-8", newline="", write_through=True)
     writer = csv.writer(stream, quoting=csv.QUOTE_ALL, lineterminator="\r\n")
     writer.writerow(COLUMNS)
-    writer.writerows(_row(picture) for picture in pictures)
+    writer.writerows(_csv_row(picture) for picture in pictures)
     return buffer.getvalue()
 
 
-def _row(picture: ListedPicture) -> tuple[str, ...]:
+def _csv_row(picture: ListedPicture) -> tuple[str, ...]:
     cells = (
         picture.uri,
         picture.part or "",

@@ -30,7 +30,7 @@ SCHEMA = "kensa-record.schema.json"
 LISTING = "kensa-listing.csv"
 CHECKPOINT = "kensa-checkpoint.txt"
 PROOFS = "kensa-proofs.json"
-_MOST = 400_000_000  # bytes of an attached file that are read
+_LARGEST = 400_000_000  # bytes of an attached file that are read
 
 
 @dataclass(frozen=True)
@@ -45,8 +45,8 @@ class Superseded:
 class Supplement:
     """What a report carries beside its record, and does not print.
 
-    `listing` is taken once, one picture at a time. `proofs` is what `make_proof` in
-    `db.transparency.inclusion` gives for the events of the findings; `kensa audit check` checks the file as
+    `listing` is read once, one picture at a time. `proofs` is what `make_proof` in
+    `db.transparency.inclusion` returns for the events of the findings; `kensa audit check` checks the file as
     it is.
     """
 
@@ -64,7 +64,7 @@ def attach(
     reasons: Iterable[str] = (),
     run: str | None = None,
 ) -> tuple[AttachedFile, ...]:
-    """Make the files to attach to a report, the manifest last. The same record gives the same bytes.
+    """Return the files to attach to a report, the manifest last. The same record gives the same bytes.
 
     `reasons` say why a report is incomplete; `run` is the database id of a run report's run.
 
@@ -102,6 +102,7 @@ def attach(
         proofs = json.dumps(plain(beside.proofs), indent=1, ensure_ascii=False) + "\n"
         made.append(file(PROOFS, "Proofs that the findings are in the log", proofs.encode()))
     head = record.audit_head
+    # The manifest comes last: it holds the digests of all the others.
     manifest = {
         "format": MANIFEST_FORMAT,
         "report": record.number,
@@ -130,7 +131,7 @@ def attach(
 
 
 def canonical(content: Any) -> bytes:
-    """Write JSON in its one canonical form (RFC 8785). ReportError for a whole number beyond 2**53."""
+    """Return JSON in its one canonical form (RFC 8785). ReportError for a whole number beyond 2**53."""
     import rfc8785
 
     try:
@@ -140,7 +141,7 @@ def canonical(content: Any) -> bytes:
 
 
 def schema_bytes() -> bytes:
-    """Give the schema of records as it is shipped and attached."""
+    """Return the schema of records as it is shipped and attached."""
     return files("reports").joinpath(f"schemas/{SCHEMA}").read_bytes()
 
 
@@ -179,25 +180,25 @@ class Attached:
     @property
     def proofs(self) -> Mapping[str, Any] | None:
         """The inclusion proofs, for `check_proof` to check; ReportError where they are not JSON."""
-        return None if PROOFS not in self.files else _object(PROOFS, self.files[PROOFS])
+        return None if PROOFS not in self.files else _json_object(PROOFS, self.files[PROOFS])
 
 
 def read_attached(pdf: bytes) -> Attached:
-    """Read back what a report carries, and check it against its manifest.
+    """Return what a report carries, checked against its manifest.
 
-    This shows that the files belong together. That nobody changed them all, the signatures and the audit log
-    show.
+    The check shows that the files belong together. That nobody changed all of them is shown by the signatures
+    and the audit log.
 
     Raises:
         ReportError: not a PDF, or the manifest is damaged.
     """
-    found, repeated = _files_of(pdf)
+    found, repeated = _attached_files(pdf)
     digest = sha256(pdf).hexdigest()
     if MANIFEST not in found:
         return Attached(digest, found, None, None, None, (), ())
-    manifest = _object(MANIFEST, found[MANIFEST])
+    manifest = _json_object(MANIFEST, found[MANIFEST])
     try:
-        str(manifest["report"]), int(manifest["revision"])
+        str(manifest["report"]), int(manifest["revision"])  # what `Attached` reads later must be there
         head = manifest.get("audit_head")
         listed = {
             str(each["name"]): (int(each["size"]), str(each["sha256"])) for each in manifest.get("files", ())
@@ -208,7 +209,7 @@ def read_attached(pdf: bytes) -> Attached:
         raise ReportError(f"cannot be read as a report of kensa: {MANIFEST}: {error!r}") from error
     problems = [f"{name} is attached more than once" for name in repeated]
     if "files" in manifest:
-        problems += _compare(listed, found, manifest)
+        problems += _manifest_problems(listed, found, manifest)
     return Attached(
         digest=digest,
         files=found,
@@ -220,17 +221,17 @@ def read_attached(pdf: bytes) -> Attached:
     )
 
 
-def _files_of(pdf: bytes) -> tuple[dict[str, bytes], list[str]]:
-    """Read the attached files, and the names that occur more than once."""
+def _attached_files(pdf: bytes) -> tuple[dict[str, bytes], list[str]]:
+    """Return the attached files by name, and the names that occur more than once."""
     from pypdf import PdfReader, apply_configuration
     from pypdf.errors import PyPdfError
 
     try:
         # A stranger's file must not fill the memory; a listing of a million pictures must be read.
         with apply_configuration(
-            zlib_maximum_output_length=_MOST,
-            stream_decoding_work_maximum_length=4 * _MOST,
-            maximum_declared_stream_length=_MOST,
+            zlib_maximum_output_length=_LARGEST,
+            stream_decoding_work_maximum_length=4 * _LARGEST,
+            maximum_declared_stream_length=_LARGEST,
         ):
             pairs = [
                 (each.alternative_name or each.name, each.content)
@@ -242,7 +243,7 @@ def _files_of(pdf: bytes) -> tuple[dict[str, bytes], list[str]]:
     return dict(pairs), [name for name, count in counts.items() if count > 1]
 
 
-def _compare(
+def _manifest_problems(
     listed: Mapping[str, tuple[int, str]], found: Mapping[str, bytes], manifest: Mapping[str, Any]
 ) -> list[str]:
     problems = []
@@ -255,7 +256,7 @@ def _compare(
         f"{name} is attached, but not listed" for name in found if name not in listed and name != MANIFEST
     ]
     if RECORD in found and not problems:
-        record = _object(RECORD, found[RECORD])
+        record = _json_object(RECORD, found[RECORD])
         inner = record.get("record")
         said = (
             record.get("kind"),
@@ -268,7 +269,7 @@ def _compare(
     return problems
 
 
-def _object(name: str, data: bytes) -> dict[str, Any]:
+def _json_object(name: str, data: bytes) -> dict[str, Any]:
     try:
         content = json.loads(data)
     except (ValueError, RecursionError) as error:

@@ -16,6 +16,7 @@ import numpy as np
 
 from reports.errors import ReportError
 
+# Pixels, maps, loaders of evidence and a user's folders: what a record holds but does not say.
 _LEFT_OUT = (np.ndarray, bytes, Callable, Path)
 _MOMENT = r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{6})?Z$"
 _SCALARS: dict[Any, dict[str, Any]] = {
@@ -29,11 +30,12 @@ _SCALARS: dict[Any, dict[str, Any]] = {
     Any: {},
 }
 
+# Names and types of classes that were looked up before: resolving type hints is slow.
 _KNOWN: dict[type[Any], dict[str, Any]] = {}
 
 
 def plain(value: Any, where: str = "record") -> Any:
-    """Give a value as JSON holds it: times in UTC, tuples as lists, dataclasses as objects.
+    """Return a value as JSON holds it: times in UTC, tuples as lists, dataclasses as objects.
 
     Raises:
         ReportError: a number that is not finite, or a value of a kind that no record has; it names the field.
@@ -64,39 +66,41 @@ def plain(value: Any, where: str = "record") -> Any:
 
 
 def moment(value: datetime) -> str:
-    """Write a time in UTC as RFC 3339 has it."""
+    """Return a time in UTC as RFC 3339 writes it."""
     return value.astimezone(UTC).replace(tzinfo=None).isoformat() + "Z"
 
 
 def text(value: str) -> str:
-    """Make a text fit for UTF-8: a lone surrogate, as from a file name of bytes, becomes "‹U+DC80›"."""
+    """Return a text that UTF-8 can hold: a lone surrogate, as of a file name in bytes, becomes "‹U+DC80›"."""
     if value.isascii():
         return value
     return "".join(c if not 0xD800 <= ord(c) < 0xE000 else f"‹U+{ord(c):04X}›" for c in value)
 
 
 def recorded(kind: type[Any]) -> dict[str, Any]:
-    """Give the names that a dataclass is written with, and their types."""
+    """Return the names that a dataclass is written with, and their types."""
     if kind in _KNOWN:
         return _KNOWN[kind]
     hints = get_type_hints(kind)
-    names = {field.name: hints[field.name] for field in fields(kind) if not _heavy(hints[field.name])}
+    names = {field.name: hints[field.name] for field in fields(kind) if not _is_left_out(hints[field.name])}
     for name in getattr(kind, "RECORDED", ()):
         names[name] = get_type_hints(getattr(kind, name).fget)["return"]
     return _KNOWN.setdefault(kind, names)
 
 
-def _heavy(hint: Any) -> bool:
-    """Whether a type holds, anywhere, what is left out."""
+def _is_left_out(hint: Any) -> bool:
+    """Return whether a type holds, at any depth, what is left out of records."""
     origin = get_origin(hint) or hint
-    return origin in _LEFT_OUT or any(_heavy(part) for part in get_args(hint) if not isinstance(part, list))
+    return origin in _LEFT_OUT or any(
+        _is_left_out(part) for part in get_args(hint) if not isinstance(part, list)
+    )
 
 
 def schema_of(kinds: Mapping[str, type], name: str, title: str) -> dict[str, Any]:
-    """Give the JSON Schema (2020-12) of files of a format `name`, whose records have these types."""
+    """Return the JSON Schema (2020-12) of files in the format `name`, whose records have these types."""
     defs: dict[str, Any] = {}
     choices = [
-        {"properties": {"kind": {"const": kind}, "record": _schema(record, defs)}}
+        {"properties": {"kind": {"const": kind}, "record": _type_schema(record, defs)}}
         for kind, record in kinds.items()
     ]
     return {
@@ -126,31 +130,31 @@ def schema_of(kinds: Mapping[str, type], name: str, title: str) -> dict[str, Any
     }
 
 
-def _schema(hint: Any, defs: dict[str, Any]) -> dict[str, Any]:
+def _type_schema(hint: Any, defs: dict[str, Any]) -> dict[str, Any]:
     origin, parts = get_origin(hint), get_args(hint)
     if hint in _SCALARS:
         return dict(_SCALARS[hint])
     if origin in (Union, UnionType):
-        return {"anyOf": [_schema(part, defs) for part in parts]}
+        return {"anyOf": [_type_schema(part, defs) for part in parts]}
     if origin is Literal:
         return {"enum": list(parts)}
     if origin is tuple and (len(parts) != 2 or parts[1] is not ...):
         return {
             "type": "array",
-            "prefixItems": [_schema(part, defs) for part in parts],
+            "prefixItems": [_type_schema(part, defs) for part in parts],
             "items": False,
             "minItems": len(parts),
         }
     if origin in (tuple, list, Sequence):
-        return {"type": "array", "items": _schema(parts[0], defs)}
+        return {"type": "array", "items": _type_schema(parts[0], defs)}
     if origin in (dict, Mapping):
-        return {"type": "object", "additionalProperties": _schema(parts[1], defs)}
+        return {"type": "object", "additionalProperties": _type_schema(parts[1], defs)}
     if isinstance(hint, type) and is_dataclass(hint):
-        return _object(hint, defs)
+        return _object_schema(hint, defs)
     raise TypeError(f"{hint} has no JSON form")
 
 
-def _object(kind: type[Any], defs: dict[str, Any]) -> dict[str, Any]:
+def _object_schema(kind: type[Any], defs: dict[str, Any]) -> dict[str, Any]:
     said = (kind.__doc__ or "").strip().partition("\n")[0]
     owner = f"{kind.__module__}.{kind.__name__}"
     known = defs.get(kind.__name__)
@@ -159,7 +163,7 @@ def _object(kind: type[Any], defs: dict[str, Any]) -> dict[str, Any]:
         entry |= {
             "description": said,
             "type": "object",
-            "properties": {name: _schema(hint, defs) for name, hint in recorded(kind).items()},
+            "properties": {name: _type_schema(hint, defs) for name, hint in recorded(kind).items()},
             "required": list(recorded(kind)),
             "additionalProperties": False,
         }

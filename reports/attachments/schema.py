@@ -45,7 +45,7 @@ _HOMES = {name: f"{module}.{name}" for module, names in _PRINTED.items() for nam
 
 
 def schema_text() -> str:
-    """Give the schema of all kinds of reports."""
+    """Return the schema of all kinds of reports."""
     schema = schema_of(KINDS, FORMAT, "What a report of kensa says")
     for name, entry in schema["$defs"].items():
         del entry["$comment"]
