@@ -16,8 +16,9 @@ Relationship = Literal["Data", "Source", "Alternative", "Supplement", "Unspecifi
 class Block:
     """Pages that begin on a new page, laid out from one template.
 
-    `template` is the name of a file in reports/templates, or in the user's folder; it is the body of a page:
-    head and foot come from the document. `context` is what it prints: plain, picklable data.
+    `template` is the name of a file in reports/templates, or in the user's folder. It prints the body of a
+    page; head and foot come from the document. `context` is what it prints: plain data, which is pickled for
+    the process that lays the block out.
     """
 
     template: str
@@ -26,7 +27,10 @@ class Block:
 
 @dataclass(frozen=True)
 class FindingPages:
-    """Findings with a page each, under the ids finding-1, finding-2, …; cut into blocks for many workers."""
+    """Findings with a page each, under the ids finding-1, finding-2, …
+
+    They are cut into blocks of twenty, which several processes lay out.
+    """
 
     findings: tuple[FindingPage, ...]
 
@@ -73,5 +77,5 @@ class Document:
 
 
 def finding_anchor(index: int) -> str:
-    """Give the id of a document's finding page, counted from 1 over the whole document."""
+    """Return the id of a document's finding page, counted from 1 over the whole document."""
     return f"finding-{index}"

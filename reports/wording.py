@@ -14,19 +14,19 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠", "'
 
 
 def clean(text: str) -> str:
-    """Replace what would not print, or would change how its neighbours print, by a visible code point.
+    """Return a text in which every character prints, and none changes how its neighbours print.
 
-    Control characters, bidirectional and other invisible format characters, lone surrogates, line separators,
-    private and unassigned code points (which PDF/A does not take for text) become "‹U+202E›"; everything else
-    stays as it is.
+    Control characters, bidirectional and other invisible format characters, lone surrogates and line
+    separators become "‹U+202E›". So do private and unassigned code points, which PDF/A does not take for
+    text. Everything else stays as it is.
     """
     if text.isascii() and text.isprintable():
         return text
-    return "".join(char if _harmless(char) else f"‹U+{ord(char):04X}›" for char in text)
+    return "".join(char if _is_harmless(char) else f"‹U+{ord(char):04X}›" for char in text)
 
 
 def clip(text: str, limit: int) -> str:
-    """Clean a text; where it is longer than `limit` characters, cut its middle out and say how much."""
+    """Return a cleaned text of about `limit` characters; a longer one loses its middle, and says how much."""
     cleaned = clean(text)
     if len(cleaned) <= limit:
         return cleaned
@@ -44,12 +44,12 @@ def inert_cell(cell: str) -> str:
 
 
 def grouped(number: int) -> str:
-    """Write a whole number with thin spaces between thousands from 10 000 on (ISO 80000-1)."""
+    """Return a whole number with thin spaces between thousands from 10 000 on (ISO 80000-1)."""
     return f"{number:,}".replace(",", _THIN_SPACE) if abs(number) >= 10_000 else str(number)
 
 
 def plural(number: int, singular: str, many: str | None = None) -> str:
-    """Write "1 picture", "12 pictures"."""
+    """Return "1 picture", "12 pictures"."""
     return f"{grouped(number)} {singular if number == 1 else many or singular + 's'}"
 
 
@@ -59,7 +59,10 @@ def verb(number: int, singular: str, many: str) -> str:
 
 
 def score(value: float, against: Sequence[float] = ()) -> str:
-    """Write a score in [0, 1] with four decimals, more where fewer would misplace it against a threshold."""
+    """Return a score in [0, 1] with four decimals, or with as many as tell it from the thresholds `against`.
+
+    Rounding must not move a score to the other side of a threshold: 0.499996 against 0.5 is not "0.5000".
+    """
     for digits in range(4, 10):
         text = f"{value:.{digits}f}"
         shown = float(text)
@@ -71,12 +74,12 @@ def score(value: float, against: Sequence[float] = ()) -> str:
 
 
 def threshold(value: float) -> str:
-    """Write a threshold in [0, 1] with up to six significant digits."""
+    """Return a threshold in [0, 1] with up to six significant digits."""
     return f"{value:.6g}"
 
 
 def percent(share: float, digits: int | None = None) -> str:
-    """Write a share in [0, 1] as a percentage, with `digits` decimals or as many as say something."""
+    """Return a share in [0, 1] as a percentage, with `digits` decimals or as many as say something."""
     value = share * 100
     if digits is None:
         digits = 0 if abs(value - round(value)) < 1e-9 else 1 if 9.95 <= value < 99.95 else 2
@@ -84,29 +87,29 @@ def percent(share: float, digits: int | None = None) -> str:
 
 
 def day(moment: datetime, style: Style) -> str:
-    """Write the day of a moment in a report's zone and date format."""
+    """Return the day of a moment in a report's zone and date format."""
     return moment.astimezone(style.tzinfo).strftime(style.date_format)
 
 
 def when(moment: datetime, style: Style) -> str:
-    """Write a moment in a report's zone and date format, as "2026-11-23 19:23:19 +09:00"."""
+    """Return a moment in a report's zone and date format, as "2026-11-23 19:23:19 +09:00"."""
     local = moment.astimezone(style.tzinfo)
     offset = local.strftime("%z")
     return f"{day(local, style)} {local:%H:%M:%S} {offset[:3]}:{offset[3:5]}"
 
 
 def second(moment: datetime) -> str:
-    """Write a moment to the second in UTC, as "2026-11-23 10:23:19Z"."""
+    """Return a moment to the second in UTC, as "2026-11-23 10:23:19Z"."""
     return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%SZ")
 
 
 def short_digest(digest: str) -> str:
-    """Write the first 12 characters of a digest, which tell it from its neighbours."""
+    """Return the first 12 characters of a digest, which tell it from its neighbours."""
     return clean(digest.removeprefix("sha256:"))[:12]
 
 
 def lasting(duration: timedelta) -> str:
-    """Write a duration as "2 h 03 min 04 s"; below a minute with one decimal."""
+    """Return a duration as "2 h 03 min 04 s"; below a minute with one decimal."""
     seconds = duration.total_seconds()
     if seconds < 60:
         return f"{seconds:.1f} s"
@@ -124,5 +127,5 @@ class Conclusion:
     sentence: str
 
 
-def _harmless(char: str) -> bool:
+def _is_harmless(char: str) -> bool:
     return unicodedata.category(char) not in ("Cc", "Cf", "Cn", "Co", "Cs", "Zl", "Zp") or char in _JOINERS

@@ -9,7 +9,7 @@ from reports.style import Style
 
 
 def aware(record: object, names: Iterable[str]) -> None:
-    """Refuse times without a time zone in these fields of a record."""
+    """Raise `ReportError` for a time without a time zone in these fields of a record."""
     for name in names:
         value: datetime | None = getattr(record, name)
         if value is not None and value.utcoffset() is None:
@@ -17,7 +17,7 @@ def aware(record: object, names: Iterable[str]) -> None:
 
 
 def check_thresholds(where: str, review: float, reject: float) -> None:
-    """Refuse thresholds that are no scores, or that overlap."""
+    """Raise `ReportError` for thresholds that are no scores, or that overlap; `where` begins its message."""
     if not 0.0 <= review <= reject <= 1.0:
         raise ReportError(
             f"{where}: thresholds must satisfy 0 <= review <= reject <= 1, got {review} and {reject}; "

@@ -89,7 +89,7 @@ class Held:
     evidence: Evidence = Evidence()
 
     def __call__(self) -> Evidence:
-        """Give the evidence."""
+        """Return the evidence."""
         return self.evidence
 
 
