@@ -214,7 +214,34 @@ def other_seal(writer: IncrementalPdfFileWriter) -> None:
     writer.update_container(field)
 
 
-ATTACKS = [page, content, attachment, note, title, script, visible_field, removed_field, other_seal]
+def store(writer: IncrementalPdfFileWriter) -> None:
+    """Keep something else among the data for checking signatures."""
+    writer.root["/DSS"] = generic.DictionaryObject({generic.NameObject("/Other"): generic.NullObject()})
+    writer.update_root()
+
+
+def stream_in_store(writer: IncrementalPdfFileWriter) -> None:
+    """Replace the page's own stream, and call it a certificate that came along."""
+    content(writer)
+    stream = writer.root["/Pages"]["/Kids"][0].raw_get("/Contents")
+    pairs = {generic.NameObject("/Certs"): generic.ArrayObject([stream])}
+    writer.root["/DSS"] = generic.DictionaryObject(pairs)
+    writer.update_root()
+
+
+ATTACKS = [
+    page,
+    content,
+    attachment,
+    note,
+    title,
+    script,
+    visible_field,
+    removed_field,
+    other_seal,
+    store,
+    stream_in_store,
+]
 
 
 def attacked(pdf: bytes, attack: Callable[[IncrementalPdfFileWriter], None]) -> bytes:
@@ -248,7 +275,7 @@ def test_pyhanko_agrees_about_what_is_allowed(sealed: bytes, stamped: bytes, key
     for pdf in (sealed, stamped, sign_off(sealed, key, Profile(), Act("reviewed"))):
         assert not suspicious(pdf)
         assert broken(verify_file("r.pdf", pdf)) == []
-    for attack in (page, content, attachment, note, script):
+    for attack in (page, content, attachment, note, script, store, stream_in_store):
         assert suspicious(attacked(sealed, attack))
 
 
