@@ -9,7 +9,7 @@ from asn1crypto.x509 import Certificate
 from pyhanko_certvalidator import CertificateValidator, ValidationContext
 from pyhanko_certvalidator.errors import ExpiredError, PathError, RevokedError, ValidationError
 
-from reports.signatures.keys import KEY_USAGES, name_of
+from reports.signatures.keys import may_sign, name_of
 from reports.wording import second
 
 
@@ -29,8 +29,7 @@ def vouched(
     revocation, and the sentence says so; `stamper`: as a time-stamp authority, not to sign documents.
     """
     who = repr(name_of(certificate))
-    usage = certificate.key_usage_value
-    if not stamper and usage is not None and not KEY_USAGES & usage.native:
+    if not stamper and not may_sign(certificate):
         return False, f"that of {who} is not one to sign documents with"
     error: Exception | None = None
     for mode in ("require", "soft-fail"):
@@ -47,11 +46,10 @@ def vouched(
         try:
             usable = validator.async_validate_usage(set(), purpose)  # type: ignore[no-untyped-call]
             path = asyncio.run(usable)
-        except RevokedError as revoked:
-            error = revoked
-            break
         except (PathError, ValidationError) as failed:
             error = failed
+            if isinstance(failed, RevokedError):
+                break
             continue
         root = repr(name_of(path.first)) if path.first is not None else "a trusted root"
         known = "not revoked by then" if mode == "require" else "whether it was revoked is not in the file"

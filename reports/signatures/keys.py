@@ -16,7 +16,7 @@ from pyhanko.sign.signers import Signer, SimpleSigner
 from reports.errors import ReportError
 
 # What an X.509 key usage must allow, if it says anything: to sign content, or to commit to it.
-KEY_USAGES = frozenset({"digital_signature", "non_repudiation"})
+_SIGNING = frozenset({"digital_signature", "non_repudiation"})
 
 
 @dataclass(frozen=True)
@@ -71,6 +71,12 @@ def name_of(certificate: Certificate) -> str:
     return common if isinstance(common, str) else certificate.subject.human_friendly
 
 
+def may_sign(certificate: Certificate) -> bool:
+    """Return whether a certificate's key usage, if it says anything, allows it to sign documents."""
+    usage = certificate.key_usage_value
+    return usage is None or bool(_SIGNING & usage.native)
+
+
 @contextmanager
 def open_key(key: Key) -> Iterator[Signer]:
     """Give what signs with a key, once its certificate has been found fit for that.
@@ -84,7 +90,7 @@ def open_key(key: Key) -> Iterator[Signer]:
         _check_fit(signer.signing_cert, str(key.path))
         yield signer
         return
-    with _token_session(key) as session:
+    with _open_token(key) as session:
         signer = _from_token(session, key)
         _check_fit(signer.signing_cert, f"token {key.token}")
         yield signer
@@ -113,23 +119,19 @@ def _from_file(key: Pkcs12Key) -> Signer:
     return signer
 
 
-@contextmanager
-def _token_session(key: TokenKey) -> Iterator[pkcs11.Session]:
+def _open_token(key: TokenKey) -> pkcs11.Session:
     try:
-        session = open_pkcs11_session(
+        return open_pkcs11_session(
             str(key.module), token_criteria=TokenCriteria(label=key.token), user_pin=key.pin
         )
     except pkcs11.PinIncorrect:
         raise ReportError(f"token {key.token}: the PIN is wrong; too many wrong ones lock a token") from None
     except pkcs11.PKCS11Error as error:
+        reason = f"{type(error).__name__} {error}".strip()
         raise ReportError(
-            f"token {key.token}: cannot be opened with {key.module} ({_told(error)}): is it there, "
+            f"token {key.token}: cannot be opened with {key.module} ({reason}): is it there, "
             "and are library, label and PIN right?"
         ) from None
-    try:
-        yield session
-    finally:
-        session.close()
 
 
 def _from_token(session: pkcs11.Session, key: TokenKey) -> Signer:
@@ -172,10 +174,5 @@ def _check_fit(certificate: Certificate, where: str) -> None:
             f"{where}: the certificate of {info.subject} is valid from {info.not_before:%Y-%m-%d} to "
             f"{info.not_after:%Y-%m-%d} only: renew it, or correct the clock"
         )
-    usage = certificate.key_usage_value
-    if usage is not None and not KEY_USAGES & usage.native:
+    if not may_sign(certificate):
         raise ReportError(f"{where}: the certificate of {info.subject} is not one to sign documents with")
-
-
-def _told(error: Exception) -> str:
-    return f"{type(error).__name__} {error}".strip()

@@ -6,10 +6,10 @@ The first is the organisation's seal. It certifies the document and allows furth
 
 import io
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pkcs11
 from asn1crypto import cms, crl, pem
@@ -115,37 +115,34 @@ def sign_off(pdf: bytes, key: Key, profile: Profile, act: Act) -> bytes:
 
 def read_certificates(paths: Sequence[Path]) -> list[Certificate]:
     """Read certificates from PEM or DER files; ReportError where one is missing or holds something else."""
-    found: list[Certificate] = []
-    for path in paths:
-        try:
-            certificates = list(load_certs_from_pemder_data(path.read_bytes()))
-            for certificate in certificates:
-                certificate.native  # noqa: B018 - reads all of it, or raises
-        except OSError as error:
-            raise ReportError(f"{path}: the certificate cannot be read: {error.strerror}") from None
-        except ValueError:
-            certificates = []
-        if not certificates:
-            raise ReportError(f"{path}: expected certificates in PEM or DER")
-        found += certificates
-    return found
+    return _read_all(paths, "certificate", load_certs_from_pemder_data)
 
 
 def read_crls(paths: Sequence[Path]) -> list[crl.CertificateList]:
     """Read certificate revocation lists from PEM or DER files; ReportError where one is something else."""
-    found = []
+    return _read_all(paths, "certificate revocation list", _parse_crls)
+
+
+def _parse_crls(data: bytes) -> list[crl.CertificateList]:
+    blocks = [block for _, _, block in pem.unarmor(data, multiple=True)] if pem.detect(data) else [data]
+    return [crl.CertificateList.load(block, strict=True) for block in blocks]
+
+
+def _read_all(paths: Sequence[Path], what: str, parse: Callable[[bytes], Iterable[Any]]) -> list[Any]:
+    """Read what each file holds; ReportError where one cannot be read, or holds nothing of the kind."""
+    found: list[Any] = []
     for path in paths:
         try:
-            data = path.read_bytes()
-            armoured = pem.detect(data)
-            lists = [block for _, _, block in pem.unarmor(data, multiple=True)] if armoured else [data]
-            for block in lists:
-                found.append(crl.CertificateList.load(block, strict=True))
-                found[-1].native  # noqa: B018 - reads all of it, or raises
+            parsed = list(parse(path.read_bytes()))
+            for each in parsed:
+                each.native  # noqa: B018 - reads all of it, or raises
         except OSError as error:
-            raise ReportError(f"{path}: the revocation list cannot be read: {error.strerror}") from None
+            raise ReportError(f"{path}: the {what} cannot be read: {error.strerror}") from None
         except ValueError:
-            raise ReportError(f"{path}: expected certificate revocation lists in PEM or DER") from None
+            parsed = []
+        if not parsed:
+            raise ReportError(f"{path}: expected {what}s in PEM or DER")
+        found += parsed
     return found
 
 
