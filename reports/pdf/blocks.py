@@ -1,6 +1,6 @@
 """One block of a document, from its template to a PDF file: the piece of work that a worker does."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import files
@@ -102,18 +102,28 @@ def print_job(job: Job) -> Printed:
 
 
 def number(blocks: Sequence[Rendered]) -> dict[str, int]:
-    """Give the page, counted from 1, of every id in the document."""
+    """Return the page, counted from 1, of every id in the document.
+
+    Raises:
+        ReportError: an id that occurs twice.
+    """
     numbers: dict[str, int] = {}
-    first = 1
-    for block in blocks:
-        for name, place in block.laid.anchors.items():
+    for first, laid in place_blocks(blocks):
+        for name, place in laid.anchors.items():
             if name in numbers:
                 raise ReportError(
                     f"the id {name!r} occurs twice in the document; ids are unique in all its blocks"
                 )
-            numbers[name] = first + place.page
-        first += block.laid.pages
+            numbers[name] = first + place.page + 1
     return numbers
+
+
+def place_blocks(blocks: Sequence[Rendered]) -> Iterator[tuple[int, Laid]]:
+    """Yield the first page of each block, counted from 0 in the whole document, and what it holds."""
+    first = 0
+    for block in blocks:
+        yield first, block.laid
+        first += block.laid.pages
 
 
 class _Numbers:

@@ -10,7 +10,7 @@ from pikepdf import Array, Dictionary, Name, NameTree, OutlineItem, String
 
 from reports.document import Document
 from reports.errors import ReportError
-from reports.pdf.blocks import Rendered, number
+from reports.pdf.blocks import Rendered, number, place_blocks
 from reports.pdf.layout import Layout, own_font
 from reports.pdf.metadata import attach, describe
 from reports.style import Paper
@@ -80,12 +80,10 @@ def _target(link: Any, numbers: Mapping[str, int]) -> int:
 
 def _mark_destinations(out: pikepdf.Pdf, blocks: Sequence[Rendered]) -> None:
     tree = NameTree.new(out)
-    first = 0
-    for block in blocks:
-        for name, place in block.laid.anchors.items():
+    for first, laid in place_blocks(blocks):
+        for name, place in laid.anchors.items():
             page = out.pages[first + place.page]
             tree[name] = Array([page.obj, Name.XYZ, place.x, place.y, 0])
-        first += block.laid.pages
     out.Root.Names = Dictionary(Dests=tree.obj)
 
 
@@ -93,16 +91,14 @@ def _mark_bookmarks(out: pikepdf.Pdf, blocks: Sequence[Rendered]) -> None:
     """Nest bookmarks by their levels: one is under the last one before it of a higher rank."""
     with out.open_outline() as outline:
         above: list[tuple[int, list[OutlineItem]]] = [(0, outline.root)]
-        first = 0
-        for block in blocks:
-            for mark in block.laid.bookmarks:
+        for first, laid in place_blocks(blocks):
+            for mark in laid.bookmarks:
                 place = mark.place
                 item = OutlineItem(mark.label, first + place.page, "XYZ", left=place.x, top=place.y)
                 while above[-1][0] >= mark.level:
                     above.pop()
                 above[-1][1].append(item)
                 above.append((mark.level, item.children))
-            first += block.laid.pages
     out.Root.PageMode = Name.UseOutlines
 
 

@@ -44,30 +44,30 @@ class MemoryFetcher(URLFetcher):  # type: ignore[misc]  # WeasyPrint is untyped
     def __init__(self, find: Find) -> None:
         super().__init__(allowed_protocols=())
         self._find = find
-        self.refused: list[str] = []
-        self._error: ReportError | None = None
+        self._refused: ReportError | None = None
 
     def fetch(self, url: str, headers: Mapping[str, str] | None = None) -> URLFetcherResponse:
-        """Give the asset of this URL; raises `ValueError` for any other URL."""
-        asset = None
+        """Return the asset of this URL.
+
+        Raises:
+            ReportError: any other URL. WeasyPrint logs it and goes on; `check` raises the first one again.
+        """
         try:
             asset = self._find(url)
-        except ReportError as error:  # WeasyPrint would log it and go on
-            self._error = error
-        if asset is None:
-            self.refused.append(url)
-            raise ValueError(f"{url[:100]!r} is not among the document's own assets")
+            if asset is None:
+                raise ReportError(
+                    f"the document refers to {url[:200]!r}, which it was not handed; "
+                    "correct the template, a report never fetches"
+                )
+        except ReportError as error:
+            self._refused = self._refused or error
+            raise
         return URLFetcherResponse(url, asset.data, {"Content-Type": asset.media_type})
 
     def check(self) -> None:
         """Raise `ReportError` if anything was refused."""
-        if self._error is not None:
-            raise self._error
-        if self.refused:
-            raise ReportError(
-                f"the document refers to {self.refused[0][:200]!r}, which it was not handed; "
-                "correct the template, a report never fetches"
-            )
+        if self._refused is not None:
+            raise self._refused
 
 
 @dataclass(frozen=True)

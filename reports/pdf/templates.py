@@ -14,6 +14,7 @@ from markupsafe import Markup
 from reports import wording
 from reports.document import Document
 from reports.errors import ReportError
+from reports.pdf.tags import ADDRESS
 
 # Where a user's assets are found: in templates asset("seal.png"), in extra.css url(kensa:own/seal.png).
 OWN = "kensa:own/"
@@ -157,7 +158,7 @@ def _harmless(value: object) -> object:
 
 def _link(anchor: str) -> str:
     """Give the address of an element of the document, in whatever block it lies."""
-    return f"kensa:#{anchor}"
+    return f"{ADDRESS}{anchor}"
 
 
 def _links(anchors: Mapping[str, str]) -> dict[str, str]:

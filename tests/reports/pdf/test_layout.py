@@ -1,5 +1,6 @@
 """The renderer fetches nothing, and leaves the process as it found it."""
 
+import re
 import subprocess
 import sys
 
@@ -21,11 +22,12 @@ from reports.pdf.layout import Asset, Layout, MemoryFetcher
 )
 def test_only_assets_are_answered(url):
     fetcher = MemoryFetcher({"kensa:logo": Asset(b"bytes", "image/png")}.get)
-    with pytest.raises(ValueError, match="not among"):
+    with pytest.raises(ReportError, match="never fetches"):
         fetcher.fetch(url)
-    assert fetcher.refused == [url]
     response = fetcher.fetch("kensa:logo")
     assert (response.read(), response.content_type) == (b"bytes", "image/png")
+    with pytest.raises(ReportError, match=re.escape(repr(url))):
+        fetcher.check()
 
 
 @pytest.mark.parametrize(
