@@ -8,12 +8,11 @@ import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing
 from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from types import TracebackType
-from typing import Self
 
 from reports.document import Document, FindingPages
 from reports.errors import ReportError
@@ -48,7 +47,7 @@ def render(document: Document, workers: int | None = None) -> bytes:
         if workers is None:
             pages = sum(len(block.findings) for block in document.blocks if isinstance(block, FindingPages))
             workers = cores() if pages > _MUCH else 1
-        with Workshop(workers) as workshop:
+        with closing(Workshop(workers)) as workshop:
             blocks = _settled(workshop, jobs)
         target = folder / "joined.pdf"
         join(document, blocks, target)
@@ -77,14 +76,6 @@ class Workshop:
         self._workers = workers
         self._pool: ProcessPoolExecutor | None = None
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._close()
-
     def render(self, jobs: Sequence[Job]) -> list[Rendered]:
         """Render blocks, in the order given.
 
@@ -103,7 +94,7 @@ class Workshop:
             except BrokenProcessPool:
                 tries -= 1
                 _log.warning("a process that rendered a report died; its pages are rendered again")
-                self._close()
+                self.close()
         return [done[at] if at in done else render_block(job) for at, job in enumerate(jobs)]
 
     def _open(self) -> ProcessPoolExecutor:
@@ -112,7 +103,8 @@ class Workshop:
             self._pool = ProcessPoolExecutor(self._workers, mp_context=get_context("spawn"))
         return self._pool
 
-    def _close(self) -> None:
+    def close(self) -> None:
+        """Let the processes go."""
         if self._pool is not None:
             self._pool.shutdown(cancel_futures=True)
             self._pool = None

@@ -8,6 +8,7 @@ import io
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any, Literal
 
@@ -196,9 +197,7 @@ def _field(writer: IncrementalPdfFileWriter, kind: str) -> str:
         for number in range(1, _PREPARED + 1):
             _add_sign_off(writer, number)
         return SEAL
-    number = 1
-    while there.get(f"{SIGN_OFF}{number}") is not None:
-        number += 1
+    number = next(each for each in count(1) if there.get(f"{SIGN_OFF}{each}") is None)
     if f"{SIGN_OFF}{number}" not in there:
         _add_sign_off(writer, number)
     return f"{SIGN_OFF}{number}"

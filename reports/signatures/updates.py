@@ -99,13 +99,11 @@ class Update:
     def _page(self, field: Any, entry: IndirectObject) -> Iterator[str]:
         """Look at the page of a new field: it has this annotation more."""
         reference = field.raw_get("/P") if "/P" in field else None
-        if not isinstance(reference, IndirectObject):
-            yield "a new field is on no page"
-            return
-        before, after = self._old(reference.reference), self._new(reference.reference)
+        before = self._old(reference.reference) if isinstance(reference, IndirectObject) else None
         if not isinstance(before, dict) or _value(before, "/Type") != "/Page":
             yield "a new field is on no page"
             return
+        after = self._new(reference.reference)
         self._allow(reference.reference)
         yield from _differing("a page", before, after, frozenset({"/Annots"}))
         old = self._entry(before, after, "/Annots", [])
