@@ -11,10 +11,11 @@ from collections.abc import Iterator, Mapping
 from functools import cached_property
 from typing import Any
 
-from pyhanko.pdf_utils.generic import IndirectObject, Reference
+from pyhanko.pdf_utils.generic import DictionaryObject, IndirectObject, Reference
 from pyhanko.pdf_utils.metadata.xmp_xml import MetadataStream
 from pyhanko.pdf_utils.reader import HistoricalResolver, PdfFileReader
 from pyhanko.sign.diff_analysis import DSSCompareRule, SuspiciousModification
+from pyhanko.sign.diff_analysis.commons import compare_key_refs
 
 _CATALOG = frozenset({"/AcroForm", "/DSS", "/Extensions", "/Metadata", "/Version"})
 _FORM = frozenset({"/Fields", "/SigFlags", "/DR", "/DA", "/NeedAppearances"})
@@ -119,12 +120,15 @@ class Update:
             # Only what the rule refuses is taken from it. The objects that it would allow to be replaced are
             # safe only beside a search of the whole file for their other uses.
             list(DSSCompareRule().apply(self._old, self._new))
+            before = self._entry(self._old.root, self._new.root, "/DSS", DictionaryObject())
+            after = _value(self._new.root, "/DSS", DictionaryObject())
+            for key in ("/Certs", "/CRLs", "/OCSPs", "/VRI"):
+                # A list may be written again later: one of the document, such as what a page draws, must
+                # not become one of the store first.
+                list(compare_key_refs(key, self._old, before, after))
+                self._entry(before, after, key, None)
         except SuspiciousModification as error:
             yield f"the store of certificates holds something else: {error}"
-        before = self._entry(self._old.root, self._new.root, "/DSS", {})
-        after = _value(self._new.root, "/DSS", {})
-        for key in ("/Certs", "/CRLs", "/OCSPs", "/VRI"):
-            self._entry(before, after, key, None)
 
     def _descriptions(self) -> Iterator[str]:
         """Look at title, author and the like: only when the file was changed, and with what, may change."""

@@ -263,6 +263,29 @@ def test_an_update_after_the_seal_is_found_even_under_another_signature(
     assert not intact(verify_file("r.pdf", signed_over), 2), "who signs later does not make it whole again"
 
 
+def test_what_a_page_draws_is_not_replaced_by_way_of_the_store(small: bytes, key: Pkcs12Key) -> None:
+    """One update calls the page's streams certificates that came along, the next one replaces them."""
+
+    def name_streams(writer: IncrementalPdfFileWriter) -> None:
+        drawn = writer.root["/Pages"]["/Kids"][0].raw_get("/Contents")
+        writer.root["/DSS"] = generic.DictionaryObject({generic.NameObject("/Certs"): drawn})
+        writer.update_root()
+
+    def replace_streams(writer: IncrementalPdfFileWriter) -> None:
+        drawn = writer.root["/DSS"]["/Certs"]
+        drawn[0] = writer.add_object(generic.StreamObject(stream_data=b"0 0 200 200 re f"))
+        writer.update_container(drawn)
+
+    with pikepdf.open(io.BytesIO(small)) as pdf:
+        pdf.pages[0].Contents = pdf.make_indirect(pikepdf.Array([pdf.pages[0].Contents]))
+        out = io.BytesIO()
+        pdf.save(out)
+    changed = attacked(seal(out.getvalue(), key, Profile(), Act("issued")), name_streams)
+    assert broken(verify_file("r.pdf", changed)) == ["changes after seal kensa-seal"]
+    changed = attacked(changed, replace_streams)
+    assert broken(verify_file("r.pdf", changed)) == ["changes after seal kensa-seal"]
+
+
 def suspicious(pdf: bytes) -> bool:
     """What pyHanko's own comparison says of the file after its first signature; slow, and more lenient."""
     reader = PdfFileReader(io.BytesIO(pdf))
