@@ -1,4 +1,4 @@
-"""Does somebody trusted vouch for a certificate, as of a moment? With what is at hand; never fetched."""
+"""Judges whether a trusted root vouches for a certificate at a given time. Nothing is fetched for that."""
 
 import asyncio
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from reports.signatures.keys import may_sign, name_of
 from reports.wording import second
 
 
-def vouched(
+def judge_certificate(
     certificate: Certificate,
     others: Sequence[Certificate],
     roots: Sequence[Certificate],
@@ -22,16 +22,24 @@ def vouched(
     *,
     stamper: bool = False,
 ) -> tuple[bool | None, str]:
-    """Say whether a certificate led to one of the roots at a moment (RFC 5280), and the reason or the proof.
+    """Return whether a certificate led to one of the roots at a moment (RFC 5280), and a sentence of why.
 
-    None: it does, and has expired by then; whether it had when it was used, nothing proves.
-    `others`: certificates that may lie between; `crls`: revocation lists, without which nothing is known of
-    revocation, and the sentence says so; `stamper`: as a time-stamp authority, not to sign documents.
+    The answer is None for a certificate that leads to a root but had expired by then: nothing proves that it
+    was used before.
+
+    Args:
+        certificate: the signer's.
+        others: certificates that may lie between it and a root.
+        roots: certificates that are trusted.
+        crls: revocation lists. Without one that fits, the sentence says that revocation was not checked.
+        moment: when the certificate has to be valid.
+        stamper: judge it as that of a time-stamp authority, which need not be one to sign documents.
     """
     who = repr(name_of(certificate))
     if not stamper and not may_sign(certificate):
         return False, f"that of {who} is not one to sign documents with"
     error: Exception | None = None
+    # First a revocation list is required for each certificate, then one may be absent: the sentence tells.
     for mode in ("require", "soft-fail"):
         context = ValidationContext(
             trust_roots=list(roots),
@@ -48,7 +56,7 @@ def vouched(
             path = asyncio.run(usable)
         except (PathError, ValidationError) as failed:
             error = failed
-            if isinstance(failed, RevokedError):
+            if isinstance(failed, RevokedError):  # that stays so without the requirement
                 break
             continue
         root = repr(name_of(path.first)) if path.first is not None else "a trusted root"

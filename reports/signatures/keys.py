@@ -1,4 +1,4 @@
-"""Private keys that sign reports: in a PKCS#12 file, or on a PKCS#11 token that never lets them out."""
+"""Private keys that sign reports: in a PKCS#12 file, or on a PKCS#11 token, which never lets them out."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,7 +21,7 @@ _SIGNING = frozenset({"digital_signature", "non_repudiation"})
 
 @dataclass(frozen=True)
 class Pkcs12Key:
-    """A PKCS#12 file (.p12, .pfx) with a key, its certificate and, best, the certificates above it."""
+    """A PKCS#12 file (.p12, .pfx) with a key, its certificate and, preferably, the certificates above it."""
 
     path: Path
     passphrase: str | None = field(default=None, repr=False)
@@ -43,7 +43,7 @@ Key = Pkcs12Key | TokenKey
 
 @dataclass(frozen=True)
 class CertificateInfo:
-    """What a certificate says: whose it is, who vouches for that, how long, and its SHA-256 (hex)."""
+    """What a certificate says: its subject and issuer, how long it is valid, and its SHA-256 (hex)."""
 
     subject: str
     issuer: str
@@ -54,7 +54,7 @@ class CertificateInfo:
 
     @classmethod
     def of(cls, certificate: Certificate) -> "CertificateInfo":
-        """Read a certificate."""
+        """Return what a certificate says."""
         return cls(
             subject=name_of(certificate),
             issuer=certificate.issuer.human_friendly,
@@ -66,7 +66,7 @@ class CertificateInfo:
 
 
 def name_of(certificate: Certificate) -> str:
-    """Give the name that a person would call a certificate's subject by: its common name, else all of it."""
+    """Return what people call a certificate's subject: its common name, else the whole distinguished name."""
     common = certificate.subject.native.get("common_name")
     return common if isinstance(common, str) else certificate.subject.human_friendly
 
@@ -79,30 +79,34 @@ def may_sign(certificate: Certificate) -> bool:
 
 @contextmanager
 def open_key(key: Key) -> Iterator[Signer]:
-    """Give what signs with a key, once its certificate has been found fit for that.
+    """Open a key and yield what signs with it, once its certificate has been found fit for that.
 
     Raises:
         ReportError: the file or token cannot be opened, holds no such key, its passphrase or PIN is wrong,
             or the certificate has expired or is for something else.
     """
     if isinstance(key, Pkcs12Key):
-        signer = _from_file(key)
-        _check_fit(signer.signing_cert, str(key.path))
+        signer = _load_signer(key)
+        _check_certificate(signer.signing_cert, str(key.path))
         yield signer
         return
     with _open_token(key) as session:
-        signer = _from_token(session, key)
-        _check_fit(signer.signing_cert, f"token {key.token}")
+        signer = _find_signer(session, key)
+        _check_certificate(signer.signing_cert, f"token {key.token}")
         yield signer
 
 
 def describe_key(key: Key) -> CertificateInfo:
-    """Open a key and say what its certificate is; ReportError as `open_key` has it."""
+    """Open a key and return what its certificate says.
+
+    Raises:
+        ReportError: as `open_key`.
+    """
     with open_key(key) as signer:
         return CertificateInfo.of(signer.signing_cert)
 
 
-def _from_file(key: Pkcs12Key) -> Signer:
+def _load_signer(key: Pkcs12Key) -> Signer:
     try:
         data = key.path.read_bytes()
     except OSError as error:
@@ -134,7 +138,7 @@ def _open_token(key: TokenKey) -> pkcs11.Session:
         ) from None
 
 
-def _from_token(session: pkcs11.Session, key: TokenKey) -> Signer:
+def _find_signer(session: pkcs11.Session, key: TokenKey) -> Signer:
     stored = {
         (found[Attribute.LABEL], bytes(found[Attribute.VALUE]))
         for found in session.get_objects({Attribute.CLASS: ObjectClass.CERTIFICATE})
@@ -151,12 +155,12 @@ def _from_token(session: pkcs11.Session, key: TokenKey) -> Signer:
         session,
         signing_cert=certificates[0],
         key_label=key.key,
-        ca_chain=_above(certificates[0], [Certificate.load(value) for _, value in stored]),
+        ca_chain=_chain_above(certificates[0], [Certificate.load(value) for _, value in stored]),
     )
 
 
-def _above(certificate: Certificate, others: list[Certificate]) -> list[Certificate]:
-    """Give the chain above a certificate: a token may hold those of other people as well."""
+def _chain_above(certificate: Certificate, others: list[Certificate]) -> list[Certificate]:
+    """Return the chain above a certificate; a token may hold certificates of other people as well."""
     chain: list[Certificate] = []
     while not certificate.self_issued:
         issuers = [other for other in others if other.subject == certificate.issuer and other not in chain]
@@ -167,7 +171,7 @@ def _above(certificate: Certificate, others: list[Certificate]) -> list[Certific
     return chain
 
 
-def _check_fit(certificate: Certificate, where: str) -> None:
+def _check_certificate(certificate: Certificate, where: str) -> None:
     now, info = datetime.now(UTC), CertificateInfo.of(certificate)
     if not info.not_before <= now <= info.not_after:
         raise ReportError(

@@ -1,4 +1,4 @@
-"""Reading the signatures of a PDF and finding out what each of them proves. Nothing is fetched."""
+"""Reads the signatures of a PDF and finds out what each of them proves. Nothing is fetched."""
 
 import io
 import zlib
@@ -29,7 +29,7 @@ from pyhanko_certvalidator import ValidationContext
 from pyhanko_certvalidator.errors import PathError, ValidationError
 
 from reports.errors import ReportError
-from reports.signatures.certificates import vouched
+from reports.signatures.certificates import judge_certificate
 from reports.signatures.encoding import oddities
 from reports.signatures.keys import CertificateInfo, name_of
 from reports.signatures.sign import SEAL, SIGN_OFF
@@ -42,14 +42,14 @@ Kind = Literal["seal", "sign-off", "time stamp", "signature"]
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that was looked at, how that went, and a sentence without its full stop."""
+    """One thing that was checked, the outcome, and a sentence without its full stop."""
 
     what: str
     outcome: Outcome
     message: str
 
     def line(self) -> str:
-        """Print it as a line."""
+        """Return it as a line of text."""
         if self.outcome == "not checked":
             return f"not checked: {self.what}, because {self.message}"
         return f"{'ok' if self.outcome == 'ok' else 'BROKEN'}: {self.what}: {self.message}"
@@ -57,11 +57,14 @@ class Check:
 
 @dataclass(frozen=True)
 class SignatureFound:
-    """A signature: in which field, of which kind, by whom as the certificate says, and when.
+    """A signature: its field, its kind, the signer that the certificate names, and the time.
 
-    `name`, `reason`, `location`: what the signature itself claims. `at`: from a time-stamp authority where
-    `stamped`, else the signer's own clock. `trusted`: whether the certificate leads to a trusted root; None
-    where no root was given, or it has expired and nothing proves that it was used before.
+    Attributes:
+        at: from a time-stamp authority where `stamped`, else from the signer's own clock.
+        trusted: whether the certificate leads to a trusted root. None where no root was given, or where it
+            has expired and nothing proves that it was used before.
+        intact: whether the signed bytes, and the signature itself, are as they were made.
+        name, reason, location: what the signature itself claims.
     """
 
     field: str
@@ -80,7 +83,8 @@ class SignatureFound:
 class Signatures:
     """All signatures of a file in the order in which they were made, and what was checked about them.
 
-    `content_digest`: SHA-256 (hex) of the bytes before the first one; None without any.
+    Attributes:
+        content_digest: SHA-256 (hex) of the bytes before the first signature; None without any.
     """
 
     found: tuple[SignatureFound, ...]
@@ -104,10 +108,12 @@ _DAMAGE = (
 
 
 def read_signatures(pdf: bytes, roots: Sequence[Certificate] = (), now: datetime | None = None) -> Signatures:
-    """Check every signature of a file, the last one first, for later time stamps tell when earlier were made.
+    """Return the signatures of a file and what was checked about them.
 
-    `roots`: certificates that are trusted; without any, who signed is not checked. `now`: when to check, if
-    not at present.
+    Args:
+        pdf: the file.
+        roots: certificates that are trusted. Without any, who signed is not checked.
+        now: the time as of which to check; the present where left out.
 
     Raises:
         ReportError: not a PDF that can be read.
@@ -117,8 +123,9 @@ def read_signatures(pdf: bytes, roots: Sequence[Certificate] = (), now: datetime
         embedded = list(reader.embedded_signatures)
         content = _content_end(pdf, reader, embedded[0]) if embedded else None
     except _DAMAGE as error:
-        raise ReportError(f"cannot be read as a PDF: {_told(error)}") from error
+        raise ReportError(f"cannot be read as a PDF: {_reason_of(error)}") from error
     walk = _Walk(pdf, reader, roots, now or datetime.now(UTC))
+    # The last one first: a time stamp proves that the signatures before it existed.
     for position, signature in reversed(list(enumerate(embedded))):
         walk.look_at(signature, last=position == len(embedded) - 1)
     return Signatures(
@@ -129,7 +136,10 @@ def read_signatures(pdf: bytes, roots: Sequence[Certificate] = (), now: datetime
 
 
 def _content_end(pdf: bytes, reader: PdfFileReader, first: EmbeddedPdfSignature) -> int | None:
-    """Give where the revision before the first signature ends: after its %%EOF and the end of that line."""
+    """Return the offset at which the revision before the first signature ends.
+
+    That is behind its %%EOF and the end of that line. None where the first revision is signed already.
+    """
     if first.signed_revision == 0:
         return None
     before = reader.xrefs.get_xref_container_info(first.signed_revision - 1)
@@ -138,7 +148,10 @@ def _content_end(pdf: bytes, reader: PdfFileReader, first: EmbeddedPdfSignature)
 
 
 class _Walk:
-    """A walk over signatures from the last to the first; `_known`: when all looked at so far were there."""
+    """A walk over the signatures of a file, from the last to the first.
+
+    `_known` is the time by which what the next signature covers is proved to have existed; at first, now.
+    """
 
     def __init__(
         self, pdf: bytes, reader: PdfFileReader, roots: Sequence[Certificate], now: datetime
@@ -147,26 +160,26 @@ class _Walk:
         self.checks: list[list[Check]] = []
         self._pdf, self._reader, self._roots = pdf, reader, list(roots)
         self._known = now
-        self._crls, self._certificates = _stored(reader)
+        self._crls, self._certificates = _stored_evidence(reader)
         self._updates = [Update(reader, number) for number in range(1, reader.xrefs.total_revisions)]
 
     def look_at(self, signature: EmbeddedPdfSignature, *, last: bool) -> None:
-        """Check one signature."""
+        """Check one signature; what was found is added to `found` and `checks`."""
         kind = _kind(signature)
         what = f"{kind} {signature.field_name}"
         checks: list[Check] = []
         self.checks.append(checks)
 
-        def say(outcome: Outcome, message: str, about: str = "{}") -> None:
+        def add_check(outcome: Outcome, message: str, about: str = "{}") -> None:
             checks.append(Check(about.format(what), outcome, message))
 
         try:
-            self.found.append(self._examine(signature, kind, last, say))
+            self.found.append(self._examine(signature, kind, last, add_check))
         except (ValidationError, PathError, *_DAMAGE) as error:
-            say("broken", f"cannot be read: {_told(error)}")
+            add_check("broken", f"cannot be read: {_reason_of(error)}")
 
     def _examine(
-        self, signature: EmbeddedPdfSignature, kind: Kind, last: bool, say: Callable[..., None]
+        self, signature: EmbeddedPdfSignature, kind: Kind, last: bool, add_check: Callable[..., None]
     ) -> SignatureFound:
         nobody = ValidationContext(trust_roots=[], allow_fetching=False)
         status: PdfSignatureStatus | DocumentTimestampStatus = (
@@ -179,23 +192,25 @@ class _Walk:
         info = CertificateInfo.of(certificate)
         intact = status.intact and status.valid and not wrong
         if not (status.intact and status.valid):
-            say("broken", "the bytes that it signs are not those that were signed")
+            add_check("broken", "the bytes that it signs are not those that were signed")
         elif wrong:
-            say("broken", f"it was changed itself: {wrong[0]}")
+            add_check("broken", f"it was changed itself: {wrong[0]}")
         else:
-            say("ok", f"by {info.subject!r}; what it signs is unchanged")
-        self._changes(status, signature, last, say)
+            add_check("ok", f"by {info.subject!r}; what it signs is unchanged")
+        self._check_changes(status, signature, last, add_check)
         at: datetime | None
         stamped: bool | None
         if isinstance(status, DocumentTimestampStatus):
             at, stamped = status.timestamp, True
-            trusted = self._trust(certificate, signature.signed_data, self._known, say, stamper=True)
+            trusted = self._check_trust(
+                certificate, signature.signed_data, self._known, add_check, stamper=True
+            )
             if trusted and intact:
                 self._known = min(self._known, status.timestamp)
         else:
-            at, stamped, moment = self._time(status, signature, say)
+            at, stamped, moment = self._check_time(status, signature, add_check)
             intact = intact and stamped is not None
-            trusted = self._trust(certificate, signature.signed_data, moment, say)
+            trusted = self._check_trust(certificate, signature.signed_data, moment, add_check)
         claims = signature.sig_object
         return SignatureFound(
             field=str(signature.field_name),
@@ -205,75 +220,81 @@ class _Walk:
             stamped=bool(stamped),
             trusted=trusted,
             intact=intact,
-            name=_text(claims.get("/Name")),
-            reason=_text(claims.get("/Reason")),
-            location=_text(claims.get("/Location")),
+            name=_optional_text(claims.get("/Name")),
+            reason=_optional_text(claims.get("/Reason")),
+            location=_optional_text(claims.get("/Location")),
         )
 
-    def _time(
-        self, status: PdfSignatureStatus, signature: EmbeddedPdfSignature, say: Callable[..., None]
+    def _check_time(
+        self, status: PdfSignatureStatus, signature: EmbeddedPdfSignature, add_check: Callable[..., None]
     ) -> tuple[datetime | None, bool | None, datetime]:
-        """Give when it was made, whether an authority says so (None: its stamp is broken), and since when
-        it is known to exist."""
+        """Check the time of a signature.
+
+        Returns:
+            When it was made; whether an authority says so, None where its stamp is broken; and since when it
+            is known to exist.
+        """
         stamp = status.timestamp_validity
         claimed = status.signer_reported_dt
         if stamp is None:
             own = "none is given" if claimed is None else f"{second(claimed)} is what the signer's clock said"
-            say("not checked", f"no authority stamped it; {own}", "time of {}")
+            add_check("not checked", f"no authority stamped it; {own}", "time of {}")
             return claimed, False, self._known
         if not (stamp.intact and stamp.valid):
-            say("broken", "its time stamp is not one of this signature, or was changed", "time of {}")
+            add_check("broken", "its time stamp is not one of this signature, or was changed", "time of {}")
             return claimed, None, self._known
         who = name_of(stamp.signing_cert)
-        say("ok", f"{second(stamp.timestamp)}, stamped by {who!r}", "time of {}")
+        add_check("ok", f"{second(stamp.timestamp)}, stamped by {who!r}", "time of {}")
         token: cms.SignedData = next(iter(extract_tst_data_iter(signature.signer_info, signed=False)))
-        if self._trust(stamp.signing_cert, token, self._known, say, stamper=True):
+        if self._check_trust(stamp.signing_cert, token, self._known, add_check, stamper=True):
             return stamp.timestamp, True, min(self._known, stamp.timestamp)
         return stamp.timestamp, True, self._known
 
-    def _trust(
+    def _check_trust(
         self,
         certificate: Certificate,
         signed: cms.SignedData,
         moment: datetime,
-        say: Callable[..., None],
+        add_check: Callable[..., None],
         *,
         stamper: bool = False,
     ) -> bool | None:
-        """Check whether a certificate leads to a trusted root, as of a moment."""
+        """Return whether a certificate leads to a trusted root, as of a moment; None where that is open."""
         about = "time-stamp authority of {}" if stamper else "certificate of {}"
         if not self._roots:
             alone = "; it vouches for itself, as anybody's can under any name" * certificate.self_issued
-            say("not checked", f"no trusted root was given (--trust PEM){alone}", about)
+            add_check("not checked", f"no trusted root was given (--trust PEM){alone}", about)
             return None
         others = [*extract_certificate_info(signed).other_certs, *self._certificates]
-        trusted, told = vouched(certificate, others, self._roots, self._crls, moment, stamper=stamper)
-        say("not checked" if trusted is None else "ok" if trusted else "broken", told, about)
+        trusted, reason = judge_certificate(
+            certificate, others, self._roots, self._crls, moment, stamper=stamper
+        )
+        add_check("not checked" if trusted is None else "ok" if trusted else "broken", reason, about)
         return trusted
 
-    def _changes(
+    def _check_changes(
         self,
         status: PdfSignatureStatus | DocumentTimestampStatus,
         signature: EmbeddedPdfSignature,
         last: bool,
-        say: Callable[..., None],
+        add_check: Callable[..., None],
     ) -> None:
-        """Say what was done to the file after a signature."""
+        """Check what was done to the file after a signature."""
         about = "changes after {}"
         if status.coverage == SignatureCoverageLevel.ENTIRE_FILE:
-            say("ok", "nothing follows it", about)
+            add_check("ok", "nothing follows it", about)
             return
         later = self._updates[signature.signed_revision :]
         if status.coverage != SignatureCoverageLevel.ENTIRE_REVISION:
-            say("broken", "it does not cover the document from its first byte on", about)
+            add_check("broken", "it does not cover the document from its first byte on", about)
         elif problem := next((each.problem for each in later if each.problem is not None), None):
-            say("broken", f"the document was changed after it was signed: {problem}", about)
+            add_check("broken", f"the document was changed after it was signed: {problem}", about)
         elif not last:
-            say("ok", "only later signatures follow it", about)
+            add_check("ok", "only later signatures follow it", about)
         elif not later or any(each.fields for each in later):
-            say("broken", "something follows it that nobody signed", about)
+            add_check("broken", "something follows it that nobody signed", about)
         else:
-            say("ok", "data for checking it was added, which nobody signed", about)
+            add_check("ok", "data for checking it was added, which nobody signed", about)
 
 
 def _kind(signature: EmbeddedPdfSignature) -> Kind:
@@ -284,18 +305,19 @@ def _kind(signature: EmbeddedPdfSignature) -> Kind:
     return "sign-off" if signature.field_name.startswith(SIGN_OFF) else "signature"
 
 
-def _stored(reader: PdfFileReader) -> tuple[list[crl.CertificateList], list[Certificate]]:
-    """Give the revocation lists and certificates that the file holds for its own checking."""
-    with suppress(NoDSSFoundError, *_DAMAGE):  # what cannot be read is not there, and then nothing leads on
+def _stored_evidence(reader: PdfFileReader) -> tuple[list[crl.CertificateList], list[Certificate]]:
+    """Return the revocation lists and certificates that the file holds for its own checking (its DSS)."""
+    # A store that cannot be read counts as absent: then revocation stays unchecked, and the check says so.
+    with suppress(NoDSSFoundError, *_DAMAGE):
         store = DocumentSecurityStore.read_dss(reader)
         lists = [crl.CertificateList.load(each.get_object().data) for each in store.crls]
         return lists, list(store.load_certs())
     return [], []
 
 
-def _text(value: object) -> str | None:
+def _optional_text(value: object) -> str | None:
     return None if value is None else str(value)
 
 
-def _told(error: object) -> str:
+def _reason_of(error: object) -> str:
     return str(error) or type(error).__name__

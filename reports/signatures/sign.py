@@ -1,7 +1,7 @@
-"""Signing a report: PAdES signatures (ETSI EN 319 142), each an update after bytes that stay as they were.
+"""Signs a report with PAdES signatures (ETSI EN 319 142), each an update after bytes that stay as they were.
 
 The first is the organisation's seal. It certifies the document and allows further signatures (DocMDP level
-2); people sign off in fields that the seal leaves empty for them, which is why theirs do not break it.
+2). People sign off in fields that the seal leaves empty for them, so that their signatures do not break it.
 """
 
 import io
@@ -44,11 +44,13 @@ logging.getLogger("pyhanko").setLevel(logging.ERROR)
 class Profile:
     """How signatures are made.
 
-    `level`: B-B is the signature alone; B-T adds the time from an authority (`timestamp_url`, RFC 3161);
-    B-LTA adds what is needed to check it when certificates have expired, under a time stamp of its own.
-    `trust_roots`: PEM files; where given, our own certificate and the authority's must lead to one of them.
-    `crls`: files of revocation lists to embed (B-LTA), for nothing but the authority is ever contacted.
-    `timeout`: seconds to wait for the authority to connect, and for each piece of its answer.
+    Attributes:
+        level: B-B is the signature alone. B-T adds the time from an authority (RFC 3161). B-LTA adds what is
+            needed to check it when certificates have expired, under a time stamp of its own.
+        timestamp_url: the authority, the only address that signing contacts.
+        trust_roots: PEM files. Where given, our own certificate and the authority's must lead to one of them.
+        crls: files of revocation lists to embed (B-LTA); none is ever fetched.
+        timeout: seconds to wait for the authority to connect, and for each piece of its answer.
     """
 
     level: Level = "B-B"
@@ -60,27 +62,34 @@ class Profile:
 
 @dataclass(frozen=True)
 class Act:
-    """What a signature says: why, where, and who acts where that is not the owner of the certificate."""
+    """What a signature says: why, where, and who acts if that is not the owner of the certificate."""
 
     reason: str
     location: str | None = None
     name: str | None = None
 
 
-class _Signer(PdfSigner):
+class _PadesSigner(PdfSigner):
     def register_extensions(self, pdf_out: BasePdfFileWriter, *, md_algorithm: str) -> None:
-        """Declare PAdES alone: for elliptic curves pyHanko would make it PDF 2.0, and PDF/A-3 is PDF 1.7."""
+        """Declare PAdES alone.
+
+        For elliptic curves pyHanko would declare PDF 2.0 as well, and PDF/A-3 is PDF 1.7.
+        """
         pdf_out.register_extension(constants.ESIC_EXTENSION_1)
 
 
 class _Authority(RequestsHTTPTimeStamper):
-    """A time-stamp authority, whose answers are looked at before they are taken."""
+    """A time-stamp authority, whose answers are checked before they are used."""
 
     def __init__(self, url: str, timeout: float) -> None:
         super().__init__(url, timeout=timeout)  # type: ignore[no-untyped-call]
 
     async def async_timestamp(self, message_digest: bytes, md_algorithm: str) -> cms.ContentInfo:
-        """Ask for a time stamp; ReportError where none comes, or one of something else."""
+        """Return a time stamp of a digest.
+
+        Raises:
+            ReportError: none comes, or one of something else.
+        """
         try:
             token = await super().async_timestamp(message_digest, md_algorithm)
             token.native  # noqa: B018 - reads all of it, or raises
@@ -97,30 +106,38 @@ class _Authority(RequestsHTTPTimeStamper):
 
 
 def seal(pdf: bytes, key: Key, profile: Profile, act: Act) -> bytes:
-    """Give a report under the organisation's seal; its first bytes are those of the report.
+    """Return a report under the organisation's seal; its first bytes are those of the report.
 
     Raises:
-        ReportError: signed already, a key that does not open, or an authority that does not answer.
+        ReportError: it is signed already, the key does not open, or the authority does not answer.
     """
     return _sign(pdf, key, profile, act, SEAL)
 
 
 def sign_off(pdf: bytes, key: Key, profile: Profile, act: Act) -> bytes:
-    """Give a report with one person's signature more, after those that it bears and without breaking them.
+    """Return a report with one more signature of a person, after those that it bears, which stay valid.
 
     Raises:
-        ReportError: a key that does not open, or an authority that does not answer.
+        ReportError: the key does not open, or the authority does not answer.
     """
     return _sign(pdf, key, profile, act, SIGN_OFF)
 
 
 def read_certificates(paths: Sequence[Path]) -> list[Certificate]:
-    """Read certificates from PEM or DER files; ReportError where one is missing or holds something else."""
+    """Read certificates from PEM or DER files.
+
+    Raises:
+        ReportError: a file is missing or holds something else.
+    """
     return _read_all(paths, "certificate", load_certs_from_pemder_data)
 
 
 def read_crls(paths: Sequence[Path]) -> list[crl.CertificateList]:
-    """Read certificate revocation lists from PEM or DER files; ReportError where one is something else."""
+    """Read certificate revocation lists from PEM or DER files.
+
+    Raises:
+        ReportError: a file is missing or holds something else.
+    """
     return _read_all(paths, "certificate revocation list", _parse_crls)
 
 
@@ -130,7 +147,11 @@ def _parse_crls(data: bytes) -> list[crl.CertificateList]:
 
 
 def _read_all(paths: Sequence[Path], what: str, parse: Callable[[bytes], Iterable[Any]]) -> list[Any]:
-    """Read what each file holds; ReportError where one cannot be read, or holds nothing of the kind."""
+    """Read what each file holds.
+
+    Raises:
+        ReportError: a file cannot be read, or holds nothing of the kind.
+    """
     found: list[Any] = []
     for path in paths:
         try:
@@ -148,18 +169,22 @@ def _read_all(paths: Sequence[Path], what: str, parse: Callable[[bytes], Iterabl
 
 
 def check_profile(profile: Profile) -> None:
-    """See that what a profile names can be read; ReportError where not. The authority is not asked."""
-    _context(profile)
-    _authority(profile)
+    """Read what a profile names, without asking the authority.
+
+    Raises:
+        ReportError: a file cannot be read, or something that the level needs is not named.
+    """
+    _trust_context(profile)
+    _stamp_authority(profile)
 
 
 def _sign(pdf: bytes, key: Key, profile: Profile, act: Act, field: str) -> bytes:
-    context, authority = _context(profile), _authority(profile)
+    context, authority = _trust_context(profile), _stamp_authority(profile)
     lasting = profile.level == "B-LTA"
     with open_key(key) as signer:
         try:
             writer = IncrementalPdfFileWriter(io.BytesIO(pdf))
-            name = _field(writer, field)
+            name = _empty_field(writer, field)
             meta = PdfSignatureMetadata(
                 field_name=name,
                 md_algorithm="sha256",
@@ -177,18 +202,18 @@ def _sign(pdf: bytes, key: Key, profile: Profile, act: Act, field: str) -> bytes
                 # With the index that it makes (VRI) an update would follow the last time stamp, unsigned.
                 dss_settings=DSSContentSettings(include_vri=False),
             )
-            signed = _Signer(meta, signer, timestamper=authority).sign_pdf(
+            signed = _PadesSigner(meta, signer, timestamper=authority).sign_pdf(
                 writer, existing_fields_only=True, output=io.BytesIO()
             )
         except ReportError:
             raise
         except (ValueError, PdfError, PathError, ValidationError, pkcs11.PKCS11Error) as error:
-            raise ReportError(_explained(error)) from error
+            raise ReportError(_failure_message(error)) from error
     return bytes(signed.getvalue())
 
 
-def _field(writer: IncrementalPdfFileWriter, kind: str) -> str:
-    """Give the name of the empty field to sign in, made if need be."""
+def _empty_field(writer: IncrementalPdfFileWriter, kind: str) -> str:
+    """Return the name of an empty field to sign in, which is made if there is none."""
     there = {name: value for name, value, _ in fields.enumerate_sig_fields(writer.prev)}
     if kind == SEAL:
         if any(value is not None for value in there.values()):
@@ -207,16 +232,16 @@ def _add_sign_off(writer: IncrementalPdfFileWriter, number: int) -> None:
     _add_field(writer, f"{SIGN_OFF}{number}", f"Sign-off {number}")
 
 
-def _add_field(writer: IncrementalPdfFileWriter, name: str, said: str) -> None:
+def _add_field(writer: IncrementalPdfFileWriter, name: str, label: str) -> None:
     # Outside of the page and yet printable: PDF/A forbids hidden annotations, PDF/UA untagged ones in sight.
     unseen = fields.InvisSigSettings(box_out_of_bounds=True)
     fields.append_signature_field(
-        writer, fields.SigFieldSpec(name, readable_field_name=said, invis_sig_settings=unseen)
+        writer, fields.SigFieldSpec(name, readable_field_name=label, invis_sig_settings=unseen)
     )
 
 
-def _context(profile: Profile) -> ValidationContext | None:
-    """Give what our own certificates are checked against before they sign; None where no root is named."""
+def _trust_context(profile: Profile) -> ValidationContext | None:
+    """Return what our own certificates are checked against before they sign; None where no root is named."""
     lasting = profile.level == "B-LTA"
     if not profile.trust_roots:
         if lasting:
@@ -232,7 +257,7 @@ def _context(profile: Profile) -> ValidationContext | None:
     )
 
 
-def _authority(profile: Profile) -> _Authority | None:
+def _stamp_authority(profile: Profile) -> _Authority | None:
     if profile.level == "B-B":
         return None
     if profile.timestamp_url is None:
@@ -240,9 +265,9 @@ def _authority(profile: Profile) -> _Authority | None:
     return _Authority(profile.timestamp_url, profile.timeout)
 
 
-def _explained(error: Exception) -> str:
+def _failure_message(error: Exception) -> str:
     cause = error.__cause__
-    told = f"{error}" + (f" ({cause})" if cause is not None and str(cause) else "")
+    reason = f"{error}" + (f" ({cause})" if cause is not None and str(cause) else "")
     if isinstance(error, PathError | ValidationError) or isinstance(cause, PathError | ValidationError):
-        return f"{told}: do trust_roots and crls fit the certificates of the key and of the authority?"
-    return f"the report could not be signed: {told}"
+        return f"{reason}: do trust_roots and crls fit the certificates of the key and of the authority?"
+    return f"the report could not be signed: {reason}"

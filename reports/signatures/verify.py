@@ -1,7 +1,7 @@
-"""Is this file a report as it was issued? What the file alone can answer, without the record.
+"""Checks whether a file is a report as it was issued, as far as the file alone can tell.
 
-Signatures, attached files and their digests; what only the record, or a public key of the audit log, can say
-is added by `kensa report verify`.
+That is signatures, attached files and their digests. What only the record or a public key of the audit log
+can tell is added by `kensa report verify`.
 """
 
 from collections.abc import Sequence
@@ -20,8 +20,10 @@ from reports.wording import second
 class FileVerification:
     """A file, by name and SHA-256 (hex), what it holds, and what was checked.
 
-    `content_digest`: of the report as it was rendered, before the first signature; of the whole file where
-    it bears none. `attached`: None for a file that cannot be read as a report.
+    Attributes:
+        content_digest: of the report as it was rendered, before the first signature; of the whole file where
+            it bears none.
+        attached: None for a file that cannot be read as a report.
     """
 
     name: str
@@ -33,16 +35,19 @@ class FileVerification:
 
     @property
     def title(self) -> str:
-        """The report's number and revision, as the file says; else the file's name."""
+        """The report's number and revision that the file states; else the file's name."""
         if self.attached is None or self.attached.manifest is None:
             return self.name
         return f"report {self.attached.number} revision {self.attached.revision}"
 
 
 def verify_file(name: str, pdf: bytes, roots: Sequence[Certificate] = ()) -> FileVerification:
-    """Check a file: every signature, and the attached files against the manifest. Nothing is raised.
+    """Check every signature of a file, and the attached files against the manifest. Nothing is raised.
 
-    `roots`: certificates that are trusted; without any, who signed is not checked.
+    Args:
+        name: what to call the file.
+        pdf: its bytes.
+        roots: certificates that are trusted. Without any, who signed is not checked.
     """
     digest = sha256(pdf).hexdigest()
     checks: list[Check] = []
@@ -53,13 +58,13 @@ def verify_file(name: str, pdf: bytes, roots: Sequence[Certificate] = ()) -> Fil
     checks += signatures.checks or (
         Check("signatures", "not checked", "the file bears none: nothing in it proves who issued it"),
     )
-    attached, said = _attached(pdf)
+    attached, check = _check_attached(pdf)
     content = signatures.content_digest if signatures.checks else digest
-    return FileVerification(name, digest, content, signatures.found, (*checks, said), attached)
+    return FileVerification(name, digest, content, signatures.found, (*checks, check), attached)
 
 
 def summary(file: FileVerification, checks: Sequence[Check]) -> str:
-    """Say in a sentence or two what a stranger may make of a file, all checks considered."""
+    """Return a sentence or two on what a stranger may conclude from all checks of a file."""
     broken = [check for check in checks if check.outcome == "broken"]
     if broken:
         more = f", and {len(broken) - 1} more" if len(broken) > 1 else ""
@@ -69,7 +74,7 @@ def summary(file: FileVerification, checks: Sequence[Check]) -> str:
         )
     people = [each for each in file.signatures if each.kind != "time stamp"]
     if not people:
-        known = "; the record knows it" if _said(checks, "record") else ""
+        known = "; the record knows it" if _is_ok(checks, "record") else ""
         return (
             f"{file.name} is {file.title}; nothing in it contradicts itself{known}, but it bears no "
             "signature: by itself it does not prove who issued it."
@@ -92,11 +97,11 @@ def summary(file: FileVerification, checks: Sequence[Check]) -> str:
     return sentence
 
 
-def _said(checks: Sequence[Check], what: str) -> bool:
+def _is_ok(checks: Sequence[Check], what: str) -> bool:
     return any(check.what == what and check.outcome == "ok" for check in checks)
 
 
-def _attached(pdf: bytes) -> tuple[Attached | None, Check]:
+def _check_attached(pdf: bytes) -> tuple[Attached | None, Check]:
     what = "attached files"
     try:
         attached = read_attached(pdf)
