@@ -1,4 +1,4 @@
-"""One block of a document, from its template to a PDF file: the piece of work that a worker does."""
+"""Renders one block of a document, from its template to a PDF file: the unit of work of a worker."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,14 +21,20 @@ from reports.pdf.layout import Asset, Laid, Layout, own_font
 from reports.pdf.templates import OWN, OwnFolder, print_block
 from reports.style import Style
 
-_PLACEHOLDER = 88  # a page number, as long as the real ones are not known
+_PLACEHOLDER = 88  # printed for page numbers that are not known yet
 
 
 @dataclass(frozen=True)
 class Job:
-    """One block to lay out. `document` has neither blocks nor files; `first` is the first finding's number.
+    """One block to lay out.
 
-    `numbers` gives the page of each id in the whole document, or None as long as that is not known.
+    Attributes:
+        document: the whole document, without its blocks and attached files.
+        block: the block.
+        index: the block's place in the document, counted from 0.
+        first: the number of the block's first finding, counted from 1 in the whole document.
+        target: the file to write.
+        numbers: the page of each id in the whole document; None as long as that is not known.
     """
 
     document: Document
@@ -41,7 +47,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Rendered:
-    """A block laid out: in `path`, unless it prints page numbers that are not known yet."""
+    """A block laid out. `path` is its file; None while it prints page numbers that are not known yet."""
 
     laid: Laid
     path: Path | None
@@ -50,7 +56,7 @@ class Rendered:
 
 @dataclass(frozen=True)
 class _Page:
-    """A finding with what is drawn for it."""
+    """A finding, with the figures and the bar drawn for it."""
 
     finding: FindingPage
     figures: finding_figures.FindingFigures
@@ -86,7 +92,11 @@ class Printed:
 
 
 def print_job(job: Job) -> Printed:
-    """Print a block as HTML. Raises `ReportError`."""
+    """Return a block as HTML.
+
+    Raises:
+        ReportError: see `templates.print_block`.
+    """
     assets = {finding_figures.SCALE: finding_figures.scale_asset()}
     numbers = _Numbers(job.numbers)
     template, context = "finding.html", {}
@@ -94,14 +104,14 @@ def print_job(job: Job) -> Printed:
         template, context = job.block.template, dict(job.block.context)
     else:
         context["pages"] = [
-            _page(finding, index, assets, job.document.style)
+            _draw_page(finding, index, assets, job.document.style)
             for index, finding in enumerate(job.block.findings, start=job.first)
         ]
     html = print_block(job.document, template, context, numbers, _constants())
     return Printed(html, assets, numbers.asked)
 
 
-def number(blocks: Sequence[Rendered]) -> dict[str, int]:
+def page_numbers(blocks: Sequence[Rendered]) -> dict[str, int]:
     """Return the page, counted from 1, of every id in the document.
 
     Raises:
@@ -119,7 +129,7 @@ def number(blocks: Sequence[Rendered]) -> dict[str, int]:
 
 
 def place_blocks(blocks: Sequence[Rendered]) -> Iterator[tuple[int, Laid]]:
-    """Yield the first page of each block, counted from 0 in the whole document, and what it holds."""
+    """Yield the first page of each block, counted from 0 in the whole document, and the block's layout."""
     first = 0
     for block in blocks:
         yield first, block.laid
@@ -127,7 +137,7 @@ def place_blocks(blocks: Sequence[Rendered]) -> Iterator[tuple[int, Laid]]:
 
 
 class _Numbers:
-    """`page_of` in templates; remembers whether it was asked."""
+    """The function `page_of` of templates; it remembers whether it was asked."""
 
     def __init__(self, known: Mapping[str, int] | None) -> None:
         self._known = known
@@ -144,7 +154,7 @@ class _Numbers:
 
 @dataclass(frozen=True)
 class _Assets:
-    """The assets of a block: its pictures, the type family, the user's folder."""
+    """A function that finds the assets of a block: its pictures, the type family, the user's folder."""
 
     pictures: Mapping[str, Asset]
     own: OwnFolder | None
@@ -158,7 +168,7 @@ class _Assets:
         return self.pictures.get(url) or own_font(url)
 
 
-def _page(finding: FindingPage, index: int, assets: dict[str, Asset], style: Style) -> _Page:
+def _draw_page(finding: FindingPage, index: int, assets: dict[str, Asset], style: Style) -> _Page:
     evidence = finding.load()
     limits = (finding.review_threshold, finding.reject_threshold)
     texts = (wording.score(finding.score, limits), *(wording.threshold(limit) for limit in limits))
@@ -176,7 +186,7 @@ def _page(finding: FindingPage, index: int, assets: dict[str, Asset], style: Sty
 
 @lru_cache
 def _constants() -> dict[str, Any]:
-    """What templates may print besides a block's own context."""
+    """Return what templates may print besides a block's own context."""
     return {
         "scale": finding_figures.SCALE,
         "dpi": finding_figures.DPI,
@@ -187,7 +197,16 @@ def _constants() -> dict[str, Any]:
 
 
 def style_sheet(style: Style, own: OwnFolder | None, *, leads: bool) -> str:
-    """Give kensa's style sheet, what differs on the paper and on a document's first page, the user's last."""
+    """Return the style sheets of a block as one: kensa's, that of the paper, and the user's last.
+
+    Args:
+        style: names the paper.
+        own: the user's folder, whose extra.css is read.
+        leads: whether the block is the document's first, whose first page differs.
+
+    Raises:
+        ReportError: extra.css has a mistake, or imports another file.
+    """
     names = ["report.css", f"{style.paper.lower()}.css", *(["first.css"] if leads else [])]
     sheets = [files("reports").joinpath("templates", name).read_text(encoding="utf-8") for name in names]
     if own is not None and (extra := own.text("extra.css")) is not None:

@@ -1,4 +1,4 @@
-"""Blocks joined into one PDF: pages, tag tree, named destinations and bookmarks (ISO 32000-1)."""
+"""Joins blocks into one PDF: pages, tag tree, named destinations and bookmarks (ISO 32000-1)."""
 
 from collections.abc import Mapping, Sequence
 from io import BytesIO
@@ -10,22 +10,26 @@ from pikepdf import Array, Dictionary, Name, NameTree, OutlineItem, String
 
 from reports.document import Document
 from reports.errors import ReportError
-from reports.pdf.blocks import Rendered, number, place_blocks
+from reports.pdf.blocks import Rendered, page_numbers, place_blocks
 from reports.pdf.layout import Layout, own_font
-from reports.pdf.metadata import attach, describe
+from reports.pdf.metadata import attach_files, write_metadata
 from reports.style import Paper
 
 
 def join(document: Document, blocks: Sequence[Rendered], target: Path) -> None:
-    """Write the blocks as one PDF/A-3u and PDF/UA-1. The same blocks give the same bytes."""
+    """Write the blocks to a file as one PDF/A-3u and PDF/UA-1. The same blocks give the same bytes.
+
+    Raises:
+        ReportError: an id that occurs twice, or a link that leads nowhere.
+    """
     opened = [pikepdf.open(block.path) for block in blocks if block.path is not None and block.laid.pages]
     try:
         with pikepdf.new() as out:
-            _join_pages(out, document, opened, number(blocks))
+            _join_pages(out, document, opened, page_numbers(blocks))
             _mark_destinations(out, blocks)
             _mark_bookmarks(out, blocks)
-            describe(out, document)
-            attach(out, document.attached)
+            write_metadata(out, document)
+            attach_files(out, document.attached)
             out.save(
                 target,
                 force_version="1.7",
@@ -42,7 +46,9 @@ def _join_pages(
 ) -> None:
     root = out.make_indirect(Dictionary(Type=Name.StructTreeRoot))
     whole = out.make_indirect(Dictionary(Type=Name.StructElem, S=Name.Document, P=root, K=Array()))
-    keys: list[Any] = []  # of the parent tree: what is marked on each page, then the owner of each annotation
+    # Pairs of the parent tree (ISO 32000-1, 14.7.4.4). A block has first a key for each page, with the
+    # elements of its marked content, then one for each annotation, with its element.
+    keys: list[Any] = []
     total = sum(len(pdf.pages) for pdf in opened)
     stamp = Stamp(out, document.style.paper)
     for pdf in opened:
@@ -62,7 +68,7 @@ def _join_pages(
             page.StructParents = base + place - first
             for annotation in page.get(Name.Annots, []):
                 annotation.StructParent = base + int(annotation.StructParent)
-                annotation.Contents = String(f"Page {_target(annotation, numbers)}")
+                annotation.Contents = String(f"Page {_target_page(annotation, numbers)}")
             stamp.draw(page, place + 1, total)
     root.K = Array([whole])
     root.ParentTree = out.make_indirect(Dictionary(Nums=Array(keys)))
@@ -70,8 +76,8 @@ def _join_pages(
     out.Root.StructTreeRoot = root
 
 
-def _target(link: Any, numbers: Mapping[str, int]) -> int:
-    """Give the page that a link leads to."""
+def _target_page(link: Any, numbers: Mapping[str, int]) -> int:
+    """Return the page that a link leads to, counted from 1."""
     anchor = str(link.Dest)
     if anchor not in numbers:
         raise ReportError(f"a link leads to {anchor[:200]!r}, which is nowhere in the document")
@@ -88,7 +94,7 @@ def _mark_destinations(out: pikepdf.Pdf, blocks: Sequence[Rendered]) -> None:
 
 
 def _mark_bookmarks(out: pikepdf.Pdf, blocks: Sequence[Rendered]) -> None:
-    """Nest bookmarks by their levels: one is under the last one before it of a higher rank."""
+    """Write the outline. A bookmark hangs under the last one before it with a smaller level."""
     with out.open_outline() as outline:
         above: list[tuple[int, list[OutlineItem]]] = [(0, outline.root)]
         for first, laid in place_blocks(blocks):
@@ -117,7 +123,11 @@ p { font: 7pt Kensa; font-variant-numeric: tabular-nums lining-nums; font-kernin
 
 
 class Stamp:
-    """Draws "Page n of m" at the foot of a page, as an artifact."""
+    """Draws "Page n of m" at the foot of pages, as an artifact.
+
+    Only here is the number of all pages known. The glyphs are those of a font that WeasyPrint embeds for a
+    page with all characters that are needed.
+    """
 
     def __init__(self, out: pikepdf.Pdf, paper: Paper) -> None:
         html = f'<html lang="en"><title>Page</title><body><p>{_ALPHABET}</p></body></html>'
@@ -133,11 +143,11 @@ class Stamp:
         self._base = above / 25.4 * 72 - (_LINE - (_ASCENT + _DESCENT) * _SIZE) / 2 - _ASCENT * _SIZE
 
     def prepare(self, page: Any) -> None:
-        """Make the font known to a page, and to those that share its resources."""
+        """Add the font to the resources of a page, which all pages of its block share."""
         page.Resources.Font[_NAME] = self._font
 
     def draw(self, page: Any, number: int, total: int) -> None:
-        """Draw a page's number, counted from 1."""
+        """Draw the number of a page, counted from 1, above its own content."""
         text = f"Page {number} of {total}"
         width = sum(self._widths[char] for char in text) / 1000 * _SIZE
         x = float(page.MediaBox[2]) - self._right - width

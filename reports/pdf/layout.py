@@ -1,4 +1,4 @@
-"""WeasyPrint, kept to what it is handed, and without its side effect on the rest of the process."""
+"""Lays out HTML by WeasyPrint, which gets only what it is handed and leaves the process as it was."""
 
 import logging
 from collections.abc import Callable, Mapping
@@ -20,7 +20,7 @@ from reports.pdf.missing_glyphs import FAMILY, box_font, unprintable  # noqa: E4
 from reports.pdf.tags import tidy  # noqa: E402
 
 ImageFile.LOAD_TRUNCATED_IMAGES = _truncated_accepted
-# `Layout.write` sees to characters that no font has.
+# `Layout.write` takes care of characters that no font has: no warning of each.
 logging.getLogger("weasyprint").addFilter(lambda record: not str(record.msg).startswith(".notdef glyph"))
 
 _FONTS = {f"kensa:fonts/{name}": name for name in ("Inter-Regular.otf", "Inter-SemiBold.otf")}
@@ -39,7 +39,7 @@ Find = Callable[[str], Asset | None]
 
 
 class MemoryFetcher(URLFetcher):  # type: ignore[misc]  # WeasyPrint is untyped
-    """Answers what it finds among a document's own assets and refuses everything else, remembering it."""
+    """Returns what is among a document's own assets; refuses everything else, and remembers that."""
 
     def __init__(self, find: Find) -> None:
         super().__init__(allowed_protocols=())
@@ -50,7 +50,7 @@ class MemoryFetcher(URLFetcher):  # type: ignore[misc]  # WeasyPrint is untyped
         """Return the asset of this URL.
 
         Raises:
-            ReportError: any other URL. WeasyPrint logs it and goes on; `check` raises the first one again.
+            ReportError: any other URL. WeasyPrint logs that and goes on; `check` raises the first one again.
         """
         try:
             asset = self._find(url)
@@ -65,14 +65,14 @@ class MemoryFetcher(URLFetcher):  # type: ignore[misc]  # WeasyPrint is untyped
         return URLFetcherResponse(url, asset.data, {"Content-Type": asset.media_type})
 
     def check(self) -> None:
-        """Raise `ReportError` if anything was refused."""
+        """Raise the first `ReportError` if anything was refused."""
         if self._refused is not None:
             raise self._refused
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where something lies: on a page counted from 0, in points from its lower left corner."""
+    """A place on a page, in points from its lower left corner; pages are counted from 0."""
 
     page: int
     x: float
@@ -90,7 +90,7 @@ class Bookmark:
 
 @dataclass(frozen=True)
 class Laid:
-    """What laying out found: the number of pages, where each id lies, and the bookmarks in order."""
+    """The result of a layout: the number of pages, the place of each id, and the bookmarks in order."""
 
     pages: int
     anchors: dict[str, Place]
@@ -98,10 +98,10 @@ class Laid:
 
 
 class Layout:
-    """HTML laid out under a style sheet, with the assets that both may refer to.
+    """HTML laid out under a style sheet, with the assets to which both may refer.
 
     Raises:
-        ReportError: the document asked for something that it was not handed.
+        ReportError: the document asks for something that it was not handed.
     """
 
     def __init__(self, html: str, css: str, find: Find) -> None:
@@ -110,7 +110,7 @@ class Layout:
 
     @property
     def laid(self) -> Laid:
-        """What laying out found."""
+        """The pages, places and bookmarks of this layout."""
         anchors: dict[str, Place] = {}
         bookmarks: list[Bookmark] = []
         for number, page in enumerate(self._document.pages):
@@ -125,14 +125,16 @@ class Layout:
         return Laid(len(self._document.pages), anchors, tuple(bookmarks))
 
     def glyphs(self) -> tuple[dict[str, int], dict[str, int]]:
-        """Give the glyph and the width (thousandths of an em) of each character of a document in one font."""
+        """Return the glyph and the width (1/1000 em) of each character of a document in one font."""
         (font,) = self._document.fonts.values()
         glyphs = {text: glyph for glyph, text in font.to_unicode.items()}
         return glyphs, {text: font.widths[glyph] for text, glyph in glyphs.items()}
 
     def write(self) -> bytes:
-        """Write a tagged PDF; characters that no font has are drawn as boxes with their number."""
-        pdf, known = self._written(), set[str]()
+        """Return a tagged PDF; characters that no font has are drawn as boxes with their number."""
+        # WeasyPrint knows what is missing once it has drawn. Boxes may change the layout, and a font of boxes
+        # the fonts of what stands beside them: until nothing more is missing.
+        pdf, known = self._draw_pdf(), set[str]()
         while not (lacking := unprintable(self._document.fonts.values())) <= known:
             known |= lacking
             boxes = Asset(box_font(known), "font/ttf")
@@ -142,10 +144,10 @@ class Layout:
                 return boxes if url == _BOXES else self._find(url)
 
             self._document = self._render(face + self._css, find)
-            pdf = self._written()
+            pdf = self._draw_pdf()
         return pdf
 
-    def _written(self) -> bytes:
+    def _draw_pdf(self) -> bytes:
         pdf: bytes = self._document.write_pdf(finisher=tidy, pdf_tags=True)
         self._document.url_fetcher.check()  # pictures inside SVG are asked for when they are drawn
         return pdf
@@ -163,6 +165,6 @@ class Layout:
 
 @lru_cache
 def own_font(url: str) -> Asset | None:
-    """Find a file of the embedded type family."""
+    """Return a file of the embedded type family; None for any other URL."""
     name = _FONTS.get(url)
     return Asset(files("reports").joinpath("fonts", name).read_bytes(), "font/otf") if name else None

@@ -1,4 +1,4 @@
-"""What makes a PDF a PDF/A-3u and a PDF/UA-1: metadata, colours, and the files it carries."""
+"""Writes what makes a PDF a PDF/A-3u and a PDF/UA-1: metadata, colours, and attached files."""
 
 from datetime import UTC, datetime
 from importlib.resources import files
@@ -49,20 +49,24 @@ _XMP = """<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
 <?xpacket end="w"?>"""
 
 
-def describe(pdf: pikepdf.Pdf, document: Document) -> None:
-    """Give a PDF its metadata, in both places and with the same values, its language and output intent."""
-    said = {
+def write_metadata(pdf: pikepdf.Pdf, document: Document) -> None:
+    """Write the metadata, the language and the output intent of a PDF.
+
+    The metadata stand in two places, the information dictionary and the XMP packet, with the same values:
+    PDF/A asks for that.
+    """
+    values = {
         "title": document.title,
         "author": document.author,
         "subject": document.subject,
         "creator": f"kensa {document.software_version}",
         "producer": "kensa, WeasyPrint, pikepdf",
     }
-    for key, text in said.items():
+    for key, text in values.items():
         pdf.docinfo[Name("/" + key.capitalize())] = String(text)
     pdf.docinfo[Name.CreationDate] = pdf.docinfo[Name.ModDate] = String(_date(document.issued_at))
     at = moment(document.issued_at.replace(microsecond=0))
-    packet = _XMP.format(at=at, **{key: escape(text) for key, text in said.items()})
+    packet = _XMP.format(at=at, **{key: escape(text) for key, text in values.items()})
     root = pdf.Root
     root.Metadata = pdf.make_stream(packet.encode(), Type=Name.Metadata, Subtype=Name.XML)
     root.Lang = String("en")
@@ -83,7 +87,7 @@ def describe(pdf: pikepdf.Pdf, document: Document) -> None:
     )
 
 
-def attach(pdf: pikepdf.Pdf, attached: tuple[AttachedFile, ...]) -> None:
+def attach_files(pdf: pikepdf.Pdf, attached: tuple[AttachedFile, ...]) -> None:
     """Embed files: in the list of attachments, and as associated files of the document (PDF/A-3, 6.8)."""
     for file in attached:
         pdf.attachments[file.name] = pikepdf.AttachedFileSpec(

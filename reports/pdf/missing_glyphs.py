@@ -1,6 +1,8 @@
-"""Characters that no font at hand can print: each gets a box with its number, so that none is lost.
+"""Prints characters that no font has as boxes with their numbers, so that none is lost.
 
-PDF/A-3 forbids the glyph ".notdef" that stands for such characters otherwise (ISO 19005-3, 6.2.11.8).
+PDF/A-3 forbids the glyph ".notdef", which stands for such characters otherwise (ISO 19005-3, 6.2.11.8).
+WeasyPrint tells which characters these are. The boxes are a font made for them: it goes the way of all other
+fonts into the PDF, and their text can be copied and searched.
 """
 
 from collections.abc import Iterable
@@ -11,8 +13,8 @@ from fontTools.fontBuilder import FontBuilder
 from fontTools.pens.ttGlyphPen import TTGlyphPen
 
 FAMILY = "KensaMissing"
-_UPM = 1000
-_WIDE = 1000
+_UPM = 1000  # units in an em
+_WIDE = 1000  # units, of a box with its margins
 _DOT = 72  # units; a digit is 3 by 5 dots
 # Pango leaves a space to the font of its neighbours, and takes it for missing where that has none.
 _SPACES = {" ": 280, "\u00a0": 280, "\u2009": 200, "\u202f": 200}
@@ -44,18 +46,21 @@ _DIGITS = dict(
 
 
 def unprintable(fonts: Iterable[Any]) -> set[str]:
-    """Give the characters for which WeasyPrint found no glyph in any font of a document."""
+    """Return the characters for which WeasyPrint found no glyph in any font of a document."""
     return {chr(codepoint) for font in fonts for codepoint in font.missing}
 
 
 def box_font(characters: Iterable[str]) -> bytes:
-    """Make a TrueType font with a box for each character, its number in hexadecimal digits inside."""
+    """Return a TrueType font with a box for each character, its number in hexadecimal digits inside.
+
+    The same characters give the same bytes.
+    """
     names = {ord(char): f"u{ord(char):05X}" for char in sorted({*characters, *_SPACES})}
-    glyphs = {".notdef": _box("")}
+    glyphs = {".notdef": _box_glyph("")}
     widths = {".notdef": _WIDE}
     for number, name in names.items():
         space = _SPACES.get(chr(number))
-        glyphs[name] = _box(f"{number:04X}") if space is None else TTGlyphPen(None).glyph()
+        glyphs[name] = _box_glyph(f"{number:04X}") if space is None else TTGlyphPen(None).glyph()
         widths[name] = space or _WIDE
     builder = FontBuilder(_UPM, isTTF=True)
     builder.setupGlyphOrder(list(glyphs))
@@ -66,18 +71,18 @@ def box_font(characters: Iterable[str]) -> bytes:
     builder.setupNameTable({"familyName": FAMILY, "styleName": "Regular"})
     builder.setupOS2(sTypoAscender=900, sTypoDescender=-200, usWinAscent=900, usWinDescent=200)
     builder.setupPost()
-    builder.font["head"].created = builder.font["head"].modified = 0  # the same characters, the same bytes
+    builder.font["head"].created = builder.font["head"].modified = 0
     builder.font.recalcTimestamp = False
     buffer = BytesIO()
     builder.save(buffer)
     return buffer.getvalue()
 
 
-def _box(digits: str) -> Any:
-    """Draw a frame and in it two rows of digits."""
+def _box_glyph(digits: str) -> Any:
+    """Return the glyph of a frame with two rows of digits in it."""
     pen = TTGlyphPen(None)
-    _rectangle(pen, 40, -160, 960, 840)
-    _rectangle(pen, 80, -120, 920, 800, hole=True)
+    _draw_rectangle(pen, 40, -160, 960, 840)
+    _draw_rectangle(pen, 80, -120, 920, 800, hole=True)
     half = -(-len(digits) // 2)
     for row, text in enumerate((digits[:half], digits[half:])):
         left = round((_WIDE - (4 * half - 1) * _DOT) / 2)
@@ -86,11 +91,11 @@ def _box(digits: str) -> Any:
                 for column in range(3):
                     if bits & 4 >> column:
                         x, y = left + (4 * place + column) * _DOT, 700 - row * 430 - line * _DOT
-                        _rectangle(pen, x, y - _DOT, x + _DOT, y)
+                        _draw_rectangle(pen, x, y - _DOT, x + _DOT, y)
     return pen.glyph()
 
 
-def _rectangle(pen: Any, left: int, bottom: int, right: int, top: int, *, hole: bool = False) -> None:
+def _draw_rectangle(pen: Any, left: int, bottom: int, right: int, top: int, *, hole: bool = False) -> None:
     corners = [(left, bottom), (left, top), (right, top), (right, bottom)]
     pen.moveTo(corners[0])
     for corner in reversed(corners[1:]) if hole else corners[1:]:

@@ -1,6 +1,6 @@
-"""From a document to the bytes of a PDF: blocks laid out by processes, their pages counted, all joined.
+"""Renders a document as a PDF: processes lay out its blocks, their pages are counted, and all are joined.
 
-A process that dies is replaced, and its work done again.
+A process that dies is replaced, and its work is done again.
 """
 
 import logging
@@ -16,28 +16,31 @@ from tempfile import TemporaryDirectory
 
 from reports.document import Document, FindingPages
 from reports.errors import ReportError
-from reports.pdf.blocks import Job, Rendered, number, render_block
+from reports.pdf.blocks import Job, Rendered, page_numbers, render_block
 from reports.pdf.join import join
 
 _log = logging.getLogger("kensa")
 
 _FINDINGS = 20  # pages of a block: enough to be worth its fonts, few enough to share the work out evenly
-_MUCH = 40  # finding pages from which on starting workers pays
-_ROUNDS = 4
+_MUCH = 40  # starting workers pays above so many finding pages
+_ROUNDS = 4  # of layout, until page numbers have to stay the same
 _TRIES = 3  # pools that may break before the rest is rendered in this process
 
 
 def render(document: Document, workers: int | None = None) -> bytes:
     """Render a document as PDF/A-3u and PDF/UA-1. The same document gives the same bytes.
 
-    "The same" holds for the same kensa, its locked libraries, the same files in the user's folder and, for
-    characters that the embedded type family lacks (CJK, emoji), the same system fonts; not for the number of
-    `workers`, processes that lay out blocks side by side. Left out it is the number of processors where there
-    is much to do, else 1: this process.
+    That takes the same kensa, its locked libraries, the same files in the user's folder and, for characters
+    that the embedded type family lacks (CJK, emoji), the same system fonts. The number of workers may differ.
+
+    Args:
+        document: what to render.
+        workers: processes that lay out blocks side by side. Left out, as many as there are processors where
+            there is much to do, else 1: this process.
 
     Raises:
-        ReportError: a template or style sheet with a mistake, one that wants to fetch, or one whose page
-            numbers do not settle; an id that occurs twice.
+        ReportError: a template or style sheet has a mistake, wants to fetch something, or prints page numbers
+            that do not settle; or an id occurs twice.
     """
     with TemporaryDirectory(prefix="kensa-report-") as name:
         folder = Path(name)
@@ -48,14 +51,14 @@ def render(document: Document, workers: int | None = None) -> bytes:
             pages = sum(len(block.findings) for block in document.blocks if isinstance(block, FindingPages))
             workers = cores() if pages > _MUCH else 1
         with closing(Workshop(workers)) as workshop:
-            blocks = _settled(workshop, jobs)
+            blocks = _render_settled(workshop, jobs)
         target = folder / "joined.pdf"
         join(document, blocks, target)
         return target.read_bytes()
 
 
 def cut(document: Document, folder: Path) -> Iterator[Job]:
-    """Cut a document into blocks that are laid out each on its own, in its order."""
+    """Yield the pieces of a document, in order, each of which is laid out on its own."""
     bare = replace(document, blocks=(), attached=())
     index, first = 0, 1
     for block in document.blocks:
@@ -70,7 +73,7 @@ def cut(document: Document, folder: Path) -> Iterator[Job]:
 
 
 class Workshop:
-    """Renders blocks in `workers` processes, or in this one where that is 1."""
+    """Renders blocks in `workers` processes, or in this process where that is 1."""
 
     def __init__(self, workers: int) -> None:
         self._workers = workers
@@ -104,23 +107,26 @@ class Workshop:
         return self._pool
 
     def close(self) -> None:
-        """Let the processes go."""
+        """Stop the processes."""
         if self._pool is not None:
             self._pool.shutdown(cancel_futures=True)
             self._pool = None
 
 
 def cores() -> int:
-    """Count the processors that this process may use."""
+    """Return how many processors this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _settled(workshop: Workshop, jobs: Sequence[Job]) -> list[Rendered]:
-    """Render blocks, those that print page numbers again until these are right."""
+def _render_settled(workshop: Workshop, jobs: Sequence[Job]) -> list[Rendered]:
+    """Render blocks, and those that print page numbers again, until these are right.
+
+    A number that is printed can change the layout, and with it the numbers.
+    """
     blocks = workshop.render(jobs)
     known = None
     for _ in range(_ROUNDS):
-        numbers = number(blocks)
+        numbers = page_numbers(blocks)
         asking = [at for at, block in enumerate(blocks) if block.prints_numbers]
         if not asking or numbers == known:
             return blocks

@@ -1,4 +1,4 @@
-"""WeasyPrint's tag tree brought into the shape that PDF/UA-1 and PDF/A-3 ask for."""
+"""Corrects WeasyPrint's tag tree to what PDF/UA-1 and PDF/A-3 ask for."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -7,7 +7,7 @@ import pydyf
 
 from reports.errors import ReportError
 
-ADDRESS = "kensa:#"  # what links to elements of the document begin with, in whatever block these lie
+ADDRESS = "kensa:#"  # begins the address of an element of the document, in whatever block it lies
 # Elements that may hold text themselves, without a span for each piece.
 _TEXT = {"/P", "/H1", "/H2", "/H3", "/H4", "/TD", "/TH", "/LBody", "/Lbl", "/Caption", "/Link", "/Span"}
 _PRINTED = 4  # annotation flag: print (PDF/A-3, 6.3.2)
@@ -16,16 +16,16 @@ _PRINTED = 4  # annotation flag: print (PDF/A-3, 6.3.2)
 def tidy(_document: Any, pdf: Any) -> None:
     """Correct a `pydyf.PDF` before WeasyPrint writes it (WeasyPrint's `finisher`).
 
-    Wrappers that say nothing go, running heads and feet become artifacts, header cells get their scope, a
-    link's only annotation is that of its Link element, and links lead to named destinations.
+    Wrappers that say nothing are left out. Running heads and feet become artifacts. Header cells get their
+    scope. A link keeps one annotation, that of its Link element, and leads to a named destination.
 
     Raises:
-        ReportError: a link that leads out of the document.
+        ReportError: a link leads out of the document.
     """
     for drawn in pdf.objects:
         if isinstance(drawn, pydyf.Stream) and drawn.extra.get("Subtype") == "/Image":
             drawn.extra["Interpolate"] = "false"  # ISO 19005-3, 6.2.8
-    for made_again in ("Names", "Outlines"):  # when blocks are joined, for all of them
+    for made_again in ("Names", "Outlines"):  # `join` makes them for all blocks
         pdf.catalog.pop(made_again, None)
     tree = _Tree(pdf)
     tree.flatten()
@@ -36,7 +36,7 @@ def tidy(_document: Any, pdf: Any) -> None:
             cells = [elements[kid] for kid in tree.kids(element)]
             mixed = any(cell["S"] == "/TD" for cell in cells)
             for cell in cells:
-                _describe(cell, "/Row" if mixed else "/Column")
+                _set_scope(cell, "/Row" if mixed else "/Column")
     kept = tree.keep_annotations_of_links(elements)
     for page in tree.pages:
         if "Annots" in page:
@@ -46,17 +46,17 @@ def tidy(_document: Any, pdf: Any) -> None:
 
 
 class _Tree:
-    """The tag tree of a `pydyf.PDF`; elements are known by their object numbers."""
+    """The tag tree of a `pydyf.PDF`; an element is named by its object number."""
 
     def __init__(self, pdf: Any) -> None:
         self._objects = pdf.objects
-        self._page_numbers = pdf.pages["Kids"][::3]
+        self._page_numbers = pdf.pages["Kids"][::3]  # a reference is three items: number, generation, "R"
         self.pages = [pdf.objects[number] for number in self._page_numbers]
         self._root = self._at(pdf.catalog["StructTreeRoot"])
         self._parents = self._at(self._root["ParentTree"])["Nums"]
 
     def walk(self) -> Iterator[tuple[int, Any]]:
-        """Give every element that hangs in the tree."""
+        """Yield every element that hangs in the tree, with its number."""
         waiting = [_number(kid) for kid in self._root["K"]]
         while waiting:
             number = waiting.pop()
@@ -64,7 +64,7 @@ class _Tree:
             waiting.extend(self.kids(self._objects[number]))
 
     def kids(self, element: Any) -> list[int]:
-        """Give the elements right under one; neither marked content nor annotations."""
+        """Return the elements right under one, without marked content and annotations."""
         return [number for number in self._references(element) if "S" in self._objects[number]]
 
     def flatten(self) -> None:
@@ -90,7 +90,7 @@ class _Tree:
             parent["K"][at : at + 1] = element["K"]
 
     def mark_artifacts(self, elements: dict[int, Any]) -> None:
-        """Make artifacts of what is tagged outside the tree: WeasyPrint's margin boxes."""
+        """Make artifacts of what is tagged outside the tree, which are WeasyPrint's margin boxes."""
         for index, page in enumerate(self.pages):
             owners = self._parents[2 * index + 1]
             strays = {mcid for mcid, owner in enumerate(owners) if _number(owner) not in elements}
@@ -102,7 +102,11 @@ class _Tree:
                     drawn[at - 1 : at + 1] = ["/Artifact", pydyf.Dictionary({"Type": "/Pagination"})]
 
     def keep_annotations_of_links(self, elements: dict[int, Any]) -> list[int]:
-        """Leave out annotations of what lies inside a link: the link's own covers it. Gives those kept."""
+        """Leave out annotations of what lies inside a link: the link's own covers it.
+
+        Returns:
+            The object numbers of the annotations that are kept, in order.
+        """
         kept: list[int] = []
         for element in elements.values():
             held = {n: self._number_held(n) for n in self._references(element) if "Obj" in self._objects[n]}
@@ -112,7 +116,7 @@ class _Tree:
                 element["K"][:] = [
                     kid for kid in element["K"] if isinstance(kid, int) or _number(kid) not in held
                 ]
-        first = 2 * len(self.pages)
+        first = 2 * len(self.pages)  # pairs of the parent tree: pages, then annotations
         left = [
             (key, owner)
             for key, owner in zip(self._parents[first::2], self._parents[first + 1 :: 2], strict=True)
@@ -135,8 +139,9 @@ def _number(reference: Any) -> int:
     return int(reference.split()[0])
 
 
-def _describe(cell: Any, scope: str) -> None:
-    # Ids are unique in one block alone: the scope says the same.
+def _set_scope(cell: Any, scope: str) -> None:
+    # A cell may name its headers by id, and WeasyPrint's ids are unique in one block alone. The scope of the
+    # header cells says the same.
     cell.pop("ID", None)
     if "A" in cell:
         cell["A"].pop("Headers", None)

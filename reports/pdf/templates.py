@@ -1,4 +1,4 @@
-"""Templates: kensa's own and, before them, those in a user's folder, in a sandbox that reads nothing else."""
+"""Prints templates, a user's before kensa's own, in a sandbox that reads nothing else."""
 
 from collections.abc import Callable, Mapping
 from functools import cache, partial
@@ -18,12 +18,12 @@ from reports.pdf.tags import ADDRESS
 
 # Where a user's assets are found: in templates asset("seal.png"), in extra.css url(kensa:own/seal.png).
 OWN = "kensa:own/"
-_LARGEST = 2_000_000  # bytes of a file in a user's folder
+_LARGEST = 2_000_000  # bytes, of a file in a user's folder
 _LOGOS = ("logo.svg", "logo.png")
 
 
 class OwnFolder:
-    """A user's folder of overrides; nothing outside it, and nothing large, is ever read."""
+    """A user's folder of overrides. Nothing outside it and nothing large is ever read."""
 
     def __init__(self, folder: Path) -> None:
         if not folder.is_dir():
@@ -34,7 +34,7 @@ class OwnFolder:
         """Read a file; None where there is none.
 
         Raises:
-            ReportError: a path that leads out of the folder, or a file above 2 MB.
+            ReportError: the path leads out of the folder, or the file is above 2 MB.
         """
         if "\x00" in name:
             return None
@@ -48,7 +48,11 @@ class OwnFolder:
         return path.read_bytes()
 
     def text(self, name: str) -> str | None:
-        """Read a file as UTF-8 text; None where there is none. Raises `ReportError`."""
+        """Read a file as UTF-8 text; None where there is none.
+
+        Raises:
+            ReportError: as `read`, or the file is something else.
+        """
         data = self.read(name)
         try:
             return None if data is None else data.decode("utf-8")
@@ -56,7 +60,7 @@ class OwnFolder:
             raise ReportError(f"templates: {self._folder / name} is not UTF-8 text: {error}") from error
 
     def source(self, name: str) -> tuple[str, str, Callable[[], bool]] | None:
-        """Load a template for Jinja; one in use is read anew at each rendering."""
+        """Load a template for Jinja, which asks for it again at each rendering."""
         text = self.text(name)
         return None if text is None else (text, str(self._folder / name), lambda: False)
 
@@ -73,10 +77,17 @@ def print_block(
     page_of: Callable[[str], object],
     constants: Mapping[str, Any],
 ) -> str:
-    """Print a block as a whole HTML document: the body's template between the document's head and foot.
+    """Return a block as a whole HTML document: the body's template between the document's head and foot.
+
+    Args:
+        document: the document that the block belongs to.
+        template: the name of the body's template.
+        context: what the template prints.
+        page_of: returns the page of an id.
+        constants: what all templates may print.
 
     Raises:
-        ReportError: a template that is not there or fails; the message names the file and the line.
+        ReportError: a template is not there or fails; the message names the file and the line.
     """
     style = document.style
     folder = None if style.templates is None else OwnFolder(style.templates)
@@ -90,8 +101,8 @@ def print_block(
                 body=template,
                 document=document,
                 page_of=page_of,
-                link=_link,
-                asset=_asset,
+                link=_link_url,
+                asset=_asset_url,
                 logo=None if folder is None else folder.logo,
                 has_address=folder is not None and folder.read("address.html") is not None,
                 when=partial(wording.when, style=style),
@@ -107,7 +118,9 @@ def print_block(
     except TemplateSyntaxError as error:
         raise ReportError(f"{error.filename or error.name}, line {error.lineno}: {error.message}") from error
     except Exception as error:  # a template may do anything; whatever it did wrong is told by file and line
-        raise ReportError(f"{_place(error.__traceback__)}: {type(error).__name__}: {error}") from error
+        raise ReportError(
+            f"{_failing_template(error.__traceback__)}: {type(error).__name__}: {error}"
+        ) from error
 
 
 @cache
@@ -119,7 +132,7 @@ def _environment(folder: Path | None) -> ImmutableSandboxedEnvironment:
         loader=ChoiceLoader([*own, package, PrefixLoader({"kensa": package})]),
         autoescape=True,
         undefined=StrictUndefined,
-        finalize=_harmless,
+        finalize=_clean_value,
         trim_blocks=True,
         lstrip_blocks=True,
     )
@@ -133,13 +146,13 @@ def _environment(folder: Path | None) -> ImmutableSandboxedEnvironment:
         lasting=wording.lasting,
         digest=_digest_lines,
         short=wording.short_digest,
-        links=_links,
+        links=_link_urls,
     )
     return environment
 
 
-def _place(trace: TracebackType | None) -> str:
-    """Name the innermost template in a traceback: Jinja gives its frames the template's file and lines."""
+def _failing_template(trace: TracebackType | None) -> str:
+    """Return the innermost template in a traceback: Jinja gives its frames the template's file and lines."""
     place = "template"
     while trace is not None:
         name = trace.tb_frame.f_code.co_filename
@@ -149,27 +162,27 @@ def _place(trace: TracebackType | None) -> str:
     return place
 
 
-def _harmless(value: object) -> object:
-    """Clean whatever a template prints, unless the template itself made it."""
+def _clean_value(value: object) -> object:
+    """Return what a template prints, cleaned unless the template itself made it."""
     if isinstance(value, str) and not isinstance(value, Markup):
         return wording.clean(value)
     return "–" if value is None else value
 
 
-def _link(anchor: str) -> str:
-    """Give the address of an element of the document, in whatever block it lies."""
+def _link_url(anchor: str) -> str:
+    """Return the address of an element of the document, in whatever block it lies."""
     return f"{ADDRESS}{anchor}"
 
 
-def _links(anchors: Mapping[str, str]) -> dict[str, str]:
-    return {name: _link(anchor) for name, anchor in anchors.items()}
+def _link_urls(anchors: Mapping[str, str]) -> dict[str, str]:
+    return {name: _link_url(anchor) for name, anchor in anchors.items()}
 
 
-def _asset(name: str) -> str:
+def _asset_url(name: str) -> str:
     return OWN + name
 
 
 def _digest_lines(digest: str) -> list[str]:
-    """Break a digest into lines of 32 characters."""
+    """Return a digest in lines of 32 characters."""
     text = wording.clip(digest, 128)
     return [text[start : start + 32] for start in range(0, len(text), 32)]
