@@ -6,7 +6,7 @@ SHELL := /bin/bash
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-test demo test test-slow check format lock clean
+.PHONY: help setup setup-test demo test test-slow test-wheel check format lock clean
 
 help:  ## what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -25,6 +25,9 @@ test: setup-test  ## the tests (heavier ones: make test-slow)
 
 test-slow: setup-test  ## the heavier end-to-end tests
 	$(BIN)/python -m pytest -m slow
+
+test-wheel:  ## the wheel, in an environment of its own and an empty folder
+	@.ci/wheel $(WHEEL_VENV)
 
 check: setup  ## ruff, mypy --strict
 	$(BIN)/ruff check .
