@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING
 from explainers.errors import ExplainerError
 
 if TYPE_CHECKING:
-    from explainers.explanation import Explainer, Explanation, Layer
+    from explainers.explainer import Explainer
+    from explainers.explanation import Explanation, Layer
     from explainers.registry import create_explainer, explainer_options, list_explainers
     from explainers.trust import drop_increase
 
@@ -33,7 +34,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Explainer": "explainers.explanation",
+    "Explainer": "explainers.explainer",
     "Explanation": "explainers.explanation",
     "Layer": "explainers.explanation",
     "create_explainer": "explainers.registry",

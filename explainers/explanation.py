@@ -1,11 +1,12 @@
-"""What an explainer is and what it hands back."""
+"""What an explainer hands back."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any
 
+import torch
 from torch import Tensor
 
 OK = "ok"
@@ -77,36 +78,20 @@ class Explanation:
     def row(self, index: int) -> Explanation:
         """Return one row as an explanation of its own, with F = 1."""
         one = slice(index, index + 1)
+        return replace(self._with_tensors(lambda tensor: tensor[one]), status=self.status[one])
+
+    def to(self, device: torch.device) -> Explanation:
+        """Return the explanation with all its tensors on a device."""
+        return self._with_tensors(lambda tensor: tensor.to(device))
+
+    def _with_tensors(self, change: Callable[[Tensor], Tensor]) -> Explanation:
         return replace(
             self,
-            maps=self.maps[one],
-            block_maps={name: maps[one] for name, maps in self.block_maps.items()},
-            scores=self.scores[one],
-            masks={name: counts[one] for name, counts in self.masks.items()},
-            status=self.status[one],
-            targets=self.targets[one],
-            images=self.images[one],
-            score_errors={name: errors[one] for name, errors in self.score_errors.items()},
+            maps=change(self.maps),
+            block_maps={name: change(maps) for name, maps in self.block_maps.items()},
+            scores=change(self.scores),
+            masks={name: change(counts) for name, counts in self.masks.items()},
+            targets=change(self.targets),
+            images=change(self.images),
+            score_errors={name: change(errors) for name, errors in self.score_errors.items()},
         )
-
-
-class Explainer(Protocol):
-    """What `create_explainer` returns, whatever the method."""
-
-    @property
-    def method(self) -> str:
-        """Name under which `create_explainer` makes it."""
-        ...
-
-    @property
-    def parameters(self) -> dict[str, Any]:
-        """Keyword arguments with which `create_explainer` makes it again."""
-        ...
-
-    def __call__(self, images: Tensor, targets: Targets) -> Explanation:
-        """Explain `targets` on `images` (B, C, H, W) normalised float.
-
-        `targets` is (B,) int, one class per picture, or per picture a list of classes, as in
-        `[[0, 2], [], [1]]`: rows of the result are then (picture 0, class 0), (0, 2), (2, 1).
-        """
-        ...

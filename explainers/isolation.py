@@ -112,9 +112,16 @@ class Rows:
     def __len__(self) -> int:
         return len(self.images)
 
-    def of(self, image: int) -> list[int]:
-        """Numbers of the rows of one picture."""
-        return (self.images == image).nonzero()[:, 0].tolist()
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        """Yield the picture and the class of each row."""
+        return iter(zip(self.images.tolist(), self.targets.tolist(), strict=True))
+
+    def by_image(self) -> dict[int, list[int]]:
+        """Return the numbers of each picture's rows; pictures without any are left out."""
+        found: dict[int, list[int]] = {}
+        for row, (image, _) in enumerate(self):
+            found.setdefault(image, []).append(row)
+        return found
 
 
 def private_rows(targets: Targets, count: int, device: torch.device) -> Rows:

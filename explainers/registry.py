@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
 from torch import nn
 
 from explainers.errors import ExplainerError
-from explainers.explanation import Explainer
+from explainers.explainer import Explainer
 
 # Name -> where its class is: a method's module is imported when the method is first asked for.
 _METHODS = {
@@ -39,7 +37,7 @@ def explainer_options(name: str) -> tuple[str, ...]:
     Raises:
         ExplainerError: an unknown method.
     """
-    return tuple(option for option in inspect.signature(_method(name)).parameters if option != "model")
+    return _method(name).option_names()
 
 
 def create_explainer(name: str, model: nn.Module, **options: Any) -> Explainer:
@@ -71,9 +69,9 @@ def create_explainer(name: str, model: nn.Module, **options: Any) -> Explainer:
     return method(model, **options)
 
 
-def _method(name: str) -> Callable[..., Explainer]:
+def _method(name: str) -> type[Explainer]:
     if name not in _METHODS:
         raise ExplainerError(f"no explainer is named {name!r}; there is: {', '.join(list_explainers())}")
     module, _, attribute = _METHODS[name].partition(":")
-    method: Callable[..., Explainer] = getattr(import_module(module), attribute)
+    method: type[Explainer] = getattr(import_module(module), attribute)
     return method

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 import torch
@@ -12,6 +12,7 @@ from torchvision.transforms.v2.functional import gaussian_blur
 from explainers.drawing import top_mask
 from explainers.errors import ExplainerError
 from explainers.isolation import isolated, model_device, private_images, private_rows
+from explainers.options import checked
 from explainers.scoring import Activation, check_class_count, probability
 
 Masking = Literal["hard", "soft"]
@@ -56,10 +57,8 @@ def drop_increase(
     Raises:
         ExplainerError: shapes that do not fit, a bad target, NaN or infinity in pictures, maps or logits.
     """
-    if activation not in get_args(Activation):
-        raise ExplainerError(f"activation must be 'softmax' or 'sigmoid', got {activation!r}")
-    if masking not in get_args(Masking):
-        raise ExplainerError(f"masking must be 'hard' or 'soft', got {masking!r}")
+    checked("activation", activation)
+    checked("masking", masking)
     with isolated(model, images) as private:
         pictures, classes, values = rows_to_judge(private, images, targets, maps)
         kept = np.stack([top_mask(one, keep) for one in values.cpu().numpy()])

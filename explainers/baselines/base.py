@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, get_args
 
 import torch
 from torch import Tensor, nn
 
 from explainers.errors import ExplainerError
-from explainers.explanation import OK, UNDEFINED, Explanation, Layer, Targets
-from explainers.isolation import Rows, isolated, model_device, model_name, private_images, private_rows
+from explainers.explainer import Explainer
+from explainers.explanation import OK, UNDEFINED, Explanation, Layer
+from explainers.isolation import Rows, model_name
 from explainers.maps import FLAT, minmax
 from explainers.scoring import Activation, check_class_count, probability
 
@@ -33,70 +33,40 @@ class Attribution:
     masks: Mapping[str, int] = field(default_factory=dict)
 
 
-class Baseline(ABC):
-    """An explainer but for its attribution: subclasses say how `_attribute` finds the raw maps."""
+class Baseline(Explainer):
+    """An explainer but for its attribution: subclasses say how `_attribute` finds the raw maps.
 
-    method: ClassVar[str]
+    Attributes:
+        activation: of the scores on the result, "softmax" (single-label) or "sigmoid" (multi-label,
+            single-logit). Every subclass declares it, in its place among its options.
+    """
 
-    def __init__(self, model: nn.Module, activation: Activation) -> None:
-        if activation not in get_args(Activation):
-            raise ExplainerError(f"activation must be 'softmax' or 'sigmoid', got {activation!r}")
-        self._model = model
-        self._activation: Activation = activation
-
-    @property
-    @abstractmethod
-    def parameters(self) -> dict[str, Any]:
-        """Keyword arguments that make this explainer again; JSON can hold them."""
+    activation: Activation
 
     @abstractmethod
     def _attribute(self, model: nn.Module, pictures: Tensor, rows: Rows) -> Attribution:
         """Find the raw maps of `rows` of `pictures` (B, C, H, W) float32 with a private copy of the model."""
 
-    def _reparameterised(self) -> bool:
-        """Whether RepVGG-like branches are folded before the method runs: not where names are the user's."""
-        return True
-
-    def __call__(self, images: Tensor, targets: Targets) -> Explanation:
-        """Explain classes of pictures.
-
-        Args:
-            images: (B, C, H, W) float, normalised as the model expects; on any device.
-            targets: (B,) whole numbers, one class per picture; or per picture a list of classes.
-
-        Returns:
-            The explanation, one row for each picture and class, on the device of `images`.
-
-        Raises:
-            ExplainerError: bad pictures or targets; NaN or infinity from the model; a model the method
-                cannot explain; a missing package.
-        """
-        with isolated(self._model, images, reparameterise=self._reparameterised()) as model:
-            device = model_device(model, images)
-            pictures = private_images(images, device)
-            rows = private_rows(targets, len(pictures), device)
-            scores = self._scores(model, pictures, rows)
-            with finite_logits(model):
-                found = self._attribute(model, pictures, rows)
+    def _explain(self, model: nn.Module, pictures: Tensor, rows: Rows) -> Explanation:
+        scores = self._scores(model, pictures, rows)
+        with finite_logits(model):
+            found = self._attribute(model, pictures, rows)
         raw = found.maps.detach().double()
         if not bool(torch.isfinite(raw).all()):
-            raise ExplainerError(f"{self.method} gave NaN or infinity for {model_name(self._model)}")
-        maps = minmax(raw, noise=FLAT * raw.abs().amax(dim=(1, 2))).float().to(images.device)
+            raise ExplainerError(f"{self.method} gave NaN or infinity for {model_name(self.model)}")
+        maps = minmax(raw, noise=FLAT * raw.abs().amax(dim=(1, 2))).float()
         return Explanation(
             maps=maps,
             block_maps={layer.name: maps.clone() for layer in found.layers},
-            scores=scores.to(images.device),
-            masks={
-                name: torch.full((len(rows),), count, dtype=torch.int64, device=images.device)
-                for name, count in found.masks.items()
-            },
+            scores=scores,
+            masks={name: torch.full_like(rows.targets, count) for name, count in found.masks.items()},
             status=tuple(
                 OK if defined else f"{UNDEFINED}: its map is constant"
                 for defined in maps.flatten(1).any(dim=1).tolist()
             ),
             layers=found.layers,
-            targets=rows.targets.to(images.device),
-            images=rows.images.to(images.device),
+            targets=rows.targets,
+            images=rows.images,
             method=self.method,
             parameters=self.parameters,
         )
@@ -104,7 +74,7 @@ class Baseline(ABC):
     def _scores(self, model: nn.Module, pictures: Tensor, rows: Rows) -> Tensor:
         """Probability of each row's class on its whole picture, (F,) float32; checks the logits."""
         scores = torch.zeros(len(rows), device=pictures.device)
-        for image in sorted(set(rows.images.tolist())):
+        for image, own in rows.by_image().items():
             logits = model(pictures[image : image + 1])
             if not isinstance(logits, Tensor) or logits.ndim != 2:
                 raise ExplainerError(f"{model_name(model)} must return (B, K) logits")
@@ -113,24 +83,12 @@ class Baseline(ABC):
                     f"{model_name(model)} gives NaN or infinity in the logits of image {image} of the batch; "
                     "check its weights and the normalisation of the picture"
                 )
-            if self._activation == "softmax" and logits.shape[1] < 2:
+            if self.activation == "softmax" and logits.shape[1] < 2:
                 raise ExplainerError("the softmax of a single logit is always 1: use activation='sigmoid'")
-            own = rows.of(image)
             classes = rows.targets[own]
             check_class_count(classes, logits.shape[1])
-            scores[own] = probability(logits.expand(len(own), -1), classes, self._activation)
+            scores[own] = probability(logits.expand(len(own), -1), classes, self.activation)
         return scores
-
-
-def whole(name: str, value: object, least: int = 1) -> int:
-    """Check an option that must be a whole number.
-
-    Raises:
-        ExplainerError: it is none, or below `least`.
-    """
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ExplainerError(f"{name} must be a whole number, {least} or more, got {value!r}")
-    return value
 
 
 @contextmanager

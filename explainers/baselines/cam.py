@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from explainers.baselines.base import Attribution, Baseline, eval_package, finite_logits, whole
+from explainers.baselines.base import Attribution, Baseline, eval_package, finite_logits
 from explainers.errors import ExplainerError
 from explainers.explanation import Layer
 from explainers.isolation import Rows, model_name
@@ -18,38 +18,24 @@ from explainers.scoring import Activation
 from explainers.sise.layers import candidates, choose
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
 class _Cam(Baseline):
     """A map per row at one layer: of the logit, as in the papers, whatever the activation.
 
-    Without `layer`, it is the deepest one of SISE's layer rule: what the global pooling sees. Rows are
-    computed one by one, so that what a picture gets does not depend on what else is in the batch.
+    Rows are computed one by one, so that what a picture gets does not depend on what else is in the batch.
+
+    Attributes:
+        layer: name of a module that gives (B, C, h, w) feature maps; None for the deepest layer of SISE's
+            layer rule, which is what the global pooling sees.
     """
 
     _extractor: ClassVar[str]
 
-    def __init__(
-        self, model: nn.Module, *, layer: str | None = None, activation: Activation = "softmax"
-    ) -> None:
-        """Keep the settings.
-
-        Args:
-            model: returns (B, K) logits.
-            layer: name of a module that gives (B, C, h, w) feature maps; None for the deepest layer.
-            activation: of the scores on the result.
-
-        Raises:
-            ExplainerError: a setting out of its range; when called, a layer that cannot be used.
-        """
-        super().__init__(model, activation)
-        self._layer = layer
-
-    @property
-    def parameters(self) -> dict[str, Any]:
-        """Keyword arguments that make this explainer again; JSON can hold them."""
-        return {"layer": self._layer, "activation": self._activation}
+    layer: str | None = None
+    activation: Activation = "softmax"
 
     def _reparameterised(self) -> bool:
-        return self._layer is None
+        return self.layer is None
 
     def _settings(self) -> dict[str, Any]:
         """More keyword arguments for torchcam's extractor."""
@@ -69,7 +55,7 @@ class _Cam(Baseline):
             # Runs after torchcam's own hooks: what follows gets a copy, because an in-place operation
             # behind the layer would otherwise overwrite the maps that torchcam holds.
             place.model.get_submodule(place.module).register_forward_hook(lambda *args: args[2].clone())
-            for image, target in zip(rows.images.tolist(), rows.targets.tolist(), strict=True):
+            for image, target in rows:
                 raw.append(self._cam(extractor, place.model, pictures[image : image + 1], target))
         size = (pictures.shape[2], pictures.shape[3])
         return Attribution(upsample(torch.cat(raw), size), (place.layer,), self._masks(place.layer))
@@ -88,7 +74,7 @@ class _Cam(Baseline):
 
     def _located(self, model: nn.Module, picture: Tensor) -> _Place:
         """Find the layer by the layer rule or by its name, and the module whose output torchcam can take."""
-        named = None if self._layer is None else [self._layer]
+        named = None if self.layer is None else [self.layer]
         try:
             with torch.enable_grad():
                 found = candidates(model, picture.clone().requires_grad_().clone(), named)
@@ -190,44 +176,23 @@ class LayerCam(_Cam):
     _extractor = "LayerCAM"
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
 class ScoreCam(_Cam):
     """Score-CAM (Wang et al., CVPR-W 2020): maps weighted by the softmax over what each adds to the logit.
 
     Every feature map masks the picture once per row; masked-out pixels are 0 in normalised space.
+
+    Attributes:
+        batch_size: masked pictures per forward pass.
     """
 
     method = "score-cam"
     _extractor = "ScoreCAM"
 
-    def __init__(
-        self,
-        model: nn.Module,
-        *,
-        layer: str | None = None,
-        activation: Activation = "softmax",
-        batch_size: int = 16,
-    ) -> None:
-        """Keep the settings.
-
-        Args:
-            model: see `GradCam`.
-            layer: see `GradCam`.
-            activation: see `GradCam`.
-            batch_size: masked pictures per forward pass.
-
-        Raises:
-            ExplainerError: a setting out of its range.
-        """
-        super().__init__(model, layer=layer, activation=activation)
-        self._batch_size = whole("batch_size", batch_size)
-
-    @property
-    def parameters(self) -> dict[str, Any]:
-        """Keyword arguments that make this explainer again; JSON can hold them."""
-        return {**super().parameters, "batch_size": self._batch_size}
+    batch_size: int = 16
 
     def _settings(self) -> dict[str, Any]:
-        return {"batch_size": self._batch_size}
+        return {"batch_size": self.batch_size}
 
     def _cam(self, extractor: Any, model: nn.Module, picture: Tensor, target: int) -> Tensor:
         seen: list[Tensor] = []

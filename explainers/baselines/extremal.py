@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.transforms.v2.functional import gaussian_blur
 
-from explainers.baselines.base import Attribution, Baseline, whole
-from explainers.errors import ExplainerError
+from explainers.baselines.base import Attribution, Baseline
 from explainers.isolation import Rows
-from explainers.maps import FLAT
+from explainers.maps import FLAT, upsample
 from explainers.scoring import Activation
 
 # The paper's settings: SGD, the weight of the area term and its growth per step.
@@ -27,6 +26,7 @@ _LEVELS = 8  # of the blur pyramid, the picture itself included
 _REACH = 5  # cells beyond which the kernel counts as 0: it is below 0.02 there
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
 class ExtremalPerturbation(Baseline):
     """For each area, the smooth mask of that area that, blurring all the rest, keeps the logit highest.
 
@@ -36,57 +36,29 @@ class ExtremalPerturbation(Baseline):
     Choices: the smooth max-convolution is taken at the resolution of the mask's grid and up-sampled
     bilinearly (the paper takes it at full size, at about 50 times the cost); distances scale with the
     picture. Deterministic on the CPU; on a GPU up to the rounding of its gradients.
+
+    Attributes:
+        areas: of the masks, shares of the picture in (0, 1).
+        iterations: steps of the optimisation, each one forward and one backward pass.
+        batch_size: masks optimised at the same time, over areas and rows.
     """
 
     method = "extremal-perturbation"
 
-    def __init__(
-        self,
-        model: nn.Module,
-        *,
-        activation: Activation = "softmax",
-        areas: Sequence[float] = (0.025, 0.05, 0.1, 0.2),
-        iterations: int = 800,
-        batch_size: int = 16,
-    ) -> None:
-        """Keep the settings.
-
-        Args:
-            model: returns (B, K) logits.
-            activation: of the scores on the result.
-            areas: of the masks, shares of the picture in (0, 1).
-            iterations: steps of the optimisation, each one forward and one backward pass.
-            batch_size: masks optimised at the same time, over areas and rows.
-
-        Raises:
-            ExplainerError: a setting out of its range.
-        """
-        super().__init__(model, activation)
-        if not areas or not all(0.0 < area < 1.0 for area in areas):
-            raise ExplainerError(f"areas must be shares of the picture in (0, 1), got {list(areas)}")
-        self._areas = tuple(float(area) for area in areas)
-        self._iterations = whole("iterations", iterations)
-        self._batch_size = whole("batch_size", batch_size)
-
-    @property
-    def parameters(self) -> dict[str, Any]:
-        """Keyword arguments that make this explainer again; JSON can hold them."""
-        return {
-            "activation": self._activation,
-            "areas": list(self._areas),
-            "iterations": self._iterations,
-            "batch_size": self._batch_size,
-        }
+    activation: Activation = "softmax"
+    areas: Sequence[float] = (0.025, 0.05, 0.1, 0.2)
+    iterations: int = 800
+    batch_size: int = 16
 
     def _attribute(self, model: nn.Module, pictures: Tensor, rows: Rows) -> Attribution:
-        count = len(self._areas)
+        count = len(self.areas)
         # One entry per mask to be found: its row and its area.
         row = torch.arange(len(rows), device=pictures.device).repeat_interleave(count)
-        area = pictures.new_tensor(self._areas).repeat(len(rows))
+        area = pictures.new_tensor(self.areas).repeat(len(rows))
         pyramids = {image: pyramid(pictures[image]) for image in set(rows.images.tolist())}
         masks, spans = [], []
         for own, wanted in zip(
-            torch.split(row, self._batch_size), torch.split(area, self._batch_size), strict=True
+            torch.split(row, self.batch_size), torch.split(area, self.batch_size), strict=True
         ):
             levels = torch.stack([pyramids[image] for image in rows.images[own].tolist()])
             found, flat = self._optimised(model, levels, rows.targets[own], wanted)
@@ -125,7 +97,7 @@ class ExtremalPerturbation(Baseline):
         weight = _WEIGHT
         low, high = (torch.full((len(levels),), sign * torch.inf, device=levels.device) for sign in (1, -1))
         with torch.enable_grad():
-            for number in range(self._iterations):
+            for number in range(self.iterations):
                 masks = smooth_masks(seeds, size)
                 logits = model(perturbed(levels, masks)).gather(1, targets[:, None])[:, 0]
                 ranked = masks.flatten(1).sort(dim=1, stable=True).values
@@ -164,9 +136,7 @@ def smooth_masks(seeds: Tensor, size: tuple[int, int]) -> Tensor:
     rows, columns = (_mirrored(length, seeds.device) for length in seeds.shape[1:])
     near = F.unfold(seeds[:, None, rows][..., columns], 2 * _REACH + 1) * kernel[:, None]
     grown = ((near / _TEMPERATURE).softmax(dim=1) * near).sum(dim=1)
-    return F.interpolate(
-        grown.reshape(len(seeds), 1, *seeds.shape[1:]), size=size, mode="bilinear", align_corners=False
-    )[:, 0]
+    return upsample(grown.reshape(seeds.shape), size)
 
 
 def _mirrored(length: int, device: torch.device) -> Tensor:

@@ -2,53 +2,34 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from explainers.baselines.base import Attribution, Baseline, eval_package, whole
+from explainers.baselines.base import Attribution, Baseline, eval_package
 from explainers.errors import ExplainerError
 from explainers.isolation import Rows, model_name
 from explainers.scoring import Activation
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
 class IntegratedGradients(Baseline):
     """Integrated Gradients (Sundararajan et al., ICML 2017) of the logit, from the mean colour.
 
     The path runs from 0 in normalised space to the picture. The map is the absolute value of the sum
     over the channels.
+
+    Attributes:
+        steps: points of the path (Gauss-Legendre quadrature).
+        batch_size: points per forward and backward pass.
     """
 
     method = "integrated-gradients"
 
-    def __init__(
-        self,
-        model: nn.Module,
-        *,
-        activation: Activation = "softmax",
-        steps: int = 50,
-        batch_size: int = 16,
-    ) -> None:
-        """Keep the settings.
-
-        Args:
-            model: returns (B, K) logits.
-            activation: of the scores on the result.
-            steps: points of the path (Gauss-Legendre quadrature).
-            batch_size: points per forward and backward pass.
-
-        Raises:
-            ExplainerError: a setting out of its range.
-        """
-        super().__init__(model, activation)
-        self._steps = whole("steps", steps)
-        self._batch_size = whole("batch_size", batch_size)
-
-    @property
-    def parameters(self) -> dict[str, Any]:
-        """Keyword arguments that make this explainer again; JSON can hold them."""
-        return {"activation": self._activation, "steps": self._steps, "batch_size": self._batch_size}
+    activation: Activation = "softmax"
+    steps: int = 50
+    batch_size: int = 16
 
     def _attribute(self, model: nn.Module, pictures: Tensor, rows: Rows) -> Attribution:
         with eval_package(self.method):
@@ -57,17 +38,18 @@ class IntegratedGradients(Baseline):
         path = Path(lambda points: model(points.clone()))
         raw = []
         with torch.enable_grad():
-            for image, target in zip(rows.images.tolist(), rows.targets.tolist(), strict=True):
+            for image, target in rows:
                 shares = path.attribute(
                     pictures[image : image + 1].clone(),
                     target=target,
-                    n_steps=self._steps,
-                    internal_batch_size=self._batch_size,
+                    n_steps=self.steps,
+                    internal_batch_size=self.batch_size,
                 )
                 raw.append(shares.detach().sum(dim=1).abs())
         return Attribution(torch.cat(raw))
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
 class FullGrad(Baseline):
     """FullGrad (Srinivas and Fleuret, NeurIPS 2019) of the logit: input and bias gradients of all layers.
 
@@ -80,23 +62,7 @@ class FullGrad(Baseline):
 
     method = "fullgrad"
 
-    def __init__(self, model: nn.Module, *, activation: Activation = "softmax") -> None:
-        """Keep the settings.
-
-        Args:
-            model: returns (B, K) logits.
-            activation: of the scores on the result.
-
-        Raises:
-            ExplainerError: a setting out of its range; when called, a model without biases in its
-                convolutions and batch norms.
-        """
-        super().__init__(model, activation)
-
-    @property
-    def parameters(self) -> dict[str, Any]:
-        """Keyword arguments that make this explainer again; JSON can hold them."""
-        return {"activation": self._activation}
+    activation: Activation = "softmax"
 
     def _attribute(self, model: nn.Module, pictures: Tensor, rows: Rows) -> Attribution:
         with eval_package(self.method):
@@ -114,7 +80,7 @@ class FullGrad(Baseline):
         full.bias_data = [full.get_bias_data(layer).cpu().numpy() for layer in biased]
         raw = []
         with torch.enable_grad():
-            for image, target in zip(rows.images.tolist(), rows.targets.tolist(), strict=True):
+            for image, target in rows:
                 found = full(pictures[image : image + 1].clone(), [ClassifierOutputTarget(target)])
                 raw.append(torch.from_numpy(found))
         full.activations_and_grads.release()

@@ -2,113 +2,77 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from explainers.baselines.base import Attribution, Baseline, whole
-from explainers.errors import ExplainerError
+from explainers.baselines.base import Attribution, Baseline
 from explainers.isolation import Rows
-from explainers.maps import FLAT
+from explainers.maps import FLAT, upsample
 from explainers.scoring import DTYPES, Activation, Precision, probabilities
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Rise(Baseline):
     """Masks the picture at random; a pixel counts as much as the masks that show it score.
 
     The map is `sum over masks of score * mask / (p * masks)`, as published: divided by the coverage that
     is expected, not by the one that was drawn. A masked-out pixel is 0 in normalised space. One masked
     pass serves all classes of a picture, and all pictures of a call share the masks.
+
+    Attributes:
+        masks: masked pictures per picture; the paper takes 4000 for VGG-16 and 8000 for ResNet-50.
+        cells: of the grid on which a mask is drawn, along each side.
+        p: probability that a cell is shown, in (0, 1).
+        seed: of the masks; the global random state is neither read nor changed.
+        batch_size: masked pictures per forward pass.
+        precision: of the masked passes, "float32" (also None), "bfloat16" or "float16".
     """
 
     method = "rise"
 
-    def __init__(
-        self,
-        model: nn.Module,
-        *,
-        activation: Activation = "softmax",
-        masks: int = 4000,
-        cells: int = 7,
-        p: float = 0.5,
-        seed: int = 0,
-        batch_size: int = 16,
-        precision: Precision | None = None,
-    ) -> None:
-        """Keep the settings.
-
-        Args:
-            model: returns (B, K) logits.
-            activation: "softmax" (single-label) or "sigmoid" (multi-label, single-logit).
-            masks: masked pictures per picture; the paper takes 4000 for VGG-16 and 8000 for ResNet-50.
-            cells: of the grid on which a mask is drawn, along each side.
-            p: probability that a cell is shown, in (0, 1).
-            seed: of the masks; the global random state is neither read nor changed.
-            batch_size: masked pictures per forward pass.
-            precision: of the masked passes, "float32" (also None), "bfloat16" or "float16".
-
-        Raises:
-            ExplainerError: a setting out of its range.
-        """
-        super().__init__(model, activation)
-        if not 0.0 < p < 1.0:
-            raise ExplainerError(f"p must lie in (0, 1), got {p}")
-        if precision is not None and precision not in DTYPES:
-            raise ExplainerError(f"precision must be one of {', '.join(DTYPES)}, got {precision!r}")
-        self._count = whole("masks", masks)
-        self._cells = whole("cells", cells)
-        self._p = float(p)
-        self._seed = whole("seed", seed, least=0)
-        self._batch_size = whole("batch_size", batch_size)
-        self._precision: Precision = precision or "float32"
-
-    @property
-    def parameters(self) -> dict[str, Any]:
-        """Keyword arguments that make this explainer again; JSON can hold them."""
-        return {
-            "activation": self._activation,
-            "masks": self._count,
-            "cells": self._cells,
-            "p": self._p,
-            "seed": self._seed,
-            "batch_size": self._batch_size,
-            "precision": self._precision,
-        }
+    activation: Activation = "softmax"
+    masks: int = 4000
+    cells: int = 7
+    p: float = 0.5
+    seed: int = 0
+    batch_size: int = 16
+    precision: Precision = "float32"
 
     def _attribute(self, model: nn.Module, pictures: Tensor, rows: Rows) -> Attribution:
-        dtype = DTYPES[self._precision]
+        dtype = DTYPES[self.precision]
         model = model.to(dtype=dtype).to(memory_format=torch.channels_last)
         size = (pictures.shape[2], pictures.shape[3])
         grids, shifts = self._drawn(size)
-        asked = {image: rows.of(image) for image in sorted(set(rows.images.tolist()))}
+        asked = rows.by_image()
         sums = torch.zeros((len(rows), *size), dtype=torch.float64, device=pictures.device)
-        scores = torch.zeros((len(rows), self._count), device=pictures.device)
+        scores = torch.zeros((len(rows), self.masks), device=pictures.device)
         with torch.inference_mode():
-            for start in range(0, self._count, self._batch_size):
-                chunk = slice(start, start + self._batch_size)
+            for start in range(0, self.masks, self.batch_size):
+                chunk = slice(start, start + self.batch_size)
                 masks = grown(grids[chunk].to(pictures.device), shifts[chunk].to(pictures.device), size)
                 for image, own in asked.items():
                     masked = (pictures[image] * masks[:, None]).to(dtype, memory_format=torch.channels_last)
                     # A last chunk that is shorter is filled up: the model sees one shape only.
-                    masked = F.pad(masked, (0, 0) * 3 + (0, self._batch_size - len(masks)))
-                    spread = probabilities(model(masked), self._activation)[: len(masks)]
+                    masked = F.pad(masked, (0, 0) * 3 + (0, self.batch_size - len(masks)))
+                    spread = probabilities(model(masked), self.activation)[: len(masks)]
                     scores[own, chunk] = spread[:, rows.targets[own]].T
                     sums[own] += torch.einsum("fn,nhw->fhw", scores[own, chunk], masks)
-            sums /= self._p * self._count
+            sums /= self.p * self.masks
             # Where no mask changes the score, the sum only shows how often each pixel happened to be drawn.
             span = scores.amax(dim=1) - scores.amin(dim=1)
             flat = span <= FLAT * scores.amax(dim=1)
             maps = torch.where(flat[:, None, None], 0.0, sums)
-        return Attribution(maps.clone(), masks={"input": self._count})
+        return Attribution(maps.clone(), masks={"input": self.masks})
 
     def _drawn(self, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
         """Draw grids (N, cells, cells) and shifts (N, 2) on the CPU: the same on every device."""
-        generator = torch.Generator().manual_seed(self._seed)
-        grids = (torch.rand(self._count, self._cells, self._cells, generator=generator) < self._p).float()
-        shares = torch.rand(self._count, 2, generator=generator)
-        cell = torch.tensor([-(-side // self._cells) for side in size])
+        generator = torch.Generator().manual_seed(self.seed)
+        grids = (torch.rand(self.masks, self.cells, self.cells, generator=generator) < self.p).float()
+        shares = torch.rand(self.masks, 2, generator=generator)
+        cell = torch.tensor([-(-side // self.cells) for side in size])
         return grids, (shares * cell).long()
 
 
@@ -125,7 +89,7 @@ def grown(grids: Tensor, shifts: Tensor, size: tuple[int, int]) -> Tensor:
     """
     (height, width), cells = size, grids.shape[1]
     full = ((cells + 1) * -(-height // cells), (cells + 1) * -(-width // cells))
-    large = F.interpolate(grids[:, None], size=full, mode="bilinear", align_corners=False)[:, 0]
+    large = upsample(grids, full)
     rows = shifts[:, :1] + torch.arange(height, device=grids.device)
     columns = shifts[:, 1:] + torch.arange(width, device=grids.device)
     number = torch.arange(len(grids), device=grids.device)[:, None, None]

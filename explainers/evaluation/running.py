@@ -23,7 +23,8 @@ from explainers.evaluation.models import EvaluatedModel, explained_index
 from explainers.evaluation.outcomes import FAILED, LEFT_OUT, Outcome, Outcomes
 from explainers.evaluation.plan import SAMPLE, Method, Plan
 from explainers.evaluation.samples import Mask, Sample, SampleSet
-from explainers.explanation import OK, UNDEFINED, Explainer
+from explainers.explainer import Explainer
+from explainers.explanation import OK, UNDEFINED
 
 
 @dataclass(frozen=True)

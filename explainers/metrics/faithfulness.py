@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import get_args
-
 import torch
 from torch import Tensor, nn
 from torchvision.transforms.v2.functional import gaussian_blur
 
-from explainers.errors import ExplainerError
 from explainers.isolation import isolated
 from explainers.metrics.localisation import checked_maps
+from explainers.options import checked
 from explainers.scoring import DTYPES, Activation, Precision
 from explainers.trust import class_scores, rows_to_judge
 
@@ -58,13 +56,10 @@ def insertion_deletion(
 
     Source: Petsiuk et al., RISE (2018), section 4.2.
     """
-    if activation not in get_args(Activation):
-        raise ExplainerError(f"activation must be 'softmax' or 'sigmoid', got {activation!r}")
-    if precision is not None and precision not in DTYPES:
-        raise ExplainerError(f"precision must be one of {', '.join(DTYPES)}, got {precision!r}")
-    if steps < 1 or batch_size < 1:
-        raise ExplainerError(f"steps and batch_size must be at least 1, got {steps} and {batch_size}")
-    dtype = DTYPES[precision or "float32"]
+    checked("activation", activation)
+    checked("steps", steps)
+    checked("batch_size", batch_size)
+    dtype = DTYPES[checked("precision", precision)]
     with isolated(model, images) as private:
         pictures, classes, values = rows_to_judge(private, images, targets, maps)
         flat = checked_maps(values).flatten(1)

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from explainers.errors import ExplainerError
-from explainers.maps import Fusion, upsample
-from explainers.scoring import Activation, Block, Precision, Scored, score_masks
+from explainers.maps import upsample
+from explainers.scoring import Block, Scored, score_masks
 from explainers.sise.score_prediction import predict_scores, spread
 from explainers.sise.sise import Kept, Sise
 
@@ -22,6 +21,7 @@ _DEEPER = 2.5  # times as many scored masks in a layer as in the one before it
 _LEAST = 4  # scored masks of a layer, where the share allows
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
 class SiseFast(Sise):
     """SISE that lets the model score a small, well-spread share of the masks and predicts the other scores.
 
@@ -39,62 +39,16 @@ class SiseFast(Sise):
 
     One further step is not SISE's: the fused map is raised to the power `contrast`, which concentrates its
     energy (EBPG) and leaves the order of the pixels, and with it every measure that goes by rank, as it is.
+
+    Attributes:
+        share: of SISE's masked passes that are made, in (0, 1]; each layer gets one at least.
+        contrast: see above; above 0.
     """
 
     method = "sise-fast"
 
-    def __init__(
-        self,
-        model: nn.Module,
-        *,
-        layers: Sequence[str] | None = None,
-        activation: Activation = "softmax",
-        mu: float = 0.0,
-        share: float = 0.06,
-        contrast: float = 1.5,
-        batch_size: int = 16,
-        baseline: str = "mean",
-        fusion: Fusion = "otsu",
-        mean: Sequence[float] | None = None,
-        std: Sequence[float] | None = None,
-        precision: Precision | None = None,
-    ) -> None:
-        """Keep the settings: those of `Sise`, and how much of it to do.
-
-        Args:
-            share: of SISE's masked passes that are made, in (0, 1]; each layer gets one at least.
-            contrast: see the class; above 0.
-
-        Raises:
-            ExplainerError: a setting out of its range.
-        """
-        super().__init__(
-            model,
-            layers=layers,
-            activation=activation,
-            mu=mu,
-            batch_size=batch_size,
-            baseline=baseline,
-            fusion=fusion,
-            mean=mean,
-            std=std,
-            precision=precision,
-        )
-        if not 0.0 < share <= 1.0:
-            raise ExplainerError(f"share must lie in (0, 1], got {share}")
-        if not 0.0 < contrast < float("inf"):
-            raise ExplainerError(f"contrast must be above 0, got {contrast}")
-        self._share = float(share)
-        self._contrast = float(contrast)
-
-    @property
-    def parameters(self) -> dict[str, Any]:
-        """Keyword arguments that make this explainer again; JSON can hold them."""
-        return {
-            **super().parameters,
-            "share": self._share,
-            "contrast": self._contrast,
-        }
+    share: float = 0.06
+    contrast: float = 1.5
 
     def _scored(
         self, model: nn.Module, pictures: Tensor, classes: Tensor, kept: Sequence[Kept], floor: Tensor
@@ -111,8 +65,8 @@ class SiseFast(Sise):
             pictures,
             classes,
             [Block(b.image, b.layer, b.features[at]) for b, at in zip(kept, chosen, strict=True)],
-            activation=self._activation,
-            batch_size=self._batch_size,
+            activation=self.activation,
+            batch_size=self.batch_size,
             floor=floor,
         )
         results = []
@@ -130,7 +84,7 @@ class SiseFast(Sise):
         budgets: list[int] = []
         for image in dict.fromkeys(block.image for block in kept):
             sizes = [len(block.features) for block in kept if block.image == image]
-            left = self._share * sum(sizes)
+            left = self.share * sum(sizes)
             own: list[int] = []
             for index, size in enumerate(sizes):
                 part = 1.0 / sum(_DEEPER**deeper for deeper in range(len(sizes) - index))
@@ -146,7 +100,7 @@ class SiseFast(Sise):
         return budgets
 
     def _finished(self, fused: Tensor) -> Tensor:
-        return fused**self._contrast
+        return fused**self.contrast
 
 
 def mask_statistics(features: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
