@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Literal
 
 import torch
@@ -115,16 +116,6 @@ class Scored:
     error: Tensor
 
 
-@dataclass(frozen=True)
-class _Piece:
-    """A run of one block's maps inside a chunk: maps `start:stop` go to rows `row:row + stop - start`."""
-
-    block: Block
-    start: int
-    stop: int
-    row: int
-
-
 def for_masks(model: nn.Module, precision: Precision) -> None:
     """Make a private model ready for masked passes, in place: its precision, its weights channels-last."""
     model.to(dtype=DTYPES[precision])
@@ -164,13 +155,12 @@ def score_masks(
     Raises:
         ExplainerError: a masked pass gave NaN or infinity; names the layer.
     """
-    total = sum(len(block.features) for block in blocks)
-    chunks = -(-total // batch_size)
-    batch_size = -(-total // chunks)
-    owners = torch.tensor([block.image for block in blocks], device=images.device)
-    lengths = torch.tensor([len(block.features) for block in blocks], device=images.device)
+    ends = list(accumulate(len(block.features) for block in blocks))
+    chunks = -(-ends[-1] // batch_size)
+    batch_size = -(-ends[-1] // chunks)
     wanted = classes.new_zeros(chunks * batch_size, classes.shape[1])
-    wanted[:total] = classes[owners].repeat_interleave(lengths, dim=0)
+    for block, end in zip(blocks, ends, strict=True):
+        wanted[end - len(block.features) : end] = classes[block.image]
     scores = images.new_zeros(wanted.shape)
     low, span, area = (images.new_zeros(chunks * batch_size) for _ in range(3))
     sound = torch.zeros(chunks * batch_size, dtype=torch.bool, device=images.device)
@@ -182,26 +172,27 @@ def score_masks(
         masked = torch.zeros((batch_size, *images.shape[1:]), dtype=dtype, device=images.device).contiguous(
             memory_format=torch.channels_last
         )
-        for number, pieces in enumerate(_chunks(blocks, batch_size)):
-            first = number * batch_size
-            for piece in pieces:
-                at = slice(first + piece.row, first + piece.row + piece.stop - piece.start)
-                masks = upsample(piece.block.features[piece.start : piece.stop], size)
+        for first in range(0, chunks * batch_size, batch_size):
+            chunk = slice(first, first + batch_size)
+            for block, end in zip(blocks, ends, strict=True):
+                begin = end - len(block.features)
+                at = slice(max(begin, chunk.start), min(end, chunk.stop))
+                if at.start >= at.stop:
+                    continue
+                masks = upsample(block.features[at.start - begin : at.stop - begin], size)
                 low[at] = masks.amin(dim=(1, 2))
                 span[at] = masks.amax(dim=(1, 2)) - low[at]
                 masks = masks.sub_(low[at, None, None]).div_(span[at, None, None])
                 area[at] = masks.sum(dim=(1, 2))
-                inside = slice(piece.row, piece.row + piece.stop - piece.start)
-                torch.addcmul(floor, lifted[piece.block.image], masks[:, None], out=masked[inside])
+                inside = slice(at.start - first, at.stop - first)
+                torch.addcmul(floor, lifted[block.image], masks[:, None], out=masked[inside])
             logits = model(masked)
-            chunk = slice(first, first + batch_size)
             scores[chunk] = probabilities(logits, activation).gather(1, wanted[chunk])
             sound[chunk] = torch.isfinite(logits).all(dim=1)
 
-    results, begin = [], 0
-    for block in blocks:
-        part = slice(begin, begin + len(block.features))
-        begin = part.stop
+    results = []
+    for block, end in zip(blocks, ends, strict=True):
+        part = slice(end - len(block.features), end)
         if not bool(sound[part].all()):
             bad = f"{int((~sound[part]).sum())} of {len(block.features)}"
             raise ExplainerError(
@@ -238,20 +229,3 @@ def weighted_masks(
     scaled = weights / span.double()
     sums = torch.einsum("rn,nhw->rhw", scaled, features.double()) - (scaled @ low.double())[:, None, None]
     return upsample(sums, size)
-
-
-def _chunks(blocks: Sequence[Block], batch_size: int) -> Iterator[list[_Piece]]:
-    pieces: list[_Piece] = []
-    row = 0
-    for block in blocks:
-        start = 0
-        while start < len(block.features):
-            stop = min(len(block.features), start + batch_size - row)
-            pieces.append(_Piece(block, start, stop, row))
-            row += stop - start
-            start = stop
-            if row == batch_size:
-                yield pieces
-                pieces, row = [], 0
-    if pieces:
-        yield pieces

@@ -15,7 +15,7 @@ from explainers.explanation import Layer
 from explainers.isolation import Rows, model_name
 from explainers.maps import FLAT, upsample
 from explainers.scoring import Activation
-from explainers.sise.layers import candidates, choose
+from explainers.sise.layers import candidates, choose, gradients
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -77,28 +77,29 @@ class _Cam(Baseline):
         named = None if self.layer is None else [self.layer]
         try:
             with torch.enable_grad():
-                found = candidates(model, picture.clone().requires_grad_().clone(), named)
-                gradients = torch.autograd.grad(found.logits.sum(), found.features, allow_unused=True)
-            probed = choose(found, gradients, model)[-1]
+                found = candidates(model, picture, named)
+                path = gradients(found, torch.ones_like(found.logits))
+            name = choose(found, path, model)[-1]
         except ExplainerError as error:
             if named is not None:
                 raise
             raise ExplainerError(f"{self.method} has no layer: {error} (here: layer='name')") from error
-        layer = Layer(probed.name, *probed.features.shape)
-        if probed.name in dict(model.named_modules()):
-            made = _output(model, probed.name, picture)
-            if _same(made, probed.features):
-                return _Place(model, probed.name, layer, None)
-            if _same(_channels_first(made), probed.features):
-                return _Place(model, probed.name, layer, _channels_first)
+        features = found.features[name].detach()[0]
+        layer = Layer(name, *features.shape)
+        if name in dict(model.named_modules()):
+            made = _output(model, name, picture)
+            if _same(made, features):
+                return _Place(model, name, layer, None)
+            if _same(_channels_first(made), features):
+                return _Place(model, name, layer, _channels_first)
         # No single module gives this tensor (a function made it). If it is what the head is fed, a module
         # that hands it on can stand between body and head.
         if hasattr(model, "forward_features") and hasattr(model, "forward_head"):
             between = _Between(model)
-            if _same(_output(between, "seen", picture), probed.features):
+            if _same(_output(between, "seen", picture), features):
                 return _Place(between, "seen", layer, None)
         raise ExplainerError(
-            f"{model_name(model)}: the deepest feature maps ({probed.name}) are no module's output; name the "
+            f"{model_name(model)}: the deepest feature maps ({name}) are no module's output; name the "
             "layer (layer=...), see dict(model.named_modules())"
         )
 

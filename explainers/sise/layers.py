@@ -21,7 +21,7 @@ every family of timm: docs/models.md.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -39,14 +39,12 @@ class Candidates:
 
     Attributes:
         logits: (1, K) on the graph.
-        names: one per feature tensor, unique.
-        features: (1, C, h, w) each, on the graph of `logits` or off it.
+        features: layer name -> (1, C, h, w), on the graph of `logits` or off it.
         ruled: whether `choose` has to apply the layer rule (False: the user named the layers).
     """
 
     logits: Tensor
-    names: tuple[str, ...]
-    features: tuple[Tensor, ...]
+    features: dict[str, Tensor]
     ruled: bool
 
 
@@ -61,7 +59,7 @@ def candidates(
 
     Args:
         model: a private evaluation copy (see `isolation.isolated`), without gradients of parameters.
-        image: (1, C, H, W) float32 that requires gradients, so that there is a graph; gradients enabled.
+        image: (1, C, H, W) float32.
         layers: module names, or None for the rule.
         compare: run the model the plain way as well and compare the logits, where its layers are reached by
             another way; not needed again for a model of the same structure.
@@ -74,6 +72,9 @@ def candidates(
         ExplainerError: an unknown, repeated or unused layer name, a layer without feature maps, a model
             that gives no (1, K) logits.
     """
+    # It requires gradients, so that there is a graph; the second clone is no leaf, so that a model may begin
+    # with an in-place operation.
+    image = image.clone().requires_grad_().clone()
     if layers is not None:
         _check_names(model, layers)
         return _through_hooks(model, image, layers, ruled=False)
@@ -88,47 +89,54 @@ def candidates(
     return _through_hooks(model, image, _units(model, image), ruled=True)
 
 
-@dataclass(frozen=True)
-class Probed:
-    """A chosen layer of one picture: its feature maps and the score's gradient there, (C, h, w) each."""
+def gradients(found: Candidates, direction: Tensor, *, retain_graph: bool = False) -> dict[str, Tensor]:
+    """Return the gradient of the sum of `logits * direction` at each candidate that the logits depend on.
 
-    name: str
-    features: Tensor
-    gradients: Tensor
+    Args:
+        found: see `candidates`.
+        direction: (1, K).
+        retain_graph: keep the graph for another direction.
+    """
+    each = torch.autograd.grad(
+        found.logits,
+        tuple(found.features.values()),
+        direction,
+        allow_unused=True,
+        retain_graph=retain_graph,
+    )
+    return {
+        name: gradient for name, gradient in zip(found.features, each, strict=True) if gradient is not None
+    }
 
 
-def choose(found: Candidates, gradients: Sequence[Tensor | None], model: nn.Module) -> list[Probed]:
+def choose(found: Candidates, path: Collection[str], model: nn.Module) -> list[str]:
     """Apply the layer rule.
 
     Args:
         found: see `candidates`.
-        gradients: of the score, one per candidate; None where it is not on the path to the logits.
+        path: the candidates that the logits depend on, see `gradients`.
         model: named in errors.
 
     Returns:
-        The chosen layers off the graph, shallow to deep.
+        The names of the chosen layers, shallow to deep.
 
     Raises:
         ExplainerError: a named layer off the path to the logits; fewer than two resolutions left.
     """
-    on_path = [
-        (Probed(name, feature.detach()[0], gradient[0]), _is_pooled(feature))
-        for name, feature, gradient in zip(found.names, found.features, gradients, strict=True)
-        if gradient is not None
-    ]
+    on_path = [name for name in found.features if name in path]
     if not found.ruled:
-        off = sorted(set(found.names) - {probed.name for probed, _ in on_path})
+        off = sorted(set(found.features) - set(on_path))
         if off:
             raise ExplainerError(f"{model_name(model)}: the score does not depend on layer {off[0]!r}")
-        return [probed for probed, _ in on_path]
-    deepest: dict[tuple[int, int], Probed] = {}
-    for probed, pooled in on_path:
-        size = (probed.features.shape[1], probed.features.shape[2])
+        return on_path
+    deepest: dict[tuple[int, int], str] = {}
+    for name in on_path:
+        size = (found.features[name].shape[2], found.features[name].shape[3])
         # A map of one position has nothing to say about where.
-        if size != (1, 1) and not pooled:
+        if size != (1, 1) and not _is_pooled(found.features[name]):
             for same in [known for known in deepest if _one_resolution(known, size)]:
                 del deepest[same]
-            deepest[size] = probed
+            deepest[size] = name
     if len(deepest) < 2:
         sizes = ", ".join(f"{h}x{w}" for h, w in deepest) or "none"
         raise ExplainerError(
@@ -188,7 +196,7 @@ def _through_intermediates(model: Any, image: Tensor, compare: bool) -> Candidat
             name = position if made is None else made.name
             taken = name in named and named[name] is not feature  # one module, called twice
             named[position if taken else name] = feature
-    return Candidates(logits, tuple(named), tuple(named.values()), ruled=True)
+    return Candidates(logits, named, ruled=True)
 
 
 @dataclass(frozen=True)
@@ -242,7 +250,7 @@ def _through_hooks(model: nn.Module, image: Tensor, names: Sequence[str], *, rul
             else "takes no part in the forward pass"
         )
         raise ExplainerError(f"{model_name(model)}: layer {missing[0]!r} {why}; name another one")
-    return Candidates(logits, tuple(kept), tuple(kept.values()), ruled=ruled)
+    return Candidates(logits, kept, ruled=ruled)
 
 
 def _units(model: nn.Module, image: Tensor) -> list[str]:

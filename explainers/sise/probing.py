@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from explainers.errors import ExplainerError
 from explainers.isolation import model_name
 from explainers.scoring import Activation, check_class_count, probability, score_direction
-from explainers.sise.layers import candidates, choose
+from explainers.sise.layers import candidates, choose, gradients
 
 
 @dataclass(frozen=True)
@@ -59,29 +59,25 @@ def probe(
             infinity, naming the layer.
     """
     with torch.enable_grad():
-        # The clone is no leaf, so a model may begin with an in-place operation.
-        found = candidates(model, picture.clone().requires_grad_().clone(), layers, compare=compare)
+        found = candidates(model, picture, layers, compare=compare)
         check_class_count(targets, found.logits.shape[1])
-        for name, feature in zip(found.names, found.features, strict=True):
+        for name, feature in found.features.items():
             _check_finite(feature, model, f"layer {name!r}", index, "feature maps")
         _check_finite(found.logits, model, "the logits", index, "values")
-        gradients = [
-            torch.autograd.grad(
-                found.logits,
-                found.features,
+        by_class = [
+            gradients(
+                found,
                 score_direction(found.logits, target, activation),
-                allow_unused=True,
                 retain_graph=number < len(targets),
             )
             for number, target in enumerate(targets.tolist(), start=1)
         ]
-    chosen = [choose(found, gradient, model) for gradient in gradients]
     taps = []
-    for same in zip(*chosen, strict=True):  # one layer, as each class sees it
-        for probed in same:
-            _check_finite(probed.gradients, model, f"layer {probed.name!r}", index, "gradients")
-        alpha = torch.stack([probed.gradients.sum(dim=(1, 2)) for probed in same])
-        taps.append(Tap(same[0].name, same[0].features, alpha))
+    for name in choose(found, by_class[0], model):
+        for each in by_class:
+            _check_finite(each[name], model, f"layer {name!r}", index, "gradients")
+        alpha = torch.stack([each[name][0].sum(dim=(1, 2)) for each in by_class])
+        taps.append(Tap(name, found.features[name].detach()[0], alpha))
     logits = found.logits.detach().expand(len(targets), -1)
     return taps, probability(logits, targets, activation)
 
