@@ -6,10 +6,10 @@ import posixpath
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, tzinfo
+from datetime import datetime
 from fnmatch import translate
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
@@ -37,118 +37,87 @@ class ListedImage:
     metadata: Metadata
 
 
-class Source(Protocol):
-    """Where pictures come from."""
+class Source:
+    """A folder of pictures, listed and read."""
 
-    @property
-    def root(self) -> str:
-        """The source's address, without credentials."""
+    def __init__(
+        self,
+        uri: str,
+        *,
+        include: Sequence[str] = PICTURES,
+        recursive: bool = True,
+        manifest: str | None = None,
+        filename_pattern: str | None = None,
+        timezone: str = "UTC",
+        max_bytes: int = MAX_BYTES,
+    ) -> None:
+        """Open a folder of pictures.
 
-    def list(self, after: str | None = None) -> Iterator[ListedImage]:
-        """Pictures in ascending order of uri; with ``after``, only those beyond that uri.
+        Listed is every file that matches one of the `include` globs, whatever its content. Left out are
+        hidden files and folders (leading dot), uploads under way (.part, .tmp), the manifest, and links to
+        folders. A link to a file outside the source is listed and reads as unreadable.
 
-        Raises `SourceError` when a folder cannot be listed.
+        Args:
+            uri: a local path, or a URL that fsspec opens.
+            include: globs of the file name; those with a slash, of the uri. Upper and lower case are alike.
+            recursive: whether subfolders are listed too.
+            manifest: a path inside the source, an absolute path or a URL; see `parse_manifest`.
+            filename_pattern: a regular expression searched in the uri, with named groups part, lot, station,
+                captured_at. Where the manifest has the field too, the manifest is right.
+            timezone: of times without an offset.
+            max_bytes: a larger file is unreadable.
+
+        Raises:
+            SourceError: naming what cannot be used, and the remedy.
         """
+        if not include:
+            raise SourceError("include is empty: name at least one glob such as *.png")
+        self._zone = load_timezone(timezone)
+        self._pattern = compile_pattern(filename_pattern) if filename_pattern is not None else None
+        self._fs, path = _locate(uri)
+        self._path = path.rstrip("/")
+        if not self._fs.isdir(self._path or "/"):
+            raise SourceError(f"source {uri!r} is not a folder that can be opened: check the path")
+        self._local_root = None
+        if isinstance(self._fs, LocalFileSystem):
+            self._local_root = os.path.realpath(self._path or "/")
+        self._name_globs = _one_of([glob for glob in include if "/" not in glob])
+        self._uri_globs = _one_of([glob for glob in include if "/" in glob])
+        self._recursive = recursive
+        self._max_bytes = max_bytes
+        self._manifest: Mapping[str, Metadata] = {}
+        self._manifest_path: str | None = None
+        if manifest is not None:
+            self._read_manifest(uri, manifest)
+        self._missing: tuple[str, ...] | None = None
+        self._unnameable: set[str] = set()
 
-    def read(self, item: ListedImage) -> bytes:
-        """The picture's bytes; raises `Unreadable` when it has vanished, has changed, or cannot be read."""
-
-    def missing_from_listing(self) -> tuple[str, ...]:
-        """What the manifest names (beyond ``after``) and the last complete listing did not find, in order."""
-
-
-def open_source(
-    uri: str,
-    *,
-    include: Sequence[str] = PICTURES,
-    recursive: bool = True,
-    manifest: str | None = None,
-    filename_pattern: str | None = None,
-    timezone: str = "UTC",
-    max_bytes: int = MAX_BYTES,
-) -> Source:
-    """Open a folder by path or fsspec URL; see `Source` for what it can do.
-
-    Everything that matches one of the ``include`` globs is listed, whatever its content: globs match the file
-    name, those with a slash the uri, upper and lower case alike. Left out are hidden files and folders
-    (leading dot), uploads under way (.part, .tmp), the manifest, and links to folders. A link to a file
-    outside the source is listed and reads as unreadable.
-
-    ``manifest`` is a path inside the source, an absolute path or a URL (see `parse_manifest`);
-    ``filename_pattern`` a regular expression searched in the uri, with named groups part, lot, station,
-    captured_at; where both know a field, the manifest is right. Times without an offset are in ``timezone``.
-    Files beyond ``max_bytes`` are unreadable. Raises `SourceError` naming what cannot be used and the remedy.
-    """
-    if not include:
-        raise SourceError("include is empty: name at least one glob such as *.png")
-    zone = load_timezone(timezone)
-    pattern = compile_pattern(filename_pattern) if filename_pattern is not None else None
-    fs, path = _locate(uri)
-    path = path.rstrip("/")
-    if not fs.isdir(path or "/"):
-        raise SourceError(f"source {uri!r} is not a folder that can be opened: check the path")
-    entries: Mapping[str, Metadata] = {}
-    manifest_path = None
-    if manifest is not None:
+    def _read_manifest(self, uri: str, manifest: str) -> None:
         inside = "://" not in manifest and not manifest.startswith("/")
-        manifest_fs, manifest_path = (
-            (fs, posixpath.normpath(f"{path}/{manifest}")) if inside else _locate(manifest)
-        )
+        fs, path = (self._fs, posixpath.normpath(f"{self._path}/{manifest}")) if inside else _locate(manifest)
         try:
-            data = manifest_fs.cat_file(manifest_path)
+            data = fs.cat_file(path)
         except OSError as error:
             place = f" in source {uri!r}" if inside else ""
             reason = error.strerror or type(error).__name__
             raise SourceError(
                 f"manifest {manifest!r}{place} cannot be read ({reason}): check the path"
             ) from error
-        entries = parse_manifest(data, manifest, zone)
-    return _Folder(fs, path, tuple(include), recursive, entries, manifest_path, pattern, zone, max_bytes)
-
-
-def _locate(uri: str) -> tuple[Any, str]:
-    try:
-        # Cached listings would hide what has arrived or changed since.
-        fs, path = url_to_fs(uri, use_listings_cache=False)
-    except (ValueError, ImportError) as error:
-        raise SourceError(f"{uri!r} cannot be opened: {error}") from error
-    return fs, str(path)
-
-
-class _Folder:
-    def __init__(
-        self,
-        fs: Any,
-        path: str,
-        include: tuple[str, ...],
-        recursive: bool,
-        manifest: Mapping[str, Metadata],
-        manifest_path: str | None,
-        pattern: re.Pattern[str] | None,
-        zone: tzinfo,
-        max_bytes: int,
-    ) -> None:
-        self._fs = fs
-        self._path = path
-        self._local_root = os.path.realpath(path or "/") if isinstance(fs, LocalFileSystem) else None
-        self._name_globs = _one_of([glob for glob in include if "/" not in glob])
-        self._uri_globs = _one_of([glob for glob in include if "/" in glob])
-        self._recursive = recursive
-        self._manifest = manifest
-        self._manifest_path = manifest_path
-        self._pattern = pattern
-        self._zone = zone
-        self._max_bytes = max_bytes
-        self._missing: tuple[str, ...] | None = None
-        self._unnameable: set[str] = set()
+        self._manifest = parse_manifest(data, manifest, self._zone)
+        self._manifest_path = path
 
     @property
     def root(self) -> str:
+        """The source's address, without credentials."""
         if self._local_root is not None:
             return self._path or "/"
         return str(self._fs.unstrip_protocol(self._path))
 
     def list(self, after: str | None = None) -> Iterator[ListedImage]:
+        """Yield pictures in ascending order of uri; with ``after``, only those beyond that uri.
+
+        Raises `SourceError` when a folder cannot be listed.
+        """
         self._missing = None
         unseen = {uri for uri in self._manifest if after is None or uri > after}
         for uri, info in self._walk(after):
@@ -158,11 +127,13 @@ class _Folder:
         self._missing = tuple(sorted(unseen))
 
     def missing_from_listing(self) -> tuple[str, ...]:
+        """What the manifest names (beyond ``after``) and the last complete listing did not find, in order."""
         if self._missing is None:
             raise SourceError(f"source {self.root!r}: list it to the end before asking what was missing")
         return self._missing
 
     def read(self, item: ListedImage) -> bytes:
+        """The picture's bytes; raises `Unreadable` when it has vanished, has changed, or cannot be read."""
         if item.uri in self._unnameable:
             raise Unreadable("the file name is not valid UTF-8: rename the file")
         if item.size > self._max_bytes:
@@ -276,6 +247,15 @@ class _Folder:
         if info["type"] != "file":
             raise Unreadable("not a regular file")
         return int(info["size"]), _version(info)
+
+
+def _locate(uri: str) -> tuple[Any, str]:
+    try:
+        # Cached listings would hide what has arrived or changed since.
+        fs, path = url_to_fs(uri, use_listings_cache=False)
+    except (ValueError, ImportError) as error:
+        raise SourceError(f"{uri!r} cannot be opened: {error}") from error
+    return fs, str(path)
 
 
 def _one_of(globs: Sequence[str]) -> re.Pattern[str]:

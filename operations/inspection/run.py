@@ -38,7 +38,7 @@ from operations.inspection.pictures import (
     with_decision,
 )
 from sources.errors import Unreadable
-from sources.folder import ListedImage, Source, open_source
+from sources.folder import ListedImage, Source
 
 _log = logging.getLogger("kensa")
 
@@ -154,7 +154,7 @@ def open_inspection(settings: Settings, trigger: str) -> Iterator[Inspection]:
     with open_database(settings.database.url) as database:
         database.migrate()
         chosen = settings.source
-        source = open_source(
+        source = Source(
             chosen.uri,
             include=chosen.include,
             recursive=chosen.recursive,

@@ -14,7 +14,7 @@ from db.engine import open_database
 from db.issued.reports import report_by_number
 from db.schema import Report
 from reports.attachments.manifest import read_attached
-from sources.folder import open_source
+from sources.folder import Source
 
 RECORDS = sorted(path.name for path in Path(__file__).parent.iterdir() if (path / "kensa.yaml").is_file())
 # How the reports of a record were asked for; a model's is measured anew each time.
@@ -86,7 +86,7 @@ def test_decisions_replay_from_the_record_alone(record, kensa):
 def test_a_plant_that_upgrades_inspects_nothing_twice(record, inspect_all):
     """The settings digest of the old record is that of today's settings: every outcome is carried over."""
     settings = load_settings("kensa.yaml", [])
-    listed = sum(1 for _ in open_source(settings.source.uri, manifest=settings.source.manifest).list())
+    listed = sum(1 for _ in Source(settings.source.uri, manifest=settings.source.manifest).list())
     _, result = inspect_all("kensa.yaml")
     counts = result.counts.as_dict()
     assert counts["listed"] == counts["carried_over"] == listed == 12

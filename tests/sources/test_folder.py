@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sources.errors import SourceError, Unreadable
-from sources.folder import ListedImage, _version, open_source
+from sources.folder import ListedImage, Source, _version
 from sources.metadata import Metadata
 
 
@@ -46,11 +46,11 @@ def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Folder]:
 
 
 def uris(url: str, after: str | None = None, **options: Any) -> list[str]:
-    return [item.uri for item in open_source(url, **options).list(after)]
+    return [item.uri for item in Source(url, **options).list(after)]
 
 
 def one(url: str, **options: Any) -> tuple[Any, ListedImage]:
-    source = open_source(url, **options)
+    source = Source(url, **options)
     (item,) = source.list()
     return source, item
 
@@ -115,7 +115,7 @@ def test_folders_are_listed_only_when_reached(folder: Folder, monkeypatch: pytes
         return plain_ls(self, path, *args, **options)
 
     monkeypatch.setattr(type(folder.fs), "ls", counting_ls)
-    pictures = open_source(folder.url).list()
+    pictures = Source(folder.url).list()
     assert next(pictures).uri == "a/1.png"
     assert listed[1:] == ["a"]
     assert next(pictures).uri == "b/2.png"
@@ -155,20 +155,20 @@ def test_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "in").mkdir()
     for url in ("in", "in/", str(tmp_path / "in"), f"file://{tmp_path}/in"):
-        assert open_source(url).root == str(tmp_path / "in")
+        assert Source(url).root == str(tmp_path / "in")
     Folder("memory://somewhere/in")
-    assert open_source("memory://somewhere/in").root == "memory:///somewhere/in"
+    assert Source("memory://somewhere/in").root == "memory:///somewhere/in"
 
 
 def test_a_source_that_cannot_be_used(tmp_path: Path) -> None:
     (tmp_path / "file.png").write_bytes(b"x")
     for url in (str(tmp_path / "absent"), str(tmp_path / "file.png"), "memory://nothing-here"):
         with pytest.raises(SourceError, match="is not a folder that can be opened: check the path"):
-            open_source(url)
+            Source(url)
     with pytest.raises(SourceError, match="cannot be opened: Protocol not known"):
-        open_source("nosuch://bucket/x")
+        Source("nosuch://bucket/x")
     with pytest.raises(SourceError, match="include is empty"):
-        open_source(str(tmp_path), include=[])
+        Source(str(tmp_path), include=[])
 
 
 def test_folders_that_vanish_or_refuse(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -176,7 +176,7 @@ def test_folders_that_vanish_or_refuse(tmp_path: Path, monkeypatch: pytest.Monke
     for uri in ("a/1.png", "b/2.png"):
         (source / uri).parent.mkdir(parents=True)
         (source / uri).write_bytes(b"x")
-    opened = open_source(str(source))
+    opened = Source(str(source))
     pictures = opened.list()
     assert next(pictures).uri == "a/1.png"
     (source / "b/2.png").unlink()
@@ -303,7 +303,7 @@ def test_links(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (source_path / "up").symlink_to("..")
     (source_path / "folder").symlink_to(outside / "folder")
     (source_path / "folder.png").symlink_to("lot")
-    source = open_source(str(source_path))
+    source = Source(str(source_path))
     items = {item.uri: item for item in source.list()}
     # Pictures behind links are accounted for; folders behind links are not entered, and that is said.
     assert list(items) == ["folder.png", "in.png", "loop.png", "lot/a.png", "nowhere.png", "out.png"]
@@ -328,7 +328,7 @@ def test_a_uri_cannot_climb_out(tmp_path: Path) -> None:
     (tmp_path / "source").mkdir()
     (tmp_path / "secret.png").write_bytes(b"secret")
     item = ListedImage("../secret.png", 6, "", Metadata())
-    assert reason(open_source(str(tmp_path / "source")), item) == "a link that leads out of the source"
+    assert reason(Source(str(tmp_path / "source")), item) == "a link that leads out of the source"
 
 
 def test_a_pipe_is_listed_and_not_waited_for(tmp_path: Path) -> None:
@@ -357,7 +357,7 @@ def test_manifest_and_pattern_together(folder: Folder) -> None:
         b"L2/P4.png,,,\n"
         b"L3/P5.png,,,\n",
     )
-    source = open_source(
+    source = Source(
         folder.url,
         manifest="manifest.csv",
         filename_pattern=r"(?P<lot>L\d)/(?P<part>P\d)",
@@ -388,7 +388,7 @@ def test_the_manifest_is_never_listed(folder: Folder) -> None:
 def test_a_manifest_that_cannot_be_read(folder: Folder) -> None:
     for manifest in ("absent.csv", "/no/such/absent.csv"):
         with pytest.raises(SourceError, match=r"manifest '.*absent\.csv'.* cannot be read"):
-            open_source(folder.url, manifest=manifest)
+            Source(folder.url, manifest=manifest)
     folder.put("m.csv", b"file\n../x.png\n")
     with pytest.raises(SourceError, match=r"m\.csv, line 2, column file"):
-        open_source(folder.url, manifest="m.csv")
+        Source(folder.url, manifest="m.csv")

@@ -9,7 +9,7 @@ from PIL import Image
 
 from sources.decoding import decode as decode_bytes
 from sources.errors import SourceError
-from sources.folder import open_source
+from sources.folder import Source
 from sources.surfaces import _DEFECTS
 from sources.synthetic import SURFACE_CLASSES, surface, write_dataset, write_inspection_folder
 
@@ -145,7 +145,7 @@ def test_defect_share(tmp_path: Path) -> None:
 
 def test_inspection_folder_is_a_source(tmp_path: Path) -> None:
     root = write_inspection_folder(tmp_path / "line", count=20, seed=3, size=40, defect_share=0.4, lots=3)
-    source = open_source(str(root), manifest="manifest.csv")
+    source = Source(str(root), manifest="manifest.csv")
     listed = list(source.list())
     assert source.missing_from_listing() == ()
     manifest = {row["file"]: row for row in rows(root / "manifest.csv")}
