@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -59,6 +60,25 @@ def isolated(model: nn.Module, images: Tensor, *, reparameterise: bool = False) 
 
             private = reparameterize_model(private, inplace=True).requires_grad_(False)
         yield private
+
+
+@contextmanager
+def hooked(
+    modules: Mapping[str, nn.Module], call: Callable[[str, nn.Module, Any, Any], Tensor | None]
+) -> Iterator[None]:
+    """Call `call(name, module, inputs, output)` after each of `modules` during the block.
+
+    What it returns takes the place of the output, unless it is None.
+    """
+    handles = [
+        module.register_forward_hook(lambda part, inputs, output, name=name: call(name, part, inputs, output))
+        for name, module in modules.items()
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def model_name(model: nn.Module) -> str:

@@ -13,9 +13,10 @@ from torch import Tensor, nn
 from explainers.errors import ExplainerError
 from explainers.explainer import Explainer
 from explainers.explanation import OK, UNDEFINED, Explanation, Layer
-from explainers.isolation import Rows, model_name
+from explainers.isolation import Rows, hooked, model_name
 from explainers.maps import FLAT, minmax
 from explainers.scoring import Activation, check_class_count, probability
+from explainers.sise.layers import checked_logits
 
 
 @dataclass(frozen=True)
@@ -75,9 +76,7 @@ class Baseline(Explainer):
         """Probability of each row's class on its whole picture, (F,) float32; checks the logits."""
         scores = torch.zeros(len(rows), device=pictures.device)
         for image, own in rows.by_image().items():
-            logits = model(pictures[image : image + 1])
-            if not isinstance(logits, Tensor) or logits.ndim != 2:
-                raise ExplainerError(f"{model_name(model)} must return (B, K) logits")
+            logits = checked_logits(model, model(pictures[image : image + 1]))
             if not bool(torch.isfinite(logits).all()):
                 raise ExplainerError(
                     f"{model_name(model)} gives NaN or infinity in the logits of image {image} of the batch; "
@@ -111,15 +110,12 @@ def finite_logits(model: nn.Module) -> Iterator[None]:
     """
     sound: list[Tensor] = []
 
-    def look(_module: nn.Module, _inputs: object, logits: Tensor) -> None:
+    def look(_name: str, _module: nn.Module, _inputs: object, logits: Tensor) -> None:
         now = torch.isfinite(logits).all()
         sound[:] = [now & sound[0] if sound else now]
 
-    handle = model.register_forward_hook(look)
-    try:
+    with hooked({"": model}, look):
         yield
-    finally:
-        handle.remove()
     if sound and not bool(sound[0]):
         raise ExplainerError(
             f"{model_name(model)} gives NaN or infinity for a perturbed picture; check its weights, or use "

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from explainers.baselines.base import Attribution, Baseline, eval_package
 from explainers.errors import ExplainerError
-from explainers.isolation import Rows, model_name
+from explainers.isolation import Rows, hooked, model_name
 from explainers.scoring import Activation
 
 
@@ -110,22 +110,20 @@ def _biased(model: nn.Module, picture: Tensor) -> list[nn.Module]:
     """Convolutions and batch norms with a bias that the logits depend on, in the order in which they run."""
     ran: list[tuple[nn.Module, Tensor]] = []
 
-    def note(module: nn.Module, _inputs: object, output: Tensor) -> None:
+    def note(_name: str, module: nn.Module, _inputs: object, output: Tensor) -> None:
         if output.requires_grad:
             ran.append((module, output))
 
-    handles = [
-        module.register_forward_hook(note)
-        for module in model.modules()
+    biased = {
+        name: module
+        for name, module in model.named_modules()
         if isinstance(module, nn.Conv2d | nn.BatchNorm2d)
         and module.bias is not None
         # A batch norm over the batch's own statistics adds no constant.
         and getattr(module, "running_mean", module.bias) is not None
-    ]
-    with torch.enable_grad():
+    }
+    with hooked(biased, note), torch.enable_grad():
         logit = model(picture.clone().requires_grad_()).sum()
-    for handle in handles:
-        handle.remove()
     if not ran:
         raise ExplainerError(f"{model_name(model)} has no convolution or batch norm with a bias: no fullgrad")
     gradients = torch.autograd.grad(logit, [output for _, output in ran], allow_unused=True)

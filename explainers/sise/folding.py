@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from explainers.isolation import hooked
+
 Pairs = tuple[tuple[str, str], ...]
 
 
@@ -30,29 +32,21 @@ def foldable_pairs(model: nn.Module, image: Tensor) -> Pairs:
     convolutions: dict[int, tuple[str, Tensor]] = {}  # the tensor is kept so that its id stays its own
     calls: dict[str, int] = {}
     seen: list[tuple[str, str]] = []
-    handles = []
-    for name, module in model.named_modules():
+
+    def note(name: str, module: nn.Module, inputs: Any, output: Any) -> None:
+        calls[name] = calls.get(name, 0) + 1
         if _is_plain_convolution(module):
+            convolutions[id(output)] = (name, output)
+        elif id(inputs[0]) in convolutions:
+            seen.append((convolutions[id(inputs[0])][0], name))
 
-            def note(_module: nn.Module, _inputs: Any, output: Tensor, name: str = name) -> None:
-                calls[name] = calls.get(name, 0) + 1
-                convolutions[id(output)] = (name, output)
-
-            handles.append(module.register_forward_hook(note))
-        elif _is_batch_norm(module):
-
-            def match(_module: nn.Module, inputs: Any, name: str = name) -> None:
-                calls[name] = calls.get(name, 0) + 1
-                if id(inputs[0]) in convolutions:
-                    seen.append((convolutions[id(inputs[0])][0], name))
-
-            handles.append(module.register_forward_pre_hook(match))
-    try:
-        with torch.inference_mode():
-            plain = model(image)
-    finally:
-        for handle in handles:
-            handle.remove()
+    modules = {
+        name: module
+        for name, module in model.named_modules()
+        if _is_plain_convolution(module) or _is_batch_norm(module)
+    }
+    with hooked(modules, note), torch.inference_mode():
+        plain = model(image)
     fed = [convolution for convolution, _ in seen]
     pairs = tuple(
         (convolution, norm)

@@ -21,8 +21,7 @@ every family of timm: docs/models.md.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,7 +29,7 @@ import torch
 from torch import Tensor, nn
 
 from explainers.errors import ExplainerError
-from explainers.isolation import model_name
+from explainers.isolation import hooked, model_name
 
 
 @dataclass(frozen=True)
@@ -168,12 +167,12 @@ def _through_intermediates(model: Any, image: Tensor, compare: bool) -> Candidat
                 makers[id(output)] = _Made(name, output, output._version, bare)
             _note_convolution(module, output, convolved)
 
-    with _hooks(model, dict(model.named_modules()), remember):
+    with hooked(dict(model.named_modules()), remember):
         final, intermediates = model.forward_intermediates(image)
-    logits = _checked_logits(model, model.forward_head(final))
+    logits = checked_logits(model, model.forward_head(final))
     if compare:
         with torch.inference_mode():
-            plain = _checked_logits(model, model(image))
+            plain = checked_logits(model, model(image))
         if not torch.allclose(logits, plain, rtol=1e-3, atol=1e-4, equal_nan=True):
             raise ExplainerError(
                 f"{model_name(model)}: forward_intermediates and forward_head give other logits than the "
@@ -240,8 +239,8 @@ def _through_hooks(model: nn.Module, image: Tensor, names: Sequence[str], *, rul
         return output.clone()
 
     modules = dict(model.named_modules())
-    with _hooks(model, {name: modules[name] for name in names}, keep):
-        logits = _checked_logits(model, model(image))
+    with hooked({name: modules[name] for name in names}, keep):
+        logits = checked_logits(model, model(image))
     missing = [name for name in names if name not in kept]
     if missing:
         why = (
@@ -272,7 +271,7 @@ def _units(model: nn.Module, image: Tensor) -> list[str]:
         if outputs[name]:
             _note_convolution(module, output, convolved)
 
-    with torch.inference_mode(), _hooks(model, dict(model.named_modules()), note):
+    with torch.inference_mode(), hooked(dict(model.named_modules()), note):
         model(image)
     _refuse_without_convolutions(model, convolved)
 
@@ -285,22 +284,6 @@ def _units(model: nn.Module, image: Tensor) -> list[str]:
             yield from descend(f"{name}.{child}" if name else child, part)
 
     return list(descend("", model))
-
-
-@contextmanager
-def _hooks(
-    model: nn.Module, modules: dict[str, nn.Module], call: Callable[[str, nn.Module, Any, Any], Tensor | None]
-) -> Iterator[None]:
-    """Call `call(name, module, inputs, output)` after each of `modules` during the block."""
-    handles = [
-        module.register_forward_hook(lambda part, inputs, output, name=name: call(name, part, inputs, output))
-        for name, module in modules.items()
-    ]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def _has_maps(output: Any) -> bool:
@@ -348,7 +331,12 @@ def _check_names(model: nn.Module, layers: Sequence[str]) -> None:
         )
 
 
-def _checked_logits(model: nn.Module, logits: Any) -> Tensor:
+def checked_logits(model: nn.Module, logits: Any) -> Tensor:
+    """Return what a model gave, if it is (B, K) logits.
+
+    Raises:
+        ExplainerError: it is something else.
+    """
     if not isinstance(logits, Tensor) or logits.ndim != 2:
         raise ExplainerError(
             f"{model_name(model)} must return (B, K) logits, it returned {_shape(logits)}; explain a module "

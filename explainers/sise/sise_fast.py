@@ -121,8 +121,9 @@ def mask_statistics(features: Tensor, size: tuple[int, int]) -> tuple[Tensor, Te
     whole = size[0] % height == 0 and size[1] % width == 0
     outer = _outermost(_outermost(features, size[0] // height, 1), size[1] // width, 2) if whole else None
     if outer is None:
-        some = [features[begin : begin + _CHUNK] for begin in range(0, len(features), _CHUNK)]
-        full = [torch.stack(upsample(chunk, size).flatten(1).aminmax(dim=1)) for chunk in some]
+        full = [
+            torch.stack(upsample(each, size).flatten(1).aminmax(dim=1)) for each in features.split(_CHUNK)
+        ]
         low, high = torch.cat(full, dim=1)
     else:
         low, high = outer.flatten(1).aminmax(dim=1)
