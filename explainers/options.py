@@ -49,6 +49,7 @@ _RULES = {
     ),
     "seed": _whole(0),
     "share": _Rule("lie in (0, 1]", lambda value: 0.0 < value <= 1.0, float),
+    "truth": _one_of("boxes", "masks"),
     **dict.fromkeys(("batch_size", "cells", "iterations", "masks", "steps"), _whole(1)),
 }
 

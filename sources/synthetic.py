@@ -12,8 +12,6 @@ from PIL import Image
 from sources.errors import SourceError
 from sources.surfaces import SURFACE_CLASSES, Mask, surface
 
-__all__ = ["SURFACE_CLASSES", "surface", "write_dataset", "write_inspection_folder"]
-
 Progress = Callable[[int, int], None]
 
 

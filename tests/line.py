@@ -24,7 +24,8 @@ from classifiers.package.thresholds import Thresholds
 from cli.main import main
 from configs.loading import load_settings
 from sources.decoding import decode
-from sources.synthetic import SURFACE_CLASSES, write_inspection_folder
+from sources.surfaces import SURFACE_CLASSES
+from sources.synthetic import write_inspection_folder
 
 if TYPE_CHECKING:
     from operations.inspection.run import Inspection, RunResult

@@ -8,15 +8,14 @@ import warnings
 from collections import Counter, defaultdict
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from torchvision.datasets import CocoDetection
 
 from explainers.errors import ExplainerError
-from explainers.evaluation.samples import Choice, Mask, Pixels, Sample, SampleSet
-
-Truth = Literal["boxes", "masks"]
+from explainers.evaluation.samples import Choice, Mask, Pixels, Sample, SampleSet, Truth, matching
+from explainers.options import checked
 
 
 def coco_samples(
@@ -44,8 +43,7 @@ def coco_samples(
 
     Source: Lin et al., Microsoft COCO: Common Objects in Context (2014); cocodataset.org, data format.
     """
-    if truth not in ("boxes", "masks"):
-        raise ExplainerError(f"truth must be 'boxes' or 'masks', got {truth!r}")
+    checked("truth", truth)
     if not images.is_dir():
         raise ExplainerError(f"{images}: no such folder of pictures")
     try:
@@ -97,11 +95,7 @@ def _read(reader: Any, index: int, annotations: tuple[Any, ...], truth: Truth) -
                 # pycocotools 2.0.11 hands numpy 2 an __array__ without the copy keyword.
                 warnings.simplefilter("ignore", DeprecationWarning)
                 own = reader.coco.annToMask(annotation).astype(bool)
-            if own.shape != mask.shape:
-                raise ExplainerError(
-                    f"image {reader.ids[index]}: the mask is {own.shape}, the picture {mask.shape}"
-                )
-            mask |= own
+            mask |= matching(own, pixels, f"image {reader.ids[index]}")
         else:
             left, top, wide, high = annotation["bbox"]
             rows = slice(max(0, round(top)), min(height, round(top + high)))

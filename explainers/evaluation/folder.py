@@ -8,9 +8,20 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import numpy as np
+
 from classifiers.data.dataset import SUFFIXES
 from explainers.errors import ExplainerError
-from explainers.evaluation.samples import Choice, Mask, Pixels, Sample, SampleSet, read_csv, read_picture
+from explainers.evaluation.samples import (
+    Choice,
+    Mask,
+    Pixels,
+    Sample,
+    SampleSet,
+    matching,
+    read_csv,
+    read_picture,
+)
 
 NO_MASK = "no mask is given"
 EMPTY_MASK = "the mask is empty"
@@ -124,12 +135,5 @@ def _read_mask(path: Path, threshold: int) -> Mask:
 
 def _read(path: Path, files: tuple[Path, ...], threshold: int) -> tuple[Pixels, Mask]:
     pixels = read_picture(path)
-    united: Mask | None = None
-    for file in files:
-        mask = _read_mask(file, threshold)
-        if mask.shape != pixels.shape[:2]:
-            raise ExplainerError(f"{file}: the mask is {mask.shape}, its picture {path} {pixels.shape[:2]}")
-        united = mask if united is None else united | mask
-    if united is None:
-        raise ExplainerError(f"{path}: no mask")
-    return pixels, united
+    masks = [matching(_read_mask(file, threshold), pixels, str(file)) for file in files]
+    return pixels, np.logical_or.reduce(masks)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -126,11 +125,6 @@ def measure(
     if "rank_correlation" in asked:
         values["rank_correlation"] = None if reference is None else _number(rank_correlation(maps, reference))
     return {name: value for name, value in values.items() if name in asked}
-
-
-def complete(values: dict[str, float | None], names: Sequence[str]) -> bool:
-    """Whether every metric asked for has been measured."""
-    return set(names) <= set(values)
 
 
 def _number(values: Tensor) -> float | None:

@@ -18,7 +18,7 @@ from classifiers import Preprocessing
 from classifiers.package.manifest import canonical
 from explainers import registry
 from explainers.errors import ExplainerError
-from explainers.evaluation.measures import complete, measure
+from explainers.evaluation.measures import measure
 from explainers.evaluation.models import EvaluatedModel, explained_index
 from explainers.evaluation.outcomes import FAILED, LEFT_OUT, Outcome, Outcomes
 from explainers.evaluation.plan import SAMPLE, Method, Plan
@@ -123,7 +123,7 @@ class Evaluation:
             return True
         compared = label == self.plan.reference and "rank_correlation" in self.plan.measures.names
         kept = self._map_path(sample, label).is_file() or not (keep_all or compared)
-        return kept and complete(outcome.values, self.plan.measures.names)
+        return kept and set(self.plan.measures.names) <= set(outcome.values)
 
     def _prepare(self, sample: Sample) -> Prepared | str:
         """The sample as the model sees it, or the status that says why not."""

@@ -8,7 +8,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,8 @@ from sources.errors import Unreadable
 
 Pixels = npt.NDArray[np.uint8]
 Mask = npt.NDArray[np.bool_]
+Truth = Literal["boxes", "masks"]
+"""The true pixels of a class: the filled boxes of its objects, or their masks."""
 Reader = Callable[[], tuple[Pixels, Mask]]
 
 
@@ -173,6 +175,17 @@ def read_picture(path: Path) -> Pixels:
         return decode(path.read_bytes()).pixels
     except (OSError, Unreadable) as error:
         raise ExplainerError(f"{path}: cannot be read as a picture: {error}") from error
+
+
+def matching(mask: Mask, pixels: Pixels, source: str) -> Mask:
+    """Return a mask (H, W) that is as large as its picture (H, W, 3).
+
+    Raises:
+        ExplainerError: it is not; names its `source`.
+    """
+    if mask.shape != pixels.shape[:2]:
+        raise ExplainerError(f"{source}: the mask is {mask.shape}, its picture {pixels.shape[:2]}")
+    return mask
 
 
 def read_csv(path: Path, columns: Sequence[str]) -> Iterator[tuple[str, Mapping[str, str]]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import random
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -100,9 +100,7 @@ def severstal_samples(
         path = images / image
         if not path.is_file():
             raise ExplainerError(f"{table}: there is no strip {path}")
-        masks = {number: decode_runs(runs) for number, runs in defects.items()}
-        for corner in cut.corners():
-            areas = {number: int(cut.of(mask, corner).sum()) for number, mask in masks.items()}
+        for corner, areas in _defect_areas(defects, cut):
             found = [number for number, area in areas.items() if area >= cut.min_area]
             small = sum(0 < area < cut.min_area for area in areas.values())
             if small:
@@ -190,12 +188,17 @@ def write_patches(
     return folder / "labels.csv"
 
 
+def _defect_areas(defects: dict[int, Runs], cut: Cut) -> Iterator[tuple[tuple[int, int], dict[int, int]]]:
+    """Yield the corner of each patch of a strip, and the pixels of each defect class in it."""
+    masks = {number: decode_runs(runs) for number, runs in defects.items()}
+    for corner in cut.corners():
+        yield corner, {number: int(cut.of(mask, corner).sum()) for number, mask in masks.items()}
+
+
 def _patch_labels(defects: dict[int, Runs], cut: Cut) -> dict[tuple[int, int], int]:
     """Corner -> defect class with most pixels, 0 for none; patches with small defects alone left out."""
-    masks = {number: decode_runs(runs) for number, runs in defects.items()}
     labels = {}
-    for corner in cut.corners():
-        areas = {number: int(cut.of(mask, corner).sum()) for number, mask in masks.items()}
+    for corner, areas in _defect_areas(defects, cut):
         if not any(areas.values()):
             labels[corner] = 0
         elif max(areas.values()) >= cut.min_area:

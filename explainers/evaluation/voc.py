@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 from xml.etree.ElementTree import ParseError
 
 import numpy as np
@@ -14,7 +14,8 @@ from torchvision.datasets import VOCDetection, VOCSegmentation
 from torchvision.datasets.voc import ET_parse
 
 from explainers.errors import ExplainerError
-from explainers.evaluation.samples import Choice, Mask, Pixels, Sample, SampleSet
+from explainers.evaluation.samples import Choice, Mask, Pixels, Sample, SampleSet, Truth, matching
+from explainers.options import checked
 
 CLASSES = (
     "aeroplane",
@@ -39,7 +40,6 @@ CLASSES = (
     "tvmonitor",
 )
 _VOID = 255
-Truth = Literal["boxes", "masks"]
 Box = tuple[int, int, int, int]
 
 
@@ -71,8 +71,7 @@ def voc_samples(
 
     Source: Everingham et al., The PASCAL Visual Object Classes Challenge 2007, development kit.
     """
-    if truth not in ("boxes", "masks"):
-        raise ExplainerError(f"truth must be 'boxes' or 'masks', got {truth!r}")
+    checked("truth", truth)
     wanted = choice or Choice()
     skipped: Counter[str] = Counter()
     samples: list[Sample] = []
@@ -156,9 +155,4 @@ def _read_boxes(reader: Any, index: int, boxes: tuple[Box, ...]) -> tuple[Pixels
 
 def _read_mask(reader: Any, index: int, number: int) -> tuple[Pixels, Mask]:
     pixels, target = _item(reader, index)
-    mask: Mask = np.asarray(target) == number
-    if mask.shape != pixels.shape[:2]:
-        raise ExplainerError(
-            f"{reader.targets[index]}: the mask is {mask.shape}, its picture {pixels.shape[:2]}"
-        )
-    return pixels, mask
+    return pixels, matching(np.asarray(target) == number, pixels, str(reader.targets[index]))

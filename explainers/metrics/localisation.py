@@ -18,6 +18,7 @@ from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 
 from explainers.errors import ExplainerError
+from explainers.options import checked
 
 
 def ebpg(maps: Tensor, masks: Tensor) -> Tensor:
@@ -57,8 +58,7 @@ def miou(maps: Tensor, masks: Tensor, share: float = 0.2) -> Tensor:
 
     Source: SISE, section 4.2 (20 %).
     """
-    if not 0.0 < share <= 1.0:
-        raise ExplainerError(f"share must lie in (0, 1], got {share}")
+    checked("share", share)
     values, truth = _flattened(maps, masks)
     count = max(1, round(share * values.shape[1]))
     top = _top(values, torch.full((len(values),), count, device=values.device))

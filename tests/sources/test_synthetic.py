@@ -10,8 +10,8 @@ from PIL import Image
 from sources.decoding import decode as decode_bytes
 from sources.errors import SourceError
 from sources.folder import Source
-from sources.surfaces import _DEFECTS
-from sources.synthetic import SURFACE_CLASSES, surface, write_dataset, write_inspection_folder
+from sources.surfaces import _DEFECTS, SURFACE_CLASSES, surface
+from sources.synthetic import write_dataset, write_inspection_folder
 
 DEFECTS = [label for label in SURFACE_CLASSES if label != "good"]
 

@@ -130,7 +130,7 @@ def test_other_folder_errors(labels: Callable[..., Path], tmp_path: Path) -> Non
         folder_samples(labels("a,b", header="image,label"))
     save(tmp_path / "masks/big.png", grey(8, 8, 255))
     dataset = folder_samples(labels("images/a.png,pit,masks/big.png"))
-    with pytest.raises(ExplainerError, match=r"big.png: the mask is \(8, 8\), its picture .* \(4, 6\)"):
+    with pytest.raises(ExplainerError, match=r"big.png: the mask is \(8, 8\), its picture \(4, 6\)"):
         dataset.samples[0].read()
     (tmp_path / "images/a.png").write_bytes(b"no picture")
     with pytest.raises(ExplainerError, match=r"a.png: cannot be read as a picture"):

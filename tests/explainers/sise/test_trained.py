@@ -12,7 +12,7 @@ from scipy.stats import spearmanr
 
 from classifiers import Predictor, load_package
 from explainers import create_explainer
-from sources.synthetic import surface
+from sources.surfaces import surface
 
 PACKAGE = Path(__file__).parents[3] / "classifiers" / "packages" / "synthetic-surface"
 DEFECTS = ("scratch", "pit", "inclusion", "patch", "scratch", "pit")
