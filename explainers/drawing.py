@@ -33,6 +33,7 @@ _VIRIDIS = np.array(
     ],
     dtype=np.float32,
 )
+# Pillow's built-in font has no such characters.
 _DASHES = str.maketrans("–—−…", "---.")
 _FONT_SIZE = 13
 _MARGIN = 10
@@ -41,7 +42,7 @@ _LINE_EDGE = (20, 20, 20)
 
 
 def colourise(values: Floats) -> Pixels:
-    """Paint a map with viridis (dark violet 0, yellow 1).
+    """Return a map painted with viridis (dark violet 0, yellow 1).
 
     Args:
         values: (h, w) finite floats; what lies outside [0, 1] is clipped.
@@ -52,7 +53,7 @@ def colourise(values: Floats) -> Pixels:
     Raises:
         ExplainerError: the map is not two-dimensional, is empty, or holds NaN or infinity.
     """
-    position = np.clip(_checked(values), 0.0, 1.0) * (len(_VIRIDIS) - 1)
+    position = np.clip(_checked_map(values), 0.0, 1.0) * (len(_VIRIDIS) - 1)
     lower = np.minimum(position.astype(np.intp), len(_VIRIDIS) - 2)
     share = (position - lower)[..., None]
     colours = _VIRIDIS[lower] * (1 - share) + _VIRIDIS[lower + 1] * share
@@ -61,10 +62,10 @@ def colourise(values: Floats) -> Pixels:
 
 
 def top_mask(values: Floats, share: float = 0.2) -> Mask:
-    """Pixels among the highest `share` of a map (SISE's mIoU compares the top 20 % with the truth).
+    """Return the pixels among the highest `share` of a map.
 
-    Pixels tied with the last one taken are all taken, and a pixel at 0 is never taken: where a map has
-    less support than `share`, the rest of the picture is not filled up with arbitrary pixels.
+    Pixels tied with the last one taken are all taken. A pixel at 0 is never taken: where fewer pixels than
+    `share` are above 0, the rest is not filled up with arbitrary ones.
 
     Args:
         values: (h, w) finite floats, 0 meaning "no attribution".
@@ -78,7 +79,7 @@ def top_mask(values: Floats, share: float = 0.2) -> Mask:
     """
     if not 0.0 < share <= 1.0:
         raise ExplainerError(f"share must lie in (0, 1], got {share}")
-    checked = _checked(values)
+    checked = _checked_map(values)
     count = max(1, round(share * checked.size))
     threshold = np.partition(checked, checked.size - count, axis=None)[checked.size - count]
     taken: Mask = (checked >= threshold) & (checked > 0)
@@ -86,7 +87,7 @@ def top_mask(values: Floats, share: float = 0.2) -> Mask:
 
 
 def outline(values: Floats, share: float = 0.2, *, thickness: int = 1) -> Mask:
-    """Draw the edge of the region that holds the top `share` of a map's pixels.
+    """Return the edge of the region that holds the top `share` of a map's pixels.
 
     Args:
         values: (h, w) finite floats, 0 meaning "no attribution".
@@ -109,7 +110,7 @@ def outline(values: Floats, share: float = 0.2, *, thickness: int = 1) -> Mask:
 
 
 def resize_map(values: Floats, height: int, width: int) -> npt.NDArray[np.float32]:
-    """Bring a map to another size (bilinear, half-pixel centres).
+    """Return a map brought to another size (bilinear, half-pixel centres).
 
     Args:
         values: (h, w) finite floats.
@@ -122,7 +123,7 @@ def resize_map(values: Floats, height: int, width: int) -> npt.NDArray[np.float3
     Raises:
         ExplainerError: a bad map (see `colourise`).
     """
-    checked = _checked(values)
+    checked = _checked_map(values)
     if checked.shape == (height, width):
         return checked
     resized = Image.fromarray(checked).resize((width, height), Image.Resampling.BILINEAR)
@@ -132,7 +133,7 @@ def resize_map(values: Floats, height: int, width: int) -> npt.NDArray[np.float3
 def overlay(
     pixels: Pixels, values: Floats, alpha: float = 0.5, outline: bool = True, *, share: float = 0.2
 ) -> Pixels:
-    """Lay a map over its picture: the higher the attribution, the stronger the colour.
+    """Return a picture with its map laid over it: the higher the attribution, the stronger the colour.
 
     Where the map is 0 the picture stays as it was, so that nobody judges a defect through a tint.
 
@@ -179,7 +180,7 @@ def figure(
     share: float = 0.2,
     tile: int = 256,
 ) -> Pixels:
-    """Draw an explanation on one sheet: picture, fused map, outline; below, block maps from shallow to deep.
+    """Return an explanation on one sheet: picture, outline, fused map; below, block maps, shallow to deep.
 
     Args:
         pixels: (H, W, 3) uint8 RGB, the picture.
@@ -225,13 +226,15 @@ def figure(
     sheet = Image.new("RGB", (_MARGIN + columns * step_x, head + rows * step_y + foot), "white")
     draw = ImageDraw.Draw(sheet)
     if caption:
-        draw.text((_MARGIN, _MARGIN // 2), _fitted(caption, sheet.width - 2 * _MARGIN, font), "black", font)
+        draw.text(
+            (_MARGIN, _MARGIN // 2), _fitted_line(caption, sheet.width - 2 * _MARGIN, font), "black", font
+        )
     for index, cell in enumerate(cells):
         if cell is None:
             continue
         label, part = cell
         x, y = _MARGIN + index % columns * step_x, head + index // columns * step_y
-        draw.text((x, y), _fitted(label, size[0], font), "black", font)
+        draw.text((x, y), _fitted_line(label, size[0], font), "black", font)
         sheet.paste(Image.fromarray(part), (x, y + _FONT_SIZE + _MARGIN // 2))
     y = head + rows * step_y
     bar = colourise(np.linspace(0.0, 1.0, tile, dtype=np.float32)[None].repeat(_FONT_SIZE, axis=0))
@@ -241,8 +244,8 @@ def figure(
     return np.array(sheet, dtype=np.uint8)
 
 
-def _fitted(text: str, width: int, font: Font) -> str:
-    """Shorten a line from its middle until it fits: a layer's name tells most at its ends."""
+def _fitted_line(text: str, width: int, font: Font) -> str:
+    """Return a line shortened in its middle until it fits: a layer's name tells most at its ends."""
     # Pillow's built-in font knows Western European letters; a question mark is better than an empty box.
     whole = " ".join(text.translate(_DASHES).split()).encode("latin-1", "replace").decode("latin-1")
     line, kept = whole, len(whole)
@@ -252,7 +255,7 @@ def _fitted(text: str, width: int, font: Font) -> str:
     return line
 
 
-def _checked(values: Floats) -> npt.NDArray[np.float32]:
+def _checked_map(values: Floats) -> npt.NDArray[np.float32]:
     array = np.asarray(values, dtype=np.float32)
     if array.ndim != 2 or array.size == 0:
         raise ExplainerError(
@@ -264,12 +267,12 @@ def _checked(values: Floats) -> npt.NDArray[np.float32]:
 
 
 def _eroded(region: Mask) -> Mask:
-    """Take one pixel off a region, 4-connected; what lies outside the picture counts as outside it."""
+    """Return a region less one pixel of its edge, 4-connected; beyond the picture nothing belongs to it."""
     padded = np.pad(region, 1, constant_values=False)
     return region & padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
 
 
 def _grown(region: Mask) -> Mask:
-    """Add one pixel around a region, 4-connected."""
+    """Return a region with one pixel more around it, 4-connected."""
     padded = np.pad(region, 1, constant_values=False)
     return region | padded[:-2, 1:-1] | padded[2:, 1:-1] | padded[1:-1, :-2] | padded[1:-1, 2:]

@@ -28,6 +28,7 @@ class Explainer(ABC):
     model: nn.Module = field(repr=False)
 
     def __post_init__(self) -> None:
+        # Frozen from here on; a frozen dataclass lets its own __init__ set values in this way alone.
         for name in self.option_names():
             object.__setattr__(self, name, checked(name, getattr(self, name)))
 

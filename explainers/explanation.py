@@ -1,4 +1,4 @@
-"""What an explainer hands back."""
+"""The result of an explainer."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class Explanation:
 
     @property
     def defined(self) -> tuple[bool, ...]:
-        """Per row: whether there is an attribution to look at ("ok" or "partial")."""
+        """Whether there is an attribution to look at ("ok" or "partial"), row by row."""
         return tuple(not status.startswith(UNDEFINED) for status in self.status)
 
     def row(self, index: int) -> Explanation:

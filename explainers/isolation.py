@@ -19,11 +19,11 @@ from explainers.explanation import Targets
 def isolated(model: nn.Module, images: Tensor, *, reparameterise: bool = False) -> Iterator[nn.Module]:
     """Yield a private float32 evaluation copy of a model, under torch's default modes.
 
-    A copy rather than set-and-restore: mode, gradients, `requires_grad`, hooks, buffers and dtype of the
-    caller's model cannot be left changed, after an exception or from another thread. It is made at every
-    call because weights may have changed since the last one, and costs less than one of the hundreds of
-    passes that follow. Inside, autocast and inference mode are off (parameters made under inference mode
-    become ordinary ones in the copy); random state is given back at the end.
+    A copy is used, not set-and-restore: so mode, gradients, `requires_grad`, hooks, buffers and dtype of the
+    caller's model cannot be left changed, not by an exception and not by another thread. The copy is made at
+    every call, because weights may have changed since the last one; it costs less than one of the hundreds
+    of passes that follow. Inside the block, autocast and inference mode are off (parameters made under
+    inference mode become ordinary ones in the copy). Random state is restored at the end.
 
     Args:
         model: any eager module; one wrapped by `torch.compile` is unwrapped.
@@ -53,7 +53,7 @@ def isolated(model: nn.Module, images: Tensor, *, reparameterise: bool = False) 
             ) from error
         if not isinstance(private, nn.Module):
             raise ExplainerError(f"{type(model).__name__} is not a torch module")
-        # One memory format, whatever the caller's: the last digits of a convolution hang on it.
+        # One memory format, whatever the caller's: the last digits of a convolution depend on it.
         private = private.float().to(memory_format=torch.contiguous_format).eval().requires_grad_(False)
         if reparameterise and type(private).__module__.startswith("timm."):
             from timm.utils.model import reparameterize_model
@@ -82,7 +82,7 @@ def hooked(
 
 
 def model_name(model: nn.Module) -> str:
-    """Name a model for people: timm's architecture name where it has one, else its class."""
+    """Return a model's name for people: timm's architecture name where it has one, else its class."""
     for source in ("pretrained_cfg", "default_cfg"):
         settings = getattr(model, source, None)
         architecture = settings.get("architecture") if isinstance(settings, dict) else None
@@ -92,14 +92,14 @@ def model_name(model: nn.Module) -> str:
 
 
 def model_device(model: nn.Module, images: Tensor) -> torch.device:
-    """Device of the model's first parameter or buffer, or the pictures' own when it has neither."""
+    """Return the device of the model's first parameter or buffer; of the pictures when it has neither."""
     for tensor in (*model.parameters(), *model.buffers()):
         return tensor.device
     return images.device
 
 
 def private_images(images: Tensor, device: torch.device) -> Tensor:
-    """Copy pictures to (B, C, H, W) float32 on `device`, off the caller's graph.
+    """Return a copy of pictures (B, C, H, W), float32 on `device`, off the caller's graph.
 
     Raises:
         ExplainerError: not a 4-D floating point tensor, no picture or pixel in it, or NaN or infinity in it.
@@ -119,7 +119,7 @@ def private_images(images: Tensor, device: torch.device) -> Tensor:
 
 @dataclass(frozen=True)
 class Rows:
-    """What is asked for: one row for each picture and class.
+    """The rows of an explanation: one for each picture and class that is asked for.
 
     Attributes:
         images: (F,) int64, index of the picture in the batch, never descending.
@@ -145,7 +145,7 @@ class Rows:
 
 
 def private_rows(targets: Targets, count: int, device: torch.device) -> Rows:
-    """Copy what the caller asks for to rows on `device`.
+    """Return the rows that the caller asks for, on `device`.
 
     Args:
         targets: (B,) whole-number tensor, one class per picture; or per picture a list of classes.

@@ -10,23 +10,24 @@ import torch.nn.functional as F
 from torch import Tensor
 
 Fusion = Literal["otsu", "soft"]
-_BINS = 256
-# Against its magnitude, the range below which a float32 map or list of scores is noise: a constant.
+_BINS = 256  # as in scikit-image
+# A float32 map, or a list of scores, whose range is at most this share of its magnitude counts as constant:
+# what varies in it is rounding noise.
 FLAT = 1e-6
 
 
 def upsample(maps: Tensor, size: tuple[int, int]) -> Tensor:
-    """Bring (n, h, w) maps to (n, H, W), bilinear with half-pixel centres."""
+    """Return maps (n, h, w) brought to (n, H, W), bilinear with half-pixel centres."""
     return F.interpolate(maps[:, None], size=size, mode="bilinear", align_corners=False)[:, 0]
 
 
 def minmax(maps: Tensor, noise: Tensor | float = 0.0) -> Tensor:
-    """Stretch each map to [0, 1]; a constant one becomes 0 everywhere.
+    """Return each map stretched to [0, 1]; a constant one becomes 0 everywhere.
 
     Args:
         maps: (n, H, W) float.
-        noise: range up to which a map counts as constant, one number or (n,): without it, the rounding
-            noise of a map that is constant in real arithmetic would be stretched into a picture.
+        noise: range up to which a map counts as constant, one number or (n,). At 0, the rounding noise of a
+            map that is constant in real arithmetic would be stretched into a picture.
 
     Returns:
         (n, H, W) of the same type. A map that is not constant touches both 0 and 1.
@@ -39,17 +40,16 @@ def minmax(maps: Tensor, noise: Tensor | float = 0.0) -> Tensor:
 
 
 def otsu_threshold(values: Tensor) -> Tensor:
-    """Otsu's threshold of each row, 256 bins over the row's own range: scikit-image's `threshold_otsu`.
+    """Return Otsu's threshold of each row, of 256 bins over its own range: scikit-image's `threshold_otsu`.
 
-    The same arithmetic in the same order and precision, on the CPU once the histogram is made: which of
-    two nearly equal thresholds wins hangs on rounding, and must not hang on the device.
+    The arithmetic is scikit-image's, in its order and precision, and runs on the CPU once the histogram is
+    made. Which of two nearly equal thresholds wins depends on rounding; it must not depend on the device.
 
     Args:
         values: (n, m) finite floats; the histogram is that of their float64 values.
 
     Returns:
-        (n,) float64 on the CPU: the centre of a bin; for a constant row, its value. Foreground is what is
-        above it.
+        (n,) float64 on the CPU: the centre of a bin; for a constant row, its value. Foreground is above it.
     """
     exact = values.double()
     low = exact.amin(dim=1, keepdim=True)
@@ -75,7 +75,7 @@ def otsu_threshold(values: Tensor) -> Tensor:
 
 
 def relevance_mask(block_map: Tensor, threshold: float, fusion: Fusion) -> Tensor:
-    """B(V): what a deeper map lets through of the shallower ones.
+    """Return B(V), the share of the shallower maps that a deeper map lets through (docs/sise.md, "Fusion").
 
     `otsu`: 1 above the threshold, else 0, as published. `soft`: the authors' course code,
     `sigmoid(100 (V - t))`, where `t` becomes 1.5 t if fewer than 10 % of the pixels exceed it.
@@ -99,7 +99,7 @@ def relevance_mask(block_map: Tensor, threshold: float, fusion: Fusion) -> Tenso
 
 
 def fuse(block_maps: Sequence[Tensor], fusion: Fusion = "otsu") -> Tensor:
-    """Fuse block maps from shallow to deep: E <- (E + V) * B(V), beginning with E = V of the shallowest.
+    """Return block maps fused from shallow to deep: E <- (E + V) * B(V), beginning with the shallowest V.
 
     A constant map, which `minmax` left as 0, has no Otsu threshold: its B is 1, so that it changes nothing.
 

@@ -20,10 +20,12 @@ class _Rule(NamedTuple):
 
 
 def _one_of(*choices: str) -> _Rule:
+    """Return the rule of an option with a few named choices."""
     return _Rule(f"be {' or '.join(map(repr, choices))}", lambda value: value in choices)
 
 
-def _whole(least: int) -> _Rule:
+def _whole_number(least: int) -> _Rule:
+    """Return the rule of a whole number; True and False are none, though Python counts them as such."""
     return _Rule(
         f"be a whole number, {least} or more",
         lambda value: isinstance(value, int) and not isinstance(value, bool) and value >= least,
@@ -47,10 +49,10 @@ _RULES = {
         lambda value: value is None or value in DTYPES,
         lambda value: value or "float32",
     ),
-    "seed": _whole(0),
+    "seed": _whole_number(0),
     "share": _Rule("lie in (0, 1]", lambda value: 0.0 < value <= 1.0, float),
     "truth": _one_of("boxes", "masks"),
-    **dict.fromkeys(("batch_size", "cells", "iterations", "masks", "steps"), _whole(1)),
+    **dict.fromkeys(("batch_size", "cells", "iterations", "masks", "steps"), _whole_number(1)),
 }
 
 

@@ -27,21 +27,21 @@ _METHODS = {
 
 
 def list_explainers() -> tuple[str, ...]:
-    """Names of the methods that `create_explainer` knows, in alphabetical order."""
+    """Return the names of the methods that `create_explainer` knows, in alphabetical order."""
     return tuple(sorted(_METHODS))
 
 
 def explainer_options(name: str) -> tuple[str, ...]:
-    """Names of a method's options, in the order of its signature: `activation` is among all methods' own.
+    """Return the names of a method's options, in the order of its signature; every method has `activation`.
 
     Raises:
         ExplainerError: an unknown method.
     """
-    return _method(name).option_names()
+    return _explainer_class(name).option_names()
 
 
 def create_explainer(name: str, model: nn.Module, **options: Any) -> Explainer:
-    """Make an explainer for a model.
+    """Return an explainer for a model.
 
     Args:
         name: one of `list_explainers()`.
@@ -59,7 +59,7 @@ def create_explainer(name: str, model: nn.Module, **options: Any) -> Explainer:
         >>> explainer = create_explainer("sise", model, mu=0.0, batch_size=16)
         >>> explanation = explainer(images, targets)
     """
-    method = _method(name)
+    method = _explainer_class(name)
     if not isinstance(model, nn.Module):
         raise ExplainerError(f"model must be a torch.nn.Module, got {type(model).__name__}")
     known = explainer_options(name)
@@ -69,7 +69,7 @@ def create_explainer(name: str, model: nn.Module, **options: Any) -> Explainer:
     return method(model, **options)
 
 
-def _method(name: str) -> type[Explainer]:
+def _explainer_class(name: str) -> type[Explainer]:
     if name not in _METHODS:
         raise ExplainerError(f"no explainer is named {name!r}; there is: {', '.join(list_explainers())}")
     module, _, attribute = _METHODS[name].partition(":")

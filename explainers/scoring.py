@@ -23,7 +23,7 @@ DTYPES: dict[str, torch.dtype] = {
 
 
 def probabilities(logits: Tensor, activation: Activation) -> Tensor:
-    """Probability of each class.
+    """Return the probability of each class.
 
     Args:
         logits: (n, K) of any float type; the activation is taken in float32.
@@ -37,17 +37,17 @@ def probabilities(logits: Tensor, activation: Activation) -> Tensor:
 
 
 def probability(logits: Tensor, targets: Tensor, activation: Activation) -> Tensor:
-    """Probability of each row's target: (n,) float32 in [0, 1], for logits (n, K), targets (n,) below K."""
+    """Return each row's probability of its target: (n,) in [0, 1], of logits (n, K), targets (n,) below K."""
     return probabilities(logits, activation).gather(1, targets[:, None])[:, 0]
 
 
 def score_direction(logits: Tensor, target: int, activation: Activation) -> Tensor:
-    """Direction of the score's gradient with respect to the logits: d Psi / d logits over its largest part.
+    """Return the direction of the score's gradient, d Psi / d logits, divided by its largest component.
 
-    Which maps have a positive gradient, and which exceed mu times the largest, does not change when the
-    gradient is multiplied by a positive number. So the factor Psi (1 - Psi), in which a confident model's
-    gradient drowns (float32 softmax is 1 from a logit gap of 17 on), is left out:
     softmax: d Psi_t / d z = Psi_t (1 - Psi_t) (e_t - softmax(z without t)); sigmoid: Psi_t (1 - Psi_t) e_t.
+    The factor Psi (1 - Psi) is left out. It is positive, so it changes neither which maps have a positive
+    gradient nor which exceed mu times the largest. But a confident model's gradient drowns in it: the
+    softmax is 1 in float32 from a logit gap of 17 on.
 
     Args:
         logits: (1, K).
@@ -96,7 +96,7 @@ class Block:
 
 @dataclass(frozen=True)
 class Scored:
-    """What became of the masks of a block.
+    """The masks of a block, scored.
 
     Attributes:
         scores: (n, R) float32 in [0, 1], the model's probability of each of the picture's classes on the
@@ -116,7 +116,7 @@ class Scored:
     error: Tensor
 
 
-def for_masks(model: nn.Module, precision: Precision) -> None:
+def prepare_for_masks(model: nn.Module, precision: Precision) -> None:
     """Make a private model ready for masked passes, in place: its precision, its weights channels-last."""
     model.to(dtype=DTYPES[precision])
     for parameter in model.parameters():
@@ -134,7 +134,7 @@ def score_masks(
     batch_size: int,
     floor: Tensor,
 ) -> list[Scored]:
-    """Score the pictures seen through their masks: the masked passes of SISE.md, section 3.
+    """Score the pictures seen through their masks: docs/sise.md, "Scores and layer maps".
 
     All masks of all blocks form one list, cut into chunks of one size, `batch_size` or a little less so
     that little is filled up, so that pictures share chunks and the model sees one shape only. A masked
@@ -210,7 +210,7 @@ def score_masks(
 def weighted_masks(
     features: Tensor, low: Tensor, span: Tensor, weights: Tensor, size: tuple[int, int]
 ) -> Tensor:
-    """Sum up weighted masks: V of SISE.md, section 3, before its min-max.
+    """Return the sum of weighted masks: V of docs/sise.md, "Scores and layer maps", before its min-max.
 
     The sum is taken at the layer's own resolution and up-sampled once, which is the same (up-sampling is
     linear, min-max is affine), and in float64: layer maps are often nearly flat, and min-max stretches

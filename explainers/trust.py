@@ -1,4 +1,4 @@
-"""How far to trust a map: what the score does when only the map's best pixels are left (SISE.md, metrics)."""
+"""How far to trust a map: what the score does when only the map's best pixels are left (docs/sise.md)."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def drop_increase(
     activation: Activation = "softmax",
     masking: Masking = "hard",
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Drop and Increase: score the pictures again with all but the top `keep` of their pixels masked.
+    """Return Drop and Increase: pictures are scored again with all but the top `keep` of their pixels masked.
 
     "hard" is the paper's metric: a masked pixel is 0 in normalised space, the mean colour. On a dark or
     bright picture that draws a sharp edge around the kept pixels, and the model judges the edge: on the
@@ -63,7 +63,7 @@ def drop_increase(
         pictures, classes, values = rows_to_judge(private, images, targets, maps)
         kept = np.stack([top_mask(one, keep) for one in values.cpu().numpy()])
         shown = torch.from_numpy(kept).to(pictures.device)[:, None].to(pictures.dtype)
-        masked = _on_own_mean(pictures, shown) if masking == "soft" else pictures * shown
+        masked = _shown_on_mean_colour(pictures, shown) if masking == "soft" else pictures * shown
         whole_scores, masked_scores = (
             class_scores(private, batch, classes, activation) for batch in (pictures, masked)
         )
@@ -72,8 +72,8 @@ def drop_increase(
         return masked_scores.to(images.device), drop.to(images.device), increase.to(images.device)
 
 
-def _on_own_mean(pictures: Tensor, shown: Tensor) -> Tensor:
-    """Show pictures (B, C, H, W) through a feathered mask (B, 1, H, W), on their own mean colour."""
+def _shown_on_mean_colour(pictures: Tensor, shown: Tensor) -> Tensor:
+    """Return pictures (B, C, H, W) seen through a feathered mask (B, 1, H, W), on their own mean colour."""
     sigma = min(pictures.shape[2:]) / _FEATHER
     kernel = 2 * max(1, round(2 * sigma)) + 1
     feathered = shown
@@ -86,7 +86,7 @@ def _on_own_mean(pictures: Tensor, shown: Tensor) -> Tensor:
 def rows_to_judge(
     model: nn.Module, images: Tensor, targets: Tensor, maps: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Copy what a metric is given to the model's device: one picture, class and map for each row.
+    """Return copies, on the model's device, of what a metric judges: a picture, class and map for each row.
 
     Args:
         model: the private copy that is going to be run.
@@ -122,7 +122,7 @@ def class_scores(
     activation: Activation,
     batch_size: int = _BATCH,
 ) -> Tensor:
-    """Probability that the model gives each picture's class.
+    """Return the probability that the model gives each picture's class.
 
     Args:
         model: in evaluation mode, returns (n, K) logits.

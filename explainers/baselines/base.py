@@ -1,4 +1,4 @@
-"""What all baselines share: the private copy, the checks, the scores, the min-max, the result."""
+"""The base of the methods that SISE is compared with: checks, scores, min-max, result."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from explainers.sise.layers import checked_logits
 
 @dataclass(frozen=True)
 class Attribution:
-    """What a method found, before the min-max.
+    """The raw maps that a method found, before the min-max.
 
     Attributes:
         maps: (F, H, W) float, one for each row, on any scale; a constant one means no attribution.
@@ -35,7 +35,7 @@ class Attribution:
 
 
 class Baseline(Explainer):
-    """An explainer but for its attribution: subclasses say how `_attribute` finds the raw maps.
+    """Base of the methods that SISE is compared with: a subclass finds the raw maps in `_attribute`.
 
     Attributes:
         activation: of the scores on the result, "softmax" (single-label) or "sigmoid" (multi-label,
@@ -46,7 +46,7 @@ class Baseline(Explainer):
 
     @abstractmethod
     def _attribute(self, model: nn.Module, pictures: Tensor, rows: Rows) -> Attribution:
-        """Find the raw maps of `rows` of `pictures` (B, C, H, W) float32 with a private copy of the model."""
+        """Return the raw maps of `rows` of `pictures` (B, C, H, W) float32, by a private model."""
 
     def _explain(self, model: nn.Module, pictures: Tensor, rows: Rows) -> Explanation:
         scores = self._scores(model, pictures, rows)
@@ -73,7 +73,7 @@ class Baseline(Explainer):
         )
 
     def _scores(self, model: nn.Module, pictures: Tensor, rows: Rows) -> Tensor:
-        """Probability of each row's class on its whole picture, (F,) float32; checks the logits."""
+        """Return the probability of each row's class on its whole picture, (F,) float32; check the logits."""
         scores = torch.zeros(len(rows), device=pictures.device)
         for image, own in rows.by_image().items():
             logits = checked_logits(model, model(pictures[image : image + 1]))
@@ -105,16 +105,16 @@ def eval_package(method: str) -> Iterator[None]:
 def finite_logits(model: nn.Module) -> Iterator[None]:
     """Raise ExplainerError at the end of the block if any forward pass in it gave NaN or infinity.
 
-    The libraries do not look (torchcam's sums skip NaN); checking at the end alone costs no waiting for
-    the device between passes.
+    The libraries do not check (torchcam's sums skip NaN). One check at the end does not make the device wait
+    between passes.
     """
     sound: list[Tensor] = []
 
-    def look(_name: str, _module: nn.Module, _inputs: object, logits: Tensor) -> None:
+    def remember(_name: str, _module: nn.Module, _inputs: object, logits: Tensor) -> None:
         now = torch.isfinite(logits).all()
         sound[:] = [now & sound[0] if sound else now]
 
-    with hooked({"": model}, look):
+    with hooked({"": model}, remember):
         yield
     if sound and not bool(sound[0]):
         raise ExplainerError(

@@ -20,7 +20,7 @@ from explainers.sise.layers import candidates, choose, gradients
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Cam(Baseline):
-    """A map per row at one layer: of the logit, as in the papers, whatever the activation.
+    """Base of the class activation maps: one map per row, at one layer, of the logit as in the papers.
 
     Rows are computed one by one, so that what a picture gets does not depend on what else is in the batch.
 
@@ -37,19 +37,19 @@ class _Cam(Baseline):
     def _reparameterised(self) -> bool:
         return self.layer is None
 
-    def _settings(self) -> dict[str, Any]:
-        """More keyword arguments for torchcam's extractor."""
+    def _extractor_options(self) -> dict[str, Any]:
+        """Return more keyword arguments for torchcam's extractor."""
         return {}
 
     def _attribute(self, model: nn.Module, pictures: Tensor, rows: Rows) -> Attribution:
         with eval_package(self.method):
             from torchcam import methods
-        place = self._located(model, pictures[:1])
+        place = self._place(model, pictures[:1])
         raw = []
         with (
             finite_logits(place.model),
             getattr(methods, self._extractor)(
-                place.model, place.module, reshape_transform=place.channels_first, **self._settings()
+                place.model, place.module, reshape_transform=place.channels_first, **self._extractor_options()
             ) as extractor,
         ):
             # Runs after torchcam's own hooks: what follows gets a copy, because an in-place operation
@@ -58,22 +58,22 @@ class _Cam(Baseline):
             for image, target in rows:
                 raw.append(self._cam(extractor, place.model, pictures[image : image + 1], target))
         size = (pictures.shape[2], pictures.shape[3])
-        return Attribution(upsample(torch.cat(raw), size), (place.layer,), self._masks(place.layer))
+        return Attribution(upsample(torch.cat(raw), size), (place.layer,), self._mask_counts(place.layer))
 
     def _cam(self, extractor: Any, model: nn.Module, picture: Tensor, target: int) -> Tensor:
-        """Run torchcam on one (1, C, H, W) picture: its map at the layer's own resolution, (1, h, w)."""
+        """Return torchcam's map of one picture (1, C, H, W), at the layer's own resolution: (1, h, w)."""
         with torch.enable_grad():
             # The clone is no leaf, so a model may begin with an in-place operation.
             logits = model(picture.clone().requires_grad_().clone())
             cams: list[Tensor] = extractor([target], logits, normalized=False)
         return cams[0].detach()
 
-    def _masks(self, layer: Layer) -> dict[str, int]:
-        """Masked pictures behind every row."""
+    def _mask_counts(self, layer: Layer) -> dict[str, int]:
+        """Return the number of masked pictures behind every row, by layer."""
         return {}
 
-    def _located(self, model: nn.Module, picture: Tensor) -> _Place:
-        """Find the layer by the layer rule or by its name, and the module whose output torchcam can take."""
+    def _place(self, model: nn.Module, picture: Tensor) -> _Place:
+        """Return the layer, found by the layer rule or by its name, and a module that gives its maps."""
         named = None if self.layer is None else [self.layer]
         try:
             with torch.enable_grad():
@@ -87,16 +87,16 @@ class _Cam(Baseline):
         features = found.features[name].detach()[0]
         layer = Layer(name, *features.shape)
         if name in dict(model.named_modules()):
-            made = _output(model, name, picture)
-            if _same(made, features):
+            made = _module_output(model, name, picture)
+            if _is_same_tensor(made, features):
                 return _Place(model, name, layer, None)
-            if _same(_channels_first(made), features):
+            if _is_same_tensor(_channels_first(made), features):
                 return _Place(model, name, layer, _channels_first)
         # No single module gives this tensor (a function made it). If it is what the head is fed, a module
         # that hands it on can stand between body and head.
         if hasattr(model, "forward_features") and hasattr(model, "forward_head"):
             between = _Between(model)
-            if _same(_output(between, "seen", picture), features):
+            if _is_same_tensor(_module_output(between, "seen", picture), features):
                 return _Place(between, "seen", layer, None)
         raise ExplainerError(
             f"{model_name(model)}: the deepest feature maps ({name}) are no module's output; name the "
@@ -106,7 +106,7 @@ class _Cam(Baseline):
 
 @dataclass(frozen=True)
 class _Place:
-    """Where torchcam looks: at the output of `module` of `model`, turned by `channels_first` if need be."""
+    """The output that torchcam takes: of `module` of `model`, turned by `channels_first` if that is set."""
 
     model: nn.Module
     module: str
@@ -118,8 +118,8 @@ def _channels_first(maps: Tensor) -> Tensor:
     return maps.movedim(-1, 1)
 
 
-def _output(model: nn.Module, name: str, picture: Tensor) -> Tensor:
-    """What a module gives, as it was before anything behind it worked in place."""
+def _module_output(model: nn.Module, name: str, picture: Tensor) -> Tensor:
+    """Return a module's output, copied before anything behind it changes it in place."""
     kept: list[Tensor] = []
     handle = model.get_submodule(name).register_forward_hook(lambda *args: kept.append(args[2].clone()))
     model(picture)
@@ -127,7 +127,7 @@ def _output(model: nn.Module, name: str, picture: Tensor) -> Tensor:
     return kept[-1]
 
 
-def _same(made: Tensor, features: Tensor) -> bool:
+def _is_same_tensor(made: Tensor, features: Tensor) -> bool:
     return made.shape[1:] == features.shape and torch.allclose(made[0], features, rtol=1e-4, atol=1e-5)
 
 
@@ -192,7 +192,7 @@ class ScoreCam(_Cam):
 
     batch_size: int = 16
 
-    def _settings(self) -> dict[str, Any]:
+    def _extractor_options(self) -> dict[str, Any]:
         return {"batch_size": self.batch_size}
 
     def _cam(self, extractor: Any, model: nn.Module, picture: Tensor, target: int) -> Tensor:
@@ -206,5 +206,5 @@ class ScoreCam(_Cam):
         flat = logits.amax() - logits.amin() <= FLAT * logits.abs().amax()
         return torch.where(flat, torch.zeros_like(cam), cam)
 
-    def _masks(self, layer: Layer) -> dict[str, int]:
+    def _mask_counts(self, layer: Layer) -> dict[str, int]:
         return {layer.name: layer.maps}

@@ -28,10 +28,11 @@ _REACH = 5  # cells beyond which the kernel counts as 0: it is below 0.02 there
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ExtremalPerturbation(Baseline):
-    """For each area, the smooth mask of that area that, blurring all the rest, keeps the logit highest.
+    """Finds, for each area, the smooth mask of that area that keeps the logit highest; the rest is blurred.
 
-    The map is the sum of the masks of all areas: what is in the smallest is in all of them. The
-    preservation game on the logit, whose gradient does not vanish where the model is sure.
+    The map is the sum of the masks of all areas: what is in the smallest is in all of them. This is the
+    paper's preservation game. It is played on the logit, whose gradient does not vanish where the model is
+    sure.
 
     Choices: the smooth max-convolution is taken at the resolution of the mask's grid and up-sampled
     bilinearly (the paper takes it at full size, at about 50 times the cost); distances scale with the
@@ -61,7 +62,7 @@ class ExtremalPerturbation(Baseline):
             torch.split(row, self.batch_size), torch.split(area, self.batch_size), strict=True
         ):
             levels = torch.stack([pyramids[image] for image in rows.images[own].tolist()])
-            found, flat = self._optimised(model, levels, rows.targets[own], wanted)
+            found, flat = self._optimised_masks(model, levels, rows.targets[own], wanted)
             masks.append(found)
             spans.append(flat)
         size = pictures.shape[2:]
@@ -70,10 +71,10 @@ class ExtremalPerturbation(Baseline):
         still = torch.cat(spans).reshape(len(rows), count).all(dim=1)
         return Attribution(torch.where(still[:, None, None], 0.0, summed))
 
-    def _optimised(
+    def _optimised_masks(
         self, model: nn.Module, levels: Tensor, targets: Tensor, areas: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Find n masks at once; each has its own terms in the loss, so that none depends on the others.
+        """Return n masks, found at once; each has its own terms in the loss and depends on no other.
 
         Args:
             model: private copy.
@@ -116,7 +117,7 @@ class ExtremalPerturbation(Baseline):
 
 
 def smooth_masks(seeds: Tensor, size: tuple[int, int]) -> Tensor:
-    """Grow seeds to masks that are nowhere finer than a kernel: the paper's smooth max-convolution.
+    """Return masks grown from seeds by the paper's smooth max-convolution: nothing finer than its kernel.
 
     `m(u) = smax over v of k(u - v) seed(v)` with `k(d) = exp(-max(0, d - 1)^2 / 4)`, d in cells of the
     grid, and `smax f = sum f exp(f / T) / sum exp(f / T)`.
@@ -131,22 +132,22 @@ def smooth_masks(seeds: Tensor, size: tuple[int, int]) -> Tensor:
     side = torch.arange(-_REACH, _REACH + 1, device=seeds.device, dtype=seeds.dtype)
     distance = (side[:, None].square() + side.square()).sqrt()
     kernel = torch.exp(-(distance - 1).clamp_min(0).square() / 4).flatten()
-    # Beyond the border, seeds are mirrored: so each counts in as many places as any other. With zeros there,
-    # those in the corners move the slowest, rank highest at last, and turn up in the mask for that alone.
-    rows, columns = (_mirrored(length, seeds.device) for length in seeds.shape[1:])
+    # Seeds are mirrored beyond the border, so that each counts in as many places as any other. With zeros
+    # there, seeds in the corners would move the slowest, rank highest in the end, and turn up in the mask.
+    rows, columns = (_mirrored_indices(length, seeds.device) for length in seeds.shape[1:])
     near = F.unfold(seeds[:, None, rows][..., columns], 2 * _REACH + 1) * kernel[:, None]
     grown = ((near / _TEMPERATURE).softmax(dim=1) * near).sum(dim=1)
     return upsample(grown.reshape(seeds.shape), size)
 
 
-def _mirrored(length: int, device: torch.device) -> Tensor:
-    """Indices that extend a row by `_REACH` on both sides: ... 1 0 | 0 1 ... n-1 | n-1 n-2 ..."""
+def _mirrored_indices(length: int, device: torch.device) -> Tensor:
+    """Return indices that extend a row by `_REACH` on both sides: ... 1 0 | 0 1 ... n-1 | n-1 n-2 ..."""
     index = torch.arange(-_REACH, length + _REACH, device=device).remainder(2 * length)
     return torch.where(index < length, index, 2 * length - 1 - index)
 
 
 def pyramid(picture: Tensor) -> Tensor:
-    """Blur a picture (C, H, W) ever less: (levels, C, H, W), strongest blur first, the picture last."""
+    """Return a picture (C, H, W) blurred ever less: (levels, C, H, W), the picture itself last."""
     strongest = _BLUR * min(picture.shape[1:])
     levels = [picture]
     for number in range(1, _LEVELS):
@@ -158,7 +159,7 @@ def pyramid(picture: Tensor) -> Tensor:
 
 
 def perturbed(levels: Tensor, masks: Tensor) -> Tensor:
-    """Show each picture sharp where its mask is 1 and blurred where it is 0: between the levels, linearly.
+    """Return each picture sharp where its mask is 1, most blurred where it is 0, and linear in between.
 
     Args:
         levels: (n, L, C, H, W), see `pyramid`.

@@ -53,11 +53,11 @@ class IntegratedGradients(Baseline):
 class FullGrad(Baseline):
     """FullGrad (Srinivas and Fleuret, NeurIPS 2019) of the logit: input and bias gradients of all layers.
 
-    The arithmetic, and the min-max of every channel before the sum, are pytorch-grad-cam's. Which layers
-    count is not: it takes exactly `nn.Conv2d` and `nn.BatchNorm2d` in the order in which they were
-    registered, and so misses subclasses (all batch norms of many timm models) and takes one layer's
-    gradient for another's where they run in another order. Here every convolution and batch norm with a
-    bias counts, in the order in which they run. Biases of other normalisations do not count.
+    The arithmetic, and the min-max of every channel before the sum, are pytorch-grad-cam's. The choice of
+    layers is ours. pytorch-grad-cam takes exactly `nn.Conv2d` and `nn.BatchNorm2d`, in the order in which
+    they were registered. So it misses subclasses (all batch norms of many timm models), and where layers run
+    in another order it takes one layer's gradient for another's. Here every convolution and batch norm with
+    a bias counts, in the order in which they run. Biases of other normalisations do not count.
     """
 
     method = "fullgrad"
@@ -70,8 +70,8 @@ class FullGrad(Baseline):
             from pytorch_grad_cam.activations_and_gradients import ActivationsAndGradients
             from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
         before = model(pictures[:1])
-        _split(model)
-        biased = _biased(model, pictures[:1])
+        _split_norms_from_activations(model)
+        biased = _biased_layers(model, pictures[:1])
         if not torch.allclose(model(pictures[:1]), before, rtol=1e-3, atol=1e-4):
             raise ExplainerError(f"{model_name(model)} cannot be taken apart for fullgrad: its logits change")
         full = Full(model, [])
@@ -87,8 +87,8 @@ class FullGrad(Baseline):
         return Attribution(torch.cat(raw).to(pictures.device))
 
 
-def _split(model: nn.Module) -> None:
-    """Bring a private copy to a form in which every bias is the last thing its module adds.
+def _split_norms_from_activations(model: nn.Module) -> None:
+    """Rebuild a private copy so that the bias is the last thing that each module adds.
 
     timm's `BatchNormAct2d` is a batch norm with its activation inside: it becomes both in a row. No
     operation stays in place, because the picture itself needs a gradient.
@@ -106,8 +106,8 @@ def _split(model: nn.Module) -> None:
                 setattr(module, name, nn.Sequential(norm, child.drop, child.act))
 
 
-def _biased(model: nn.Module, picture: Tensor) -> list[nn.Module]:
-    """Convolutions and batch norms with a bias that the logits depend on, in the order in which they run."""
+def _biased_layers(model: nn.Module, picture: Tensor) -> list[nn.Module]:
+    """Return the convolutions and batch norms with a bias that the logits depend on, as they run."""
     ran: list[tuple[nn.Module, Tensor]] = []
 
     def note(_name: str, module: nn.Module, _inputs: object, output: Tensor) -> None:

@@ -16,7 +16,7 @@ from explainers.scoring import DTYPES, Activation, Precision, probabilities
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Rise(Baseline):
-    """Masks the picture at random; a pixel counts as much as the masks that show it score.
+    """Masks the picture at random; a pixel counts as much as the model scores the masks that show it.
 
     The map is `sum over masks of score * mask / (p * masks)`, as published: divided by the coverage that
     is expected, not by the one that was drawn. A masked-out pixel is 0 in normalised space. One masked
@@ -68,7 +68,7 @@ class Rise(Baseline):
         return Attribution(maps.clone(), masks={"input": self.masks})
 
     def _drawn(self, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-        """Draw grids (N, cells, cells) and shifts (N, 2) on the CPU: the same on every device."""
+        """Return grids (N, cells, cells) and shifts (N, 2), drawn on the CPU: the same on every device."""
         generator = torch.Generator().manual_seed(self.seed)
         grids = (torch.rand(self.masks, self.cells, self.cells, generator=generator) < self.p).float()
         shares = torch.rand(self.masks, 2, generator=generator)
@@ -77,7 +77,7 @@ class Rise(Baseline):
 
 
 def grown(grids: Tensor, shifts: Tensor, size: tuple[int, int]) -> Tensor:
-    """Grow random grids to smooth masks: up-sampled to one cell more than the picture, then cropped.
+    """Return smooth masks: random grids up-sampled to one cell more than the picture, then cropped.
 
     Args:
         grids: (n, s, s) float.

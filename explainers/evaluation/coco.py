@@ -26,7 +26,7 @@ def coco_samples(
     crowd: bool = False,
     choice: Choice | None = None,
 ) -> SampleSet:
-    """Read MS COCO in its published layout.
+    """Return samples of MS COCO in its published layout.
 
     Args:
         images: the folder of pictures, such as val2014.
@@ -75,13 +75,13 @@ def coco_samples(
             if category not in found:
                 skipped["only crowd regions of the class"] += 1
                 continue
-            read = partial(_read, reader, index, tuple(found[category]), truth)
+            read = partial(_read_sample, reader, index, tuple(found[category]), truth)
             samples.append(Sample(file, label, path, file, read))
     settings = {"kind": "coco", "truth": truth, "crowd": crowd}
     return SampleSet(f"MS COCO {annotations.stem}, {truth}", tuple(samples), settings, dict(skipped))
 
 
-def _read(reader: Any, index: int, annotations: tuple[Any, ...], truth: Truth) -> tuple[Pixels, Mask]:
+def _read_sample(reader: Any, index: int, annotations: tuple[Any, ...], truth: Truth) -> tuple[Pixels, Mask]:
     try:
         picture, _ = reader[index]
     except OSError as error:

@@ -45,7 +45,7 @@ def folder_samples(
     threshold: int = 127,
     choice: Choice | None = None,
 ) -> SampleSet:
-    """Read pictures with grey masks.
+    """Return samples of pictures with grey masks.
 
     Args:
         location: a CSV with one row for each picture and class (paths relative to it; several rows of the
@@ -73,7 +73,7 @@ def folder_samples(
     masks: dict[tuple[str, str], list[Path]] = {}
     about: dict[tuple[str, str], tuple[Path, str]] = {}
     for line, name, label, mask, group in rows:
-        path = _base(location) / name
+        path = _base_folder(location) / name
         if not wanted.wants(path, label):
             continue
         if not path.is_file():
@@ -81,7 +81,7 @@ def folder_samples(
         if not mask:
             skipped[NO_MASK] += 1
             continue
-        mask_path = _base(location) / mask
+        mask_path = _base_folder(location) / mask
         if not mask_path.is_file():
             raise ExplainerError(f"{line}: there is no mask {mask_path}")
         masks.setdefault((name, label), []).append(mask_path)
@@ -93,11 +93,11 @@ def folder_samples(
             skipped[EMPTY_MASK] += 1
             continue
         path, group = about[name, label]
-        samples.append(Sample(name, label, path, group, partial(_read, path, tuple(files), threshold)))
+        samples.append(Sample(name, label, path, group, partial(_read_sample, path, tuple(files), threshold)))
     return SampleSet(str(location), tuple(samples), {"kind": "folder", "threshold": threshold}, dict(skipped))
 
 
-def _base(location: Path) -> Path:
+def _base_folder(location: Path) -> Path:
     return location if location.is_dir() else location.parent
 
 
@@ -133,7 +133,7 @@ def _read_mask(path: Path, threshold: int) -> Mask:
     return mask
 
 
-def _read(path: Path, files: tuple[Path, ...], threshold: int) -> tuple[Pixels, Mask]:
+def _read_sample(path: Path, files: tuple[Path, ...], threshold: int) -> tuple[Pixels, Mask]:
     pixels = read_picture(path)
     masks = [matching(_read_mask(file, threshold), pixels, str(file)) for file in files]
     return pixels, np.logical_or.reduce(masks)

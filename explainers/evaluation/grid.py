@@ -20,8 +20,14 @@ _TRUTH = (255, 0, 190)
 
 @dataclass(frozen=True)
 class GridRow:
-    """One row: (H, W, 3) uint8 picture, (H, W) bool truth, and a map (H, W) or the reason for none for each
-    explainer."""
+    """One picture with its maps.
+
+    Attributes:
+        caption: above the row.
+        pixels: (H, W, 3) uint8 RGB.
+        truth: (H, W) bool, the true pixels.
+        maps: for each explainer its map (H, W), or the reason why there is none.
+    """
 
     caption: str
     pixels: Pixels
@@ -30,7 +36,7 @@ class GridRow:
 
 
 def maps_grid(rows: Sequence[GridRow], explainers: Sequence[str], *, tile: int = 192) -> Pixels:
-    """Draw pictures with the outline of the truth, and beside them the maps laid over them.
+    """Return pictures with the outline of the truth, and beside each the maps laid over it.
 
     Args:
         rows: one for each picture and class; each with as many maps as there are explainers.
@@ -80,7 +86,7 @@ def save_grid(rows: Sequence[GridRow], explainers: Sequence[str], path: Path) ->
 
 
 def _with_truth(pixels: Pixels, truth: Mask, tile: int) -> npt.NDArray[np.uint8]:
-    """Bring a picture to tile size and draw the edge of the truth, one pixel wide, on it."""
+    """Return a picture at tile size, with the edge of the truth drawn on it one pixel wide."""
     height, width = truth.shape
     scale = tile / max(height, width)
     size = (max(1, round(width * scale)), max(1, round(height * scale)))

@@ -46,7 +46,7 @@ MEASURES = {
     "masks": Measure("Masked passes per map", None, 1),
 }
 CHOICES = tuple(name for name in MEASURES if name not in ("seconds", "masks"))
-"""What can be asked for; seconds and masks are always measured."""
+"""The metrics that can be asked for; seconds and masks are always measured."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def measure(
     masks: Tensor,
     reference: Tensor | None,
 ) -> dict[str, float | None]:
-    """Measure one map.
+    """Return the values of the metrics for one map.
 
     Args:
         settings: which metrics.
@@ -104,12 +104,12 @@ def measure(
     values: dict[str, float | None] = {}
     for name, score in (("ebpg", ebpg), ("miou", miou), ("bbox", bbox)):
         if name in asked:
-            values[name] = _percent(score(maps, masks))
+            values[name] = _finite_percent(score(maps, masks))
     if "pointing_game" in asked:
-        values["pointing_game"] = _percent(pointing_game(maps, masks, settings.tolerance))
+        values["pointing_game"] = _finite_percent(pointing_game(maps, masks, settings.tolerance))
     if asked & {"drop", "increase"}:
         _, drop, increase = drop_increase(model.network, images, targets, maps, activation=model.activation)
-        values |= {"drop": float(drop[0]), "increase": _percent(increase)}
+        values |= {"drop": float(drop[0]), "increase": _finite_percent(increase)}
     if asked & {"insertion", "deletion"}:
         insertion, deletion = insertion_deletion(
             model.network,
@@ -123,15 +123,17 @@ def measure(
         )
         values |= {"insertion": float(insertion[0]), "deletion": float(deletion[0])}
     if "rank_correlation" in asked:
-        values["rank_correlation"] = None if reference is None else _number(rank_correlation(maps, reference))
+        values["rank_correlation"] = (
+            None if reference is None else _finite_number(rank_correlation(maps, reference))
+        )
     return {name: value for name, value in values.items() if name in asked}
 
 
-def _number(values: Tensor) -> float | None:
+def _finite_number(values: Tensor) -> float | None:
     number = float(values[0])
     return number if math.isfinite(number) else None
 
 
-def _percent(values: Tensor) -> float | None:
-    number = _number(values)
+def _finite_percent(values: Tensor) -> float | None:
+    number = _finite_number(values)
     return None if number is None else 100.0 * number

@@ -82,7 +82,7 @@ def weights_model(
     model_args: Mapping[str, Any] | None = None,
     device: str = "auto",
 ) -> EvaluatedModel:
-    """Build a network and load weights from a local .safetensors file.
+    """Build a network and load its weights from a local .safetensors file.
 
     Args:
         architecture: a name of timm, or "torchvision:NAME" of torchvision's classifiers.
@@ -108,7 +108,7 @@ def weights_model(
         state = safetensors.torch.load(data)
     except (OSError, safetensors.SafetensorError) as error:
         raise ExplainerError(f"{weights}: cannot be read as safetensors: {error}") from error
-    network = _build(architecture, dict(model_args or {}), outputs)
+    network = _build_network(architecture, dict(model_args or {}), outputs)
     try:
         network.load_state_dict(state)
     except RuntimeError as error:
@@ -136,7 +136,7 @@ def weights_model(
 
 
 def read_mapping(path: Path, index_column: str, class_column: str) -> dict[str, tuple[int, ...]]:
-    """Read which outputs mean which class from a CSV with one row for each output.
+    """Read from a CSV, with one row for each output, which outputs mean which class.
 
     Args:
         path: the CSV; rows whose class is empty are passed over.
@@ -158,7 +158,7 @@ def read_mapping(path: Path, index_column: str, class_column: str) -> dict[str, 
 
 
 def explained_index(model: EvaluatedModel, logits: Tensor, label: str) -> tuple[int, bool]:
-    """Choose the output to explain for a class.
+    """Return the output to explain for a class.
 
     Args:
         model: the model.
@@ -173,7 +173,7 @@ def explained_index(model: EvaluatedModel, logits: Tensor, label: str) -> tuple[
     return best, int(logits.argmax()) in numbers
 
 
-def _build(architecture: str, model_args: dict[str, Any], outputs: int) -> nn.Module:
+def _build_network(architecture: str, model_args: dict[str, Any], outputs: int) -> nn.Module:
     if not architecture.startswith(_TORCHVISION):
         return create_network(architecture, model_args, outputs)
     name = architecture.removeprefix(_TORCHVISION)

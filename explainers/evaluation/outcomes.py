@@ -17,7 +17,7 @@ Key = tuple[str, str, str, str]
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of one sample and one explainer.
+    """The result of one sample and one explainer.
 
     Attributes:
         image: name of the picture.
@@ -44,7 +44,7 @@ class Outcome:
 
     @property
     def key(self) -> Key:
-        """What an outcome belongs to."""
+        """What the outcome is of: picture, class, explainer and settings."""
         return self.image, self.label, self.explainer, self.settings
 
 
@@ -75,7 +75,7 @@ class Outcomes:
                 self._found[outcome.key] = outcome
 
     def find(self, key: Key) -> Outcome | None:
-        """The outcome of a key, or None."""
+        """Return the outcome of a key, or None."""
         return self._found.get(key)
 
     def add(self, outcome: Outcome) -> None:

@@ -73,14 +73,14 @@ class Evaluation:
         for number, sample in enumerate(self.dataset.samples):
             if progress is not None:
                 progress(number * len(self._methods), total)
-            examples += self._finish(sample, keep_all=examples < self.plan.examples)
+            examples += self._finish_sample(sample, keep_all=examples < self.plan.examples)
         if progress is not None:
             progress(total, total)
 
     def outcomes(self) -> tuple[Outcome, ...]:
-        """The outcomes under these very settings, sample by sample, in the order of the plan."""
+        """Return the outcomes under these very settings, sample by sample, in the order of the plan."""
         labels = [SAMPLE, *(method.label for method in self.plan.methods)]
-        found = (self._find(sample, label) for sample in self.dataset.samples for label in labels)
+        found = (self._find_outcome(sample, label) for sample in self.dataset.samples for label in labels)
         return tuple(
             outcome
             for outcome in found
@@ -88,35 +88,37 @@ class Evaluation:
         )
 
     def example(self, sample: Sample, label: str) -> np.ndarray[Any, np.dtype[np.float32]] | None:
-        """The kept map (H, W) float32 of a sample, or None where none was kept."""
+        """Return the kept map (H, W) float32 of a sample, or None where none was kept."""
         path = self._map_path(sample, label)
         return np.load(path).astype(np.float32) if path.is_file() else None
 
     def examples(self) -> tuple[Sample, ...]:
-        """The samples whose maps are kept to be looked at."""
-        evaluated = (sample for sample in self.dataset.samples if self._whole(sample) is None)
+        """Return the samples whose maps are kept to be looked at."""
+        evaluated = (sample for sample in self.dataset.samples if self._left_out(sample) is None)
         return tuple(sample for _, sample in zip(range(self.plan.examples), evaluated, strict=False))
 
-    def _finish(self, sample: Sample, *, keep_all: bool) -> bool:
-        """Do what is left to do of one sample; whether it is evaluated at all."""
-        whole = self._whole(sample)
-        if whole is not None and not whole.status.startswith(FAILED):
+    def _finish_sample(self, sample: Sample, *, keep_all: bool) -> bool:
+        """Do what is left to do of one sample; return whether it is evaluated at all."""
+        left_out = self._left_out(sample)
+        if left_out is not None and not left_out.status.startswith(FAILED):
             return False
-        pending = [method.label for method in self._methods if not self._done(sample, method.label, keep_all)]
+        pending = [
+            method.label for method in self._methods if not self._is_done(sample, method.label, keep_all)
+        ]
         if not pending:
             return True
         prepared = self._prepare(sample)
         if isinstance(prepared, str):
-            self._add(sample, SAMPLE, prepared)
+            self._add_outcome(sample, SAMPLE, prepared)
             return False
-        if whole is not None:
-            self._add(sample, SAMPLE, OK)  # it could not be read at an earlier start, and now it can
+        if left_out is not None:
+            self._add_outcome(sample, SAMPLE, OK)  # it could not be read at an earlier start, and now it can
         for label in pending:
             self._explain(sample, label, prepared, keep=keep_all or label == self.plan.reference)
         return True
 
-    def _done(self, sample: Sample, label: str, keep_all: bool) -> bool:
-        outcome = self._find(sample, label)
+    def _is_done(self, sample: Sample, label: str, keep_all: bool) -> bool:
+        outcome = self._find_outcome(sample, label)
         if outcome is None or outcome.status.startswith(FAILED):
             return False
         if outcome.status.startswith(UNDEFINED):
@@ -126,7 +128,7 @@ class Evaluation:
         return kept and set(self.plan.measures.names) <= set(outcome.values)
 
     def _prepare(self, sample: Sample) -> Prepared | str:
-        """The sample as the model sees it, or the status that says why not."""
+        """Return the sample as the model sees it, or the status that says why it is not evaluated."""
         try:
             pixels, mask = sample.read()
         except ExplainerError as error:
@@ -148,16 +150,16 @@ class Evaluation:
         explainer = self._explainers[label]
         target = int(prepared.targets[0])
         try:
-            self._wait()
+            self._wait_for_device()
             start = time.perf_counter()
             explanation = explainer(prepared.images, prepared.targets)
-            self._wait()
+            self._wait_for_device()
             seconds = time.perf_counter() - start
             status, score = explanation.status[0], float(explanation.scores[0])
             if not explanation.defined[0]:
-                self._add(sample, label, status, target, score)
+                self._add_outcome(sample, label, status, target, score)
                 return
-            reference = explanation.maps if label == self.plan.reference else self._reference(sample)
+            reference = explanation.maps if label == self.plan.reference else self._reference_map(sample)
             values = measure(
                 self.plan.measures,
                 self.model,
@@ -169,21 +171,21 @@ class Evaluation:
             )
         # What an explainer of another library raises cannot be known; a bug shows as a failure of every row.
         except Exception as error:  # noqa: BLE001
-            self._add(sample, label, f"{FAILED}: {type(error).__name__}: {error}", target)
+            self._add_outcome(sample, label, f"{FAILED}: {type(error).__name__}: {error}", target)
             return
         values |= {"seconds": seconds, "masks": float(sum(int(one[0]) for one in explanation.masks.values()))}
-        previous = self._find(sample, label)
+        previous = self._find_outcome(sample, label)
         if previous is not None:  # measured before by other metrics, under the same settings
             values = previous.values | values
         if keep:
-            self._keep(self._map_path(sample, label), explanation.maps[0])
-        self._add(sample, label, status, target, score, values)
+            self._keep_map(self._map_path(sample, label), explanation.maps[0])
+        self._add_outcome(sample, label, status, target, score, values)
 
-    def _reference(self, sample: Sample) -> Tensor | None:
+    def _reference_map(self, sample: Sample) -> Tensor | None:
         found = None if self.plan.reference is None else self.example(sample, self.plan.reference)
         return None if found is None else torch.from_numpy(found)[None].to(self.model.device)
 
-    def _keep(self, path: Path, values: Tensor) -> None:
+    def _keep_map(self, path: Path, values: Tensor) -> None:
         partial = path.with_suffix(".part")
         with partial.open("wb") as file:
             np.save(file, values.cpu().numpy().astype(np.float16))
@@ -193,7 +195,7 @@ class Evaluation:
         key = canonical([sample.image, sample.label, self._digests[label]])
         return self.folder / "maps" / f"{hashlib.sha256(key).hexdigest()[:32]}.npy"
 
-    def _add(
+    def _add_outcome(
         self,
         sample: Sample,
         label: str,
@@ -209,15 +211,15 @@ class Evaluation:
             )
         )
 
-    def _find(self, sample: Sample, label: str) -> Outcome | None:
+    def _find_outcome(self, sample: Sample, label: str) -> Outcome | None:
         return self._outcomes.find((sample.image, sample.label, label, self._digests[label]))
 
-    def _whole(self, sample: Sample) -> Outcome | None:
-        """Why a sample is not evaluated, or None where it is."""
-        found = self._find(sample, SAMPLE)
+    def _left_out(self, sample: Sample) -> Outcome | None:
+        """Return the outcome that says why a sample is not evaluated, or None where it is."""
+        found = self._find_outcome(sample, SAMPLE)
         return None if found is None or found.status == OK else found
 
-    def _wait(self) -> None:
+    def _wait_for_device(self) -> None:
         if self.model.device.type == "cuda":
             torch.cuda.synchronize(self.model.device)
 
@@ -234,14 +236,14 @@ class Evaluation:
         return registry.create_explainer(method.name, self.model.network, **options)
 
     def _settings_digests(self) -> dict[str, str]:
-        """Per method (and for the sample as a whole) the digest of all that decides an outcome."""
+        """Return, per method and for the sample as a whole, the digest of all that decides an outcome."""
         measures = self.plan.measures
-        whole = {
+        sample = {
             "model": self.model.digest,
             "truth": self.dataset.truth,
             "only_correct": self.plan.only_correct,
         }
-        digests = {SAMPLE: _digest(whole)}
+        digests = {SAMPLE: _digest(sample)}
         compared = "rank_correlation" in measures.names
         for method in self._methods:  # the reference is the first
             explainer = self._explainers[method.label]
@@ -262,7 +264,7 @@ class Evaluation:
 
 
 def fit_mask(preprocessing: Preprocessing, mask: Mask) -> Mask:
-    """Bring a mask (h, w) bool to the network's input (H, W) as its picture is brought there, by nearest."""
+    """Return a mask (h, w) bool brought to the network's input (H, W) as its picture is, by nearest pixel."""
     top, left, bottom, right = preprocessing.content_box(*mask.shape)
     resized = Image.fromarray(mask.astype(np.uint8)).resize(
         (right - left, bottom - top), Image.Resampling.NEAREST

@@ -67,7 +67,7 @@ class SampleSet:
                 raise ExplainerError(f"{self.name}: {image} with class {label!r} appears {count} times")
 
     def counts(self) -> dict[str, int]:
-        """Samples of each class, by name."""
+        """Return the number of samples of each class, by name."""
         return dict(sorted(Counter(sample.label for sample in self.samples).items()))
 
 
@@ -86,7 +86,7 @@ class Choice:
     names: frozenset[str] | None = None
 
     def wants(self, path: Path, label: str) -> bool:
-        """Whether this picture and class is to be evaluated."""
+        """Return whether this picture and class is to be evaluated."""
         return (
             (self.classes is None or label in self.classes)
             and (self.names is None or path.name in self.names)
@@ -101,7 +101,7 @@ def choose(
     *,
     by_name: bool = False,
 ) -> Choice:
-    """Make a choice from class names and a CSV that lists pictures, such as a split's `test.csv`.
+    """Return a choice made of class names and a CSV that lists pictures, such as a split's `test.csv`.
 
     Args:
         classes: class names; None for all.
@@ -124,7 +124,7 @@ def choose(
 
 
 def known_only(dataset: SampleSet, classes: Collection[str]) -> SampleSet:
-    """Leave out and count samples of classes that the model does not know.
+    """Return the samples of classes that the model knows; the others are counted as skipped.
 
     Raises:
         ExplainerError: it knows none of them, so that the model and the data do not belong together.
@@ -142,10 +142,10 @@ def known_only(dataset: SampleSet, classes: Collection[str]) -> SampleSet:
 
 
 def draw(dataset: SampleSet, limit: int | None = None, seed: int = 0) -> SampleSet:
-    """Order the samples by turns, one of each class, and keep the first `limit`.
+    """Return the first `limit` samples, ordered by turns: one of each class, then the next of each.
 
-    However early an evaluation is stopped, what is done is then balanced over the classes. The same
-    arguments give the same order.
+    So an evaluation that is stopped early is balanced over the classes. The same arguments give the same
+    order.
 
     Args:
         dataset: to draw from.

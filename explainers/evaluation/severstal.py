@@ -18,7 +18,7 @@ from PIL import Image
 from explainers.errors import ExplainerError
 from explainers.evaluation.samples import Choice, Mask, Pixels, Sample, SampleSet, read_csv, read_picture
 
-STRIP = (256, 1600)
+STRIP = (256, 1600)  # height and width of every picture of the data set
 _DEFECTS = 4
 Runs = npt.NDArray[np.int64]
 _Scalar = TypeVar("_Scalar", bound=np.generic)
@@ -51,7 +51,7 @@ class Cut:
             raise ExplainerError(f"min_area must be 1 pixel or more, got {self.min_area}")
 
     def corners(self) -> list[tuple[int, int]]:
-        """Upper left corners (top, left) of the patches of a strip."""
+        """Return the upper left corners (top, left) of the patches of a strip."""
         return [
             (top, left)
             for top in range(0, STRIP[0] - self.patch[0] + 1, self.stride[0])
@@ -59,7 +59,7 @@ class Cut:
         ]
 
     def of(self, strip: npt.NDArray[_Scalar], corner: tuple[int, int]) -> npt.NDArray[_Scalar]:
-        """Cut one patch out of a strip (256, 1600, ...), as an array of its own."""
+        """Return one patch of a strip (256, 1600, ...), as an array of its own."""
         top, left = corner
         return strip[top : top + self.patch[0], left : left + self.patch[1]].copy()
 
@@ -72,7 +72,7 @@ def severstal_samples(
     class_names: tuple[str, ...] = ("1", "2", "3", "4"),
     choice: Choice | None = None,
 ) -> SampleSet:
-    """Cut Severstal's labelled strips into patches with the pixels of their defect classes.
+    """Return samples of patches cut from Severstal's labelled strips, with the pixels of their defects.
 
     Args:
         table: `train.csv`: ImageId, ClassId, EncodedPixels, or the older ImageId_ClassId, EncodedPixels.
@@ -114,7 +114,7 @@ def severstal_samples(
                 label = class_names[number - 1]
                 if wanted.wants(path, label):
                     name = f"{image}@{corner[0]},{corner[1]}"
-                    read = partial(_read, path, defects[number], cut, corner)
+                    read = partial(_read_patch, path, defects[number], cut, corner)
                     samples.append(Sample(name, label, path, image, read))
     truth = {"kind": "severstal", "patch": list(cut.patch), "every_class": cut.every_class}
     return SampleSet(str(table), tuple(samples), truth, dict(skipped))
@@ -196,7 +196,7 @@ def _defect_areas(defects: dict[int, Runs], cut: Cut) -> Iterator[tuple[tuple[in
 
 
 def _patch_labels(defects: dict[int, Runs], cut: Cut) -> dict[tuple[int, int], int]:
-    """Corner -> defect class with most pixels, 0 for none; patches with small defects alone left out."""
+    """Return corner -> defect class with most pixels, 0 for none; without patches of small defects alone."""
     labels = {}
     for corner, areas in _defect_areas(defects, cut):
         if not any(areas.values()):
@@ -207,7 +207,7 @@ def _patch_labels(defects: dict[int, Runs], cut: Cut) -> dict[tuple[int, int], i
 
 
 def read_runs(table: Path) -> dict[str, dict[int, Runs]]:
-    """Read `train.csv`.
+    """Read the defects of all strips from `train.csv`.
 
     Returns:
         strip -> defect class 1 to 4 -> (n, 2) runs: start, 1-based, column by column, and length.
@@ -236,7 +236,7 @@ def read_runs(table: Path) -> dict[str, dict[int, Runs]]:
 
 
 def decode_runs(runs: Runs) -> Mask:
-    """Turn runs (n, 2) into a strip's mask (256, 1600) bool."""
+    """Return a strip's mask (256, 1600) bool, made of runs (n, 2)."""
     flat = np.zeros(STRIP[0] * STRIP[1], dtype=bool)
     for start, length in runs:
         flat[start - 1 : start - 1 + length] = True
@@ -256,7 +256,7 @@ def _parse_runs(line: str, text: str) -> Runs:
     return runs
 
 
-def _read(path: Path, runs: Runs, cut: Cut, corner: tuple[int, int]) -> tuple[Pixels, Mask]:
+def _read_patch(path: Path, runs: Runs, cut: Cut, corner: tuple[int, int]) -> tuple[Pixels, Mask]:
     return cut.of(_read_strip(path), corner), cut.of(decode_runs(runs), corner)
 
 

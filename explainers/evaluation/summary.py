@@ -65,12 +65,12 @@ class Summary:
 
     @property
     def failures(self) -> int:
-        """Maps that could not be made or measured, and samples that could not be read."""
+        """Number of maps that could not be made or measured, and of samples that could not be read."""
         unread = sum(count for reason, count in self.left_out.items() if reason.startswith(FAILED))
         return unread + sum(counts[FAILED] for counts in self.statuses.values())
 
     def best(self, metric: str) -> frozenset[str]:
-        """The explainers with the best mean of a metric, as it is printed; several where they tie."""
+        """Return the explainers with the best mean of a metric, as it is printed; several where they tie."""
         measure = MEASURES[metric]
         means = {name: round(cell.mean, measure.digits) for name, cell in self.cells[metric].items()}
         if measure.better is None or not means:
@@ -87,7 +87,7 @@ def summarise(
     reference: str | None = None,
     seed: int = 0,
 ) -> Summary:
-    """Put outcomes together.
+    """Return the table of an evaluation's outcomes.
 
     A mean is over the maps that have the metric; undefined and failed ones are counted, not averaged. The
     interval is the 95 % percentile bootstrap of the mean over groups (all maps of a group together).
@@ -109,7 +109,7 @@ def summarise(
                 if outcome.explainer == explainer and (value := outcome.values.get(metric)) is not None
             ]
             if found:
-                cells[metric][explainer] = _cell(found, seed)
+                cells[metric][explainer] = _bootstrapped_cell(found, seed)
     statuses = {explainer: dict.fromkeys(STATUSES, 0) for explainer in explainers}
     reasons: dict[str, Counter[str]] = {explainer: Counter() for explainer in explainers}
     for outcome in made:
@@ -133,7 +133,7 @@ def summarise(
     )
 
 
-def _cell(found: Sequence[tuple[str, float]], seed: int) -> Cell:
+def _bootstrapped_cell(found: Sequence[tuple[str, float]], seed: int) -> Cell:
     groups: dict[str, list[float]] = defaultdict(list)
     for group, value in found:
         groups[group].append(value)
@@ -144,7 +144,7 @@ def _cell(found: Sequence[tuple[str, float]], seed: int) -> Cell:
     if len(groups) > 1:
         interval = bootstrap(
             (sums, counts),
-            _ratio,
+            _mean_of_groups,
             paired=True,
             vectorized=True,
             n_resamples=RESAMPLES,
@@ -156,7 +156,7 @@ def _cell(found: Sequence[tuple[str, float]], seed: int) -> Cell:
     return Cell(float(values.mean()), low, high, float(np.median(values)), len(values))
 
 
-def _ratio(
+def _mean_of_groups(
     sums: npt.NDArray[np.float64], counts: npt.NDArray[np.float64], axis: int = -1
 ) -> npt.NDArray[np.float64]:
     ratio: npt.NDArray[np.float64] = sums.sum(axis=axis) / counts.sum(axis=axis)

@@ -43,16 +43,16 @@ def write_tables(summary: Summary, about: Mapping[str, Any], folder: Path) -> tu
 
 
 def as_markdown(summary: Summary, about: Mapping[str, Any]) -> str:
-    """The paper's table, metrics down and explainers across, the best value of a row bold."""
-    lines = [f"# {_plain(about.get('title', 'Evaluation'))}", ""]
-    lines += [f"- {_plain(name)}: {_plain(text)}" for name, text in about.get("facts", {}).items()]
-    lines += [f"- left out: {count} × {_plain(reason)}" for reason, count in summary.left_out.items()]
+    """Return the paper's table: metrics down, explainers across, the best value of a row bold."""
+    lines = [f"# {_cell_safe(about.get('title', 'Evaluation'))}", ""]
+    lines += [f"- {_cell_safe(name)}: {_cell_safe(text)}" for name, text in about.get("facts", {}).items()]
+    lines += [f"- left out: {count} × {_cell_safe(reason)}" for reason, count in summary.left_out.items()]
     lines += [
         "",
         f"Means over {summary.samples} pairs of picture and class ({summary.images} pictures); in brackets "
         f"the 95 % bootstrap interval over {summary.groups} groups. ↑ more is better, ↓ less is.",
         "",
-        "| | " + " | ".join(map(_plain, summary.explainers)) + " |",
+        "| | " + " | ".join(map(_cell_safe, summary.explainers)) + " |",
         "| --- |" + " --- |" * len(summary.explainers),
     ]
     for metric in summary.cells:
@@ -64,18 +64,18 @@ def as_markdown(summary: Summary, about: Mapping[str, Any]) -> str:
             lines.append(f"| Maps {status} | " + " | ".join(counts) + " |")
     for explainer, reasons in summary.reasons.items():
         for reason, count in reasons.items():
-            lines.append(f"\n{_plain(explainer)} failed {count} times: {_plain(reason)}")
+            lines.append(f"\n{_cell_safe(explainer)} failed {count} times: {_cell_safe(reason)}")
     return "\n".join(lines) + "\n"
 
 
 def heading(metric: str) -> str:
-    """A row's heading with an arrow that says which values are better."""
+    """Return a row's heading, with an arrow that says which values are better."""
     measure = MEASURES[metric]
     return measure.title + {"high": " ↑", "low": " ↓", None: ""}[measure.better]
 
 
 def row_texts(summary: Summary, metric: str) -> list[tuple[str, bool]]:
-    """A row's cells, such as "60.54 (58.10 – 62.90)", each with whether it is the best of its row."""
+    """Return a row's cells, such as "60.54 (58.10 – 62.90)", each with whether it is the best of its row."""
     best, row = summary.best(metric), summary.cells[metric]
     cells = []
     for explainer in summary.explainers:
@@ -96,6 +96,6 @@ def _cell_text(metric: str, cell: Cell | None) -> str:
     return f"{mean} ({cell.low:.{digits}f} – {cell.high:.{digits}f})"
 
 
-def _plain(text: Any) -> str:
-    """Text that cannot break out of a table's cell."""
+def _cell_safe(text: Any) -> str:
+    """Return text that cannot break out of a table's cell."""
     return " ".join(str(text).split()).replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")

@@ -39,7 +39,7 @@ CLASSES = (
     "train",
     "tvmonitor",
 )
-_VOID = 255
+_VOID = 255  # pixels at the border of an object, and difficult ones: they belong to no class
 Box = tuple[int, int, int, int]
 
 
@@ -52,7 +52,7 @@ def voc_samples(
     difficult: bool = False,
     choice: Choice | None = None,
 ) -> SampleSet:
-    """Read PASCAL VOC in its published layout.
+    """Return samples of PASCAL VOC in its published layout.
 
     Args:
         root: the folder that holds VOCdevkit/VOC2007.
@@ -95,7 +95,7 @@ def voc_samples(
             for label in hidden - set(boxes):
                 skipped["only difficult objects of the class"] += wanted.wants(path, label)
         else:
-            for number in _classes(Path(target)):
+            for number in _classes_of_mask(Path(target)):
                 label = CLASSES[number - 1]
                 if wanted.wants(path, label):
                     read = partial(_read_mask, reader, index, number)
@@ -110,7 +110,7 @@ def voc_samples(
 
 
 def _boxes(annotation: Path, difficult: bool) -> tuple[dict[str, list[Box]], set[str]]:
-    """Boxes (left, top, right, bottom), 1-based and inclusive, by class; classes of difficult objects."""
+    """Return boxes by class (left, top, right, bottom; 1-based, inclusive); classes of difficult objects."""
     try:
         content = VOCDetection.parse_voc_xml(ET_parse(str(annotation)).getroot())["annotation"]
         found: dict[str, list[Box]] = defaultdict(list)
@@ -126,7 +126,7 @@ def _boxes(annotation: Path, difficult: bool) -> tuple[dict[str, list[Box]], set
     return dict(found), hidden
 
 
-def _classes(target: Path) -> list[int]:
+def _classes_of_mask(target: Path) -> list[int]:
     try:
         with Image.open(target) as mask:
             numbers = np.unique(np.asarray(mask))
@@ -137,7 +137,7 @@ def _classes(target: Path) -> list[int]:
     return [int(number) for number in numbers if 0 < number <= len(CLASSES)]
 
 
-def _item(reader: Any, index: int) -> tuple[Pixels, Any]:
+def _read_item(reader: Any, index: int) -> tuple[Pixels, Any]:
     try:
         picture, target = reader[index]
     except OSError as error:
@@ -146,7 +146,7 @@ def _item(reader: Any, index: int) -> tuple[Pixels, Any]:
 
 
 def _read_boxes(reader: Any, index: int, boxes: tuple[Box, ...]) -> tuple[Pixels, Mask]:
-    pixels, _ = _item(reader, index)
+    pixels, _ = _read_item(reader, index)
     mask = np.zeros(pixels.shape[:2], dtype=bool)
     for left, top, right, bottom in boxes:
         mask[max(0, top - 1) : bottom, max(0, left - 1) : right] = True
@@ -154,5 +154,5 @@ def _read_boxes(reader: Any, index: int, boxes: tuple[Box, ...]) -> tuple[Pixels
 
 
 def _read_mask(reader: Any, index: int, number: int) -> tuple[Pixels, Mask]:
-    pixels, target = _item(reader, index)
+    pixels, target = _read_item(reader, index)
     return pixels, matching(np.asarray(target) == number, pixels, str(reader.targets[index]))

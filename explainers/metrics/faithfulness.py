@@ -26,7 +26,7 @@ def insertion_deletion(
     batch_size: int = 16,
     precision: Precision | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Area under the score as the map's pixels are shown, or taken away, from the highest to the lowest.
+    """Return the area under the score while the map's pixels are shown, or taken away, the highest first.
 
     Deletion goes from the picture to 0 in normalised space, the mean colour; insertion from the blurred
     picture (Gaussian, 11 x 11 pixels, sigma 5, mirrored at the border; cut down for a picture under 6
@@ -64,7 +64,7 @@ def insertion_deletion(
         pictures, classes, values = rows_to_judge(private, images, targets, maps)
         flat = checked_maps(values).flatten(1)
         private.to(dtype).to(memory_format=torch.channels_last)
-        starts = torch.stack((torch.zeros_like(pictures), _blurred(pictures)))
+        starts = torch.stack((torch.zeros_like(pictures), _blurred_pictures(pictures)))
         ranks = flat.argsort(dim=1, descending=True, stable=True).argsort(dim=1)
         pixels = flat.shape[1]
         counts = torch.linspace(0, pixels, min(steps, pixels) + 1, dtype=torch.float64).round()
@@ -84,7 +84,7 @@ def insertion_deletion(
         return insertion.to(images.device), deletion.to(images.device)
 
 
-def _blurred(pictures: Tensor) -> Tensor:
+def _blurred_pictures(pictures: Tensor) -> Tensor:
     # Mirroring cannot reach further than the picture is wide.
     kernel = [min(_KERNEL, 2 * size - 1) for size in (pictures.shape[3], pictures.shape[2])]
     blurred: Tensor = gaussian_blur(pictures, kernel, [_SIGMA, _SIGMA])

@@ -1,10 +1,10 @@
-"""Does the map lie on the defect? EBPG, mIoU, Bbox and the pointing game (SISE.md, metrics).
+"""Does the map lie on the defect? EBPG, mIoU, Bbox and the pointing game (docs/sise.md, "Metrics").
 
 **Ties.** SISE maps have large plateaus, most of all at 0, and the last of the top k pixels often falls on
-one. Here the tied pixels share the places that are left, each in equal part, so that the top set always
-weighs exactly k pixels: what any way of breaking the tie gives on average. Taking the first ones in reading
-order instead would favour defects at the top of the picture; taking all or none of them would give each
-method another k, and mIoU and Bbox compare methods at the same k.
+one. Here the tied pixels share the places that are left in equal parts, so that the top set always weighs
+exactly k pixels. That is the mean over all ways to break the tie. To take the first ones in reading order
+would favour defects at the top of the picture. To take all or none of them would give each method another k,
+and mIoU and Bbox compare methods at the same k.
 
 **Nothing to judge.** A map that is 0 everywhere (an undefined one) scores 0. A row whose truth is empty has
 no score: NaN.
@@ -22,7 +22,7 @@ from explainers.options import checked
 
 
 def ebpg(maps: Tensor, masks: Tensor) -> Tensor:
-    """Energy-based pointing game: the share of the map's energy (sum over pixels) inside the truth.
+    """Return the energy-based pointing game: the share of the map's sum that lies inside the truth.
 
     Args:
         maps: (N, H, W) float in [0, 1].
@@ -37,13 +37,13 @@ def ebpg(maps: Tensor, masks: Tensor) -> Tensor:
 
     Source: Wang et al., Score-CAM (2020), section 4.2, with pixels of the truth for its bounding box.
     """
-    values, truth = _flattened(maps, masks)
+    values, truth = _flat_maps_and_truth(maps, masks)
     energy = values.double()
-    return _settled((energy * truth).sum(dim=1) / energy.sum(dim=1), values, truth)
+    return _scores_or_nan((energy * truth).sum(dim=1) / energy.sum(dim=1), values, truth)
 
 
 def miou(maps: Tensor, masks: Tensor, share: float = 0.2) -> Tensor:
-    """Intersection over union of the truth and the map's top `share` of pixels.
+    """Return the intersection over union of the truth and the map's top `share` of pixels.
 
     Args:
         maps: (N, H, W) float in [0, 1].
@@ -59,15 +59,15 @@ def miou(maps: Tensor, masks: Tensor, share: float = 0.2) -> Tensor:
     Source: SISE, section 4.2 (20 %).
     """
     checked("share", share)
-    values, truth = _flattened(maps, masks)
+    values, truth = _flat_maps_and_truth(maps, masks)
     count = max(1, round(share * values.shape[1]))
     top = _top(values, torch.full((len(values),), count, device=values.device))
     both = (top * truth).sum(dim=1)
-    return _settled(both / (count + truth.sum(dim=1) - both), values, truth)
+    return _scores_or_nan(both / (count + truth.sum(dim=1) - both), values, truth)
 
 
 def bbox(maps: Tensor, masks: Tensor) -> Tensor:
-    """Of as many top pixels of the map as the truth has pixels, the share inside the truth.
+    """Return, of as many top pixels of the map as the truth has pixels, the share inside the truth.
 
     Args:
         maps: (N, H, W) float in [0, 1].
@@ -81,13 +81,13 @@ def bbox(maps: Tensor, masks: Tensor) -> Tensor:
 
     Source: Schulz et al., Restricting the Flow (2020), section 4.5; SISE, section 4.2.
     """
-    values, truth = _flattened(maps, masks)
+    values, truth = _flat_maps_and_truth(maps, masks)
     count = truth.sum(dim=1)
-    return _settled((_top(values, count) * truth).sum(dim=1) / count, values, truth)
+    return _scores_or_nan((_top(values, count) * truth).sum(dim=1) / count, values, truth)
 
 
 def pointing_game(maps: Tensor, masks: Tensor, tolerance: float = 0) -> Tensor:
-    """Does the map's peak lie on the truth, or within `tolerance` of it?
+    """Return whether the map's peak lies on the truth, or within `tolerance` of it.
 
     Where several pixels tie for the peak, at least half of them must.
 
@@ -106,7 +106,7 @@ def pointing_game(maps: Tensor, masks: Tensor, tolerance: float = 0) -> Tensor:
     """
     if not tolerance >= 0:
         raise ExplainerError(f"tolerance must be 0 pixels or more, got {tolerance}")
-    values, truth = _flattened(maps, masks)
+    values, truth = _flat_maps_and_truth(maps, masks)
     near = truth
     if tolerance > 0:
         # The distance to the nearest True; without any, scipy measures to a point outside the picture.
@@ -118,7 +118,7 @@ def pointing_game(maps: Tensor, masks: Tensor, tolerance: float = 0) -> Tensor:
 
 
 def checked_maps(maps: Tensor, name: str = "maps") -> Tensor:
-    """Take maps off the caller's graph, as float32.
+    """Return maps as float32, off the caller's graph.
 
     Args:
         maps: (N, H, W) float in [0, 1], at least one row.
@@ -145,7 +145,7 @@ def checked_maps(maps: Tensor, name: str = "maps") -> Tensor:
     return values
 
 
-def _flattened(maps: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
+def _flat_maps_and_truth(maps: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
     values = checked_maps(maps)
     if masks.dtype != torch.bool or masks.shape != values.shape:
         raise ExplainerError(
@@ -156,7 +156,7 @@ def _flattened(maps: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _top(values: Tensor, counts: Tensor) -> Tensor:
-    """Weigh each row's top `counts` pixels: (N, P) float64 in [0, 1] that sums to `counts`."""
+    """Return weights of each row's top `counts` pixels: (N, P) float64 in [0, 1] that sum to `counts`."""
     last = (counts - 1).clamp_min(0)[:, None]
     threshold = values.sort(dim=1, descending=True).values.gather(1, last)
     above, tied = values > threshold, values == threshold
@@ -164,7 +164,7 @@ def _top(values: Tensor, counts: Tensor) -> Tensor:
     return above.double() + tied * (places.double() / tied.sum(dim=1))[:, None]
 
 
-def _settled(scores: Tensor, values: Tensor, truth: Tensor) -> Tensor:
-    """Say what a score is where there is no map or no truth."""
+def _scores_or_nan(scores: Tensor, values: Tensor, truth: Tensor) -> Tensor:
+    """Return scores with 0 where there is no map and NaN where there is no truth."""
     scores = scores.masked_fill(~values.any(dim=1), 0.0)
     return scores.masked_fill(~truth.any(dim=1), torch.nan).float()

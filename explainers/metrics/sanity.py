@@ -17,7 +17,7 @@ from explainers.metrics.localisation import checked_maps
 
 
 def rank_correlation(a: Tensor, b: Tensor) -> Tensor:
-    """Spearman's rank correlation of two maps, pixel by pixel; tied pixels have their average rank.
+    """Return Spearman's rank correlation of two maps over their pixels; tied pixels have their mean rank.
 
     Args:
         a: (N, H, W) float in [0, 1].
@@ -43,7 +43,7 @@ def rank_correlation(a: Tensor, b: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Stage:
-    """What is left of the maps when part of the model is random.
+    """The maps of a model of which part is random, compared with those of the trained model.
 
     Attributes:
         modules: names of the modules made random at this stage, beside those of the stages before.
@@ -65,7 +65,7 @@ def cascading_randomisation(
     similarity: Callable[[Tensor, Tensor], Tensor] = rank_correlation,
     stages: int | None = None,
 ) -> tuple[Stage, ...]:
-    """Make the model random from the logits down, stage by stage, and see whether the maps change with it.
+    """Make the model random from the logits down, and return after each stage how much its maps have changed.
 
     A map that stays the same does not show what the model has learned. Modules that own parameters go in
     the reverse order of their definition. A module that can is initialised afresh (`reset_parameters`, which
@@ -97,18 +97,18 @@ def cascading_randomisation(
         if not names:
             raise ExplainerError(f"{model_name(model)} has no parameters to make random")
         fresh = _random_twin(private, names, seed)
-        trained = _explained(explain, private, None)
+        trained = _checked_explanation(explain, private, None)
         done = []
-        for group in _groups(names, stages):
+        for group in _module_groups(names, stages):
             for name in group:
                 _copy_state(fresh[name], modules[name])
-            maps = _explained(explain, private, trained)
+            maps = _checked_explanation(explain, private, trained)
             difference = (maps - trained).abs().mean(dim=(1, 2))
             done.append(Stage(tuple(group), similarity(trained, maps), difference))
         return tuple(done)
 
 
-def _groups(names: Sequence[str], stages: int | None) -> list[Sequence[str]]:
+def _module_groups(names: Sequence[str], stages: int | None) -> list[Sequence[str]]:
     if stages is None or stages >= len(names):
         return [[name] for name in names]
     if stages == 1:
@@ -119,7 +119,7 @@ def _groups(names: Sequence[str], stages: int | None) -> list[Sequence[str]]:
 
 
 def _random_twin(model: nn.Module, names: Sequence[str], seed: int) -> dict[str, nn.Module]:
-    """Copy a model and make it all random, on the CPU, whose generator `isolated` gives back."""
+    """Return the modules of a copy of a model, all random, on the CPU: `isolated` restores its generator."""
     modules = dict(copy.deepcopy(model).cpu().named_modules())
     torch.default_generator.manual_seed(seed)
     for name in names:
@@ -141,7 +141,9 @@ def _copy_state(source: nn.Module, target: nn.Module) -> None:
         buffer.copy_(source.get_buffer(name))
 
 
-def _explained(explain: Callable[[nn.Module], Tensor], model: nn.Module, trained: Tensor | None) -> Tensor:
+def _checked_explanation(
+    explain: Callable[[nn.Module], Tensor], model: nn.Module, trained: Tensor | None
+) -> Tensor:
     with torch.enable_grad():  # as the caller's own code expects it
         made = explain(model)
     maps = checked_maps(made, "the maps that `explain` made")

@@ -14,11 +14,11 @@ Pairs = tuple[tuple[str, str], ...]
 
 
 def foldable_pairs(model: nn.Module, image: Tensor) -> Pairs:
-    """Find the batch norms that can be folded: each fed by one plain convolution, both called once.
+    """Return the batch norms that can be folded: each fed by one plain convolution, both called once.
 
-    Runs the picture through the model to see which tensor goes where, then through a folded copy, and
-    believes what it saw only if the logits agree: that a convolution's output is used elsewhere as well, or
-    is changed in place on its way, cannot be seen from hooks.
+    The picture is run through the model, to see which tensor goes where, and then through a folded copy. The
+    pairs are returned only if the logits agree: hooks cannot see that a convolution's output is used
+    elsewhere as well, or is changed in place on its way.
 
     Args:
         model: in evaluation mode, float32, without gradients.

@@ -1,4 +1,4 @@
-"""Which layers to probe: SISE's rule for the whole family of CNNs (SISE.md, section 1).
+"""Which layers to probe: SISE's rule for the whole family of CNNs (docs/sise.md, "Layers").
 
 The rule: the input of every pooling or down-sampling step, and the last feature map before the global
 pooling. Put as a test on tensors that holds for any architecture: of the block outputs, **per spatial
@@ -50,11 +50,11 @@ class Candidates:
 def candidates(
     model: nn.Module, image: Tensor, layers: Sequence[str] | None, *, compare: bool = True
 ) -> Candidates:
-    """Run one picture through the model, keeping the layers on offer attached to the graph.
+    """Return the layers on offer of one picture that is run through the model, attached to the graph.
 
     timm models go through `forward_intermediates` + `forward_head`; other models without named layers, and
     timm models whose intermediates do not serve (see `_through_intermediates`), through the outputs of
-    their units (see `_units`); named layers through hooks on those modules.
+    their units (see `_unit_names`); named layers through hooks on those modules.
 
     Args:
         model: a private evaluation copy (see `isolation.isolated`), without gradients of parameters.
@@ -85,7 +85,7 @@ def candidates(
         found = _through_intermediates(model, image, compare)
         if found is not None:
             return found
-    return _through_hooks(model, image, _units(model, image), ruled=True)
+    return _through_hooks(model, image, _unit_names(model, image), ruled=True)
 
 
 def gradients(found: Candidates, direction: Tensor, *, retain_graph: bool = False) -> dict[str, Tensor]:
@@ -109,7 +109,7 @@ def gradients(found: Candidates, direction: Tensor, *, retain_graph: bool = Fals
 
 
 def choose(found: Candidates, path: Collection[str], model: nn.Module) -> list[str]:
-    """Apply the layer rule.
+    """Return the layers that the layer rule chooses among the candidates.
 
     Args:
         found: see `candidates`.
@@ -147,24 +147,24 @@ def choose(found: Candidates, path: Collection[str], model: nn.Module) -> list[s
 
 
 def _through_intermediates(model: Any, image: Tensor, compare: bool) -> Candidates | None:
-    """Take the layers from timm's own list; None where that list does not hold what the rule asks for.
+    """Return the layers of timm's own list; None where that list does not hold what the rule asks for.
 
     That is where one of them lies beside the path from picture to logits (NASNet, PNASNet and legacy Xception
     return a ReLU made for the list alone), or is a bare convolution's output ahead of its norm and activation
     (GhostNet's and RepGhost's stem).
     """
-    makers: dict[int, _Made] = {}
+    makers: dict[int, _MadeTensor] = {}
     convolved: set[tuple[int, int]] = set()
 
     def remember(name: str, module: nn.Module, inputs: Any, output: Any) -> None:
         if isinstance(output, Tensor):
-            # The outermost module writes last. Who hands a tensor on untouched (Identity, Dropout) has not
-            # made it; who changes it in place (an activation) has.
+            # The outermost module comes last. A module that hands a tensor on untouched (Identity, Dropout)
+            # has not made it; one that changes it in place (an activation) has: its version tells.
             known = makers.get(id(output))
             handed_on = any(part is output for part in inputs)
             if known is None or not handed_on or known.version != output._version:
                 bare = isinstance(module, nn.Conv2d) or (known is not None and not handed_on and known.bare)
-                makers[id(output)] = _Made(name, output, output._version, bare)
+                makers[id(output)] = _MadeTensor(name, output, output._version, bare)
             _note_convolution(module, output, convolved)
 
     with hooked(dict(model.named_modules()), remember):
@@ -184,7 +184,7 @@ def _through_intermediates(model: Any, image: Tensor, compare: bool) -> Candidat
             "positions; SISE explains convolutional networks"
         )
     _refuse_without_convolutions(model, convolved)
-    path = _steps(logits)
+    path = _graph_steps(logits)
     named: dict[str, Tensor] = {}
     for index, feature in enumerate([*intermediates, final]):
         if _has_maps(feature):
@@ -199,8 +199,8 @@ def _through_intermediates(model: Any, image: Tensor, compare: bool) -> Candidat
 
 
 @dataclass(frozen=True)
-class _Made:
-    """Who made a tensor; `output` is kept so that its id stays its own."""
+class _MadeTensor:
+    """The module that made a tensor; `output` is kept so that no other tensor takes its id."""
 
     name: str
     output: Tensor
@@ -208,8 +208,8 @@ class _Made:
     bare: bool
 
 
-def _steps(logits: Tensor) -> set[Any]:
-    """All steps of the graph behind the logits."""
+def _graph_steps(logits: Tensor) -> set[Any]:
+    """Return all steps of the graph behind the logits."""
     steps: set[Any] = set()
     ahead: list[Any] = [logits.grad_fn]
     while ahead:
@@ -252,8 +252,8 @@ def _through_hooks(model: nn.Module, image: Tensor, names: Sequence[str], *, rul
     return Candidates(logits, kept, ruled=ruled)
 
 
-def _units(model: nn.Module, image: Tensor) -> list[str]:
-    """Name the units a plain model passes its feature maps through.
+def _unit_names(model: nn.Module, image: Tensor) -> list[str]:
+    """Return the names of the units that a plain model passes its feature maps through.
 
     A unit is what is reached by descending from the root through containers (`nn.Sequential`, lists,
     modules whose output is not feature maps): the layers of a VGG, the residual blocks of a ResNet. Inside
@@ -296,7 +296,7 @@ def _one_resolution(one: tuple[int, int], other: tuple[int, int]) -> bool:
 
 
 def _channels_last(model: nn.Module) -> bool:
-    """Whether the model's modules hand on (B, h, w, C), as timm marks it (MambaOut, Sequencer, Swin)."""
+    """Return whether modules hand on (B, h, w, C), as timm marks it (MambaOut, Sequencer, Swin)."""
     return str(getattr(model, "output_fmt", "NCHW")) == "NHWC"
 
 

@@ -40,7 +40,9 @@ def probe(
     activation: Activation,
     compare: bool = True,
 ) -> tuple[list[Tap], Tensor]:
-    """Run one picture forward once, and backward once for each class: SISE.md, sections 1 and 2.
+    """Run one picture forward once, and backward once for each class; return the chosen layers.
+
+    See docs/sise.md, "Layers" and "Masks".
 
     Args:
         model: private float32 copy, see `isolation.isolated`.
@@ -52,7 +54,7 @@ def probe(
         compare: see `layers.candidates`.
 
     Returns:
-        the chosen layers, shallow to deep; (R,) float32 scores of the whole picture.
+        The chosen layers, shallow to deep; (R,) float32 scores of the whole picture.
 
     Raises:
         ExplainerError: see `layers.candidates` and `layers.choose`; a class the model does not have; NaN or

@@ -15,9 +15,10 @@ _EXTREME = 1e-4  # scores nearer to 0 or 1 count as this near
 
 
 def spread(points: Tensor, count: int) -> Tensor:
-    """Choose points that stand for all: k-means (Lloyd), begun at the farthest points, then the nearest ones.
+    """Return points that stand for all: those nearest to the centres of k-means (Lloyd's).
 
-    Deterministic: it begins with the point nearest to the mean.
+    Deterministic: the first centre is the point nearest to the mean, each next one the point farthest from
+    those before it.
 
     Args:
         points: (n, d) float.
@@ -43,10 +44,10 @@ def spread(points: Tensor, count: int) -> Tensor:
 
 
 def predict_scores(points: Tensor, at: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
-    """Predict every mask's scores from those of some: Gaussian-process regression of logits, class by class.
+    """Return every mask's scores, predicted from those of some by Gaussian-process regression of the logits.
 
     Args:
-        points: (n, d) float, see `_likeness`.
+        points: (n, d) float, see `sise_fast._mask_points`.
         at: (k,) int64, which of them are scored.
         scores: (k, R) float32 in [0, 1].
 
@@ -55,7 +56,7 @@ def predict_scores(points: Tensor, at: Tensor, scores: Tensor) -> tuple[Tensor, 
         the scores when each of the k is predicted from the others; 0 where all n are scored, NaN for k = 1.
     """
     values = torch.logit(scores.double(), eps=_EXTREME)
-    # Without the short cut through a matrix product, whose rounding would part a point from itself.
+    # Not by a matrix product: its rounding gives a point a distance from itself.
     to_known = torch.cdist(points.double(), points[at].double(), compute_mode="donot_use_mm_for_euclid_dist")
     between = to_known[at]
     apart = between[between > 0]
@@ -86,16 +87,17 @@ def predict_scores(points: Tensor, at: Tensor, scores: Tensor) -> tuple[Tensor, 
 def _regress(
     between: Tensor, to_known: Tensor, values: Tensor, reach: Tensor, noise: float
 ) -> tuple[Tensor, Tensor]:
-    """Leave-one-out residuals (k, R) and prediction (n, R) for one length scale and noise."""
+    """Return leave-one-out residuals (k, R) and the prediction (n, R) for one length scale and noise."""
     inverse = torch.linalg.inv(
         _matern(between / reach) + noise * torch.eye(len(between), device=between.device)
     )
     mean = (inverse.sum(dim=0) @ values) / inverse.sum()
     weights = inverse @ (values - mean)
+    # Leave-one-out in closed form: Rasmussen and Williams 2006, equation 5.12.
     return weights / inverse.diagonal()[:, None], _matern(to_known / reach) @ weights + mean
 
 
 def _matern(distance: Tensor) -> Tensor:
-    """Matern kernel of order 3/2 (Rasmussen and Williams 2006, equation 4.17)."""
+    """Return the Matern kernel of order 3/2 (Rasmussen and Williams 2006, equation 4.17)."""
     scaled = math.sqrt(3.0) * distance
     return (1.0 + scaled) * torch.exp(-scaled)

@@ -18,7 +18,7 @@ from explainers.scoring import (
     Block,
     Precision,
     Scored,
-    for_masks,
+    prepare_for_masks,
     score_masks,
     weighted_masks,
 )
@@ -43,7 +43,7 @@ class Sise(Explainer):
 
     One gradient pass per picture chooses the feature maps that speak for the class, at every resolution;
     each becomes a mask, the model scores the masked picture, the masks weighted by score and area make a
-    map per layer, and the layer maps are fused from shallow to deep. Every step and edge case: SISE.md.
+    map per layer, and the layer maps are fused from shallow to deep. Every step and edge case: docs/sise.md.
 
     The gradient pass runs picture by picture, and the masked passes in one shape per call, so that what a
     picture gets does not depend on what else is in the batch (beyond the last float32 digits). Several
@@ -112,22 +112,22 @@ class Sise(Explainer):
         if structure not in self._foldable:
             self._foldable[structure] = foldable_pairs(model, pictures[:1])
         fold(model, self._foldable[structure])
-        for_masks(model, self.precision)
+        prepare_for_masks(model, self.precision)
         scored = self._scored(model, pictures, classes, kept, floor) if kept else []
         made = {
-            (block.image, block.layer): (one, _block_maps(block, one, pictures.shape[2:]))
+            (block.image, block.layer): (one, _layer_maps(block, one, pictures.shape[2:]))
             for block, one in zip(kept, scored, strict=True)
         }
         return self._assembled(pictures, rows, probes, made)
 
     def _keeps(self, alpha: Tensor) -> Tensor:
-        """Which maps each class keeps: (R, C) bool from alpha (R, C)."""
+        """Return which maps each class keeps: (R, C) bool, of alpha (R, C)."""
         return alpha > self.mu * alpha.amax(dim=1, keepdim=True)
 
     def _scored(
         self, model: nn.Module, pictures: Tensor, classes: Tensor, kept: Sequence[Kept], floor: Tensor
     ) -> list[Scored]:
-        """Find the scores of every mask of every block; a class's passes are the masks it keeps."""
+        """Return the scores of every mask of every block; a class's passes are the masks it keeps."""
         scored = score_masks(
             model,
             pictures,
@@ -139,12 +139,12 @@ class Sise(Explainer):
         )
         return [replace(one, passes=block.keeps.sum(dim=1)) for block, one in zip(kept, scored, strict=True)]
 
-    def _finished(self, fused: Tensor) -> Tensor:
-        """Last step on a fused map (H, W) in [0, 1]."""
+    def _finished_map(self, fused: Tensor) -> Tensor:
+        """Return a fused map (H, W) in [0, 1] after the method's last step."""
         return fused
 
     def _kept(self, image: int, tap: Tap) -> Kept | None:
-        """Choose the maps that become masks: those that a class keeps and that are not constant."""
+        """Return the maps that become masks: those that a class keeps and that are not constant."""
         keeps = self._keeps(tap.alpha) & _varied(tap.features)
         union = keeps.any(dim=0)
         if not bool(union.any()):
@@ -167,7 +167,7 @@ class Sise(Explainer):
         probes: dict[int, tuple[list[Tap], Tensor]],
         made: dict[tuple[int, str], tuple[Scored, Tensor]],
     ) -> Explanation:
-        """Fuse each row's layer maps (SISE.md, section 4), and say which layers gave nothing."""
+        """Return each row's fused map (docs/sise.md, "Fusion"), and which layers gave nothing."""
         empty = pictures.new_zeros(pictures.shape[2:])
         # The rule looks at shapes alone, so all pictures of a batch share the layers.
         layers = tuple(Layer(tap.name, *tap.features.shape) for tap in next(iter(probes.values()))[0])
@@ -191,7 +191,7 @@ class Sise(Explainer):
                     errors[tap.name].append(error)
                     if not bool(block_map.any()):
                         remarks.append(f"{tap.name}: {self._why_empty(tap, row, count)}")
-                fused.append(self._finished(fuse(own, self.fusion)) if own else empty)
+                fused.append(self._finished_map(fuse(own, self.fusion)) if own else empty)
                 reasons = "; ".join(remarks)
                 if not bool(fused[-1].any()):
                     status.append(f"{UNDEFINED}: {reasons}")
@@ -242,14 +242,14 @@ class AdaSise(Sise):
 
 
 def _varied(features: Tensor) -> Tensor:
-    """Which maps (n, h, w) are not constant: (n,) bool."""
+    """Return which maps (n, h, w) are not constant: (n,) bool."""
     span = features.amax(dim=(1, 2)) - features.amin(dim=(1, 2))
     return span > FLAT * features.abs().amax(dim=(1, 2))
 
 
-def _block_maps(block: Kept, scored: Scored, size: Sequence[int]) -> Tensor:
-    """V of SISE.md, section 3, per class: (R, H, W) float32 in [0, 1], 0 where it is constant."""
+def _layer_maps(block: Kept, scored: Scored, size: Sequence[int]) -> Tensor:
+    """Return V of docs/sise.md, "Scores and layer maps", per class: (R, H, W) float32 in [0, 1]."""
     parts = block.keeps * scored.scores.double().T[: len(block.keeps)] / scored.area.double()
     sums = weighted_masks(block.features, scored.low, scored.span, parts, (size[0], size[1]))
-    # The largest V could be anywhere is the scale against which it is flat or not.
+    # No mask exceeds 1, so no V exceeds the sum of its weights. Against that sum it is judged flat or not.
     return minmax(sums, noise=FLAT * parts.sum(dim=1)).float()

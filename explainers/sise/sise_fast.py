@@ -34,11 +34,11 @@ class SiseFast(Sise):
        form: Rasmussen and Williams 2006, sections 2.2 and 5.4.2);
     3. V is summed over *all* masks as in SISE, each with its own area, and fused as in SISE.
 
-    Passes are spent where they count, more in each layer than in the one before it, for the deepest map masks
-    all that came before it: on trained networks its Otsu mask alone decides most of the order of the pixels.
+    Each layer gets more passes than the one before it, because the deepest map masks all that came before: on
+    trained networks its Otsu mask alone decides most of the order of the pixels.
 
-    One further step is not SISE's: the fused map is raised to the power `contrast`, which concentrates its
-    energy (EBPG) and leaves the order of the pixels, and with it every measure that goes by rank, as it is.
+    One further step is not SISE's: the fused map is raised to the power `contrast`. This concentrates its
+    energy (EBPG). It keeps the order of the pixels, and with it every measure that goes by rank.
 
     Attributes:
         share: of SISE's masked passes that are made, in (0, 1]; each layer gets one at least.
@@ -53,13 +53,14 @@ class SiseFast(Sise):
     def _scored(
         self, model: nn.Module, pictures: Tensor, classes: Tensor, kept: Sequence[Kept], floor: Tensor
     ) -> list[Scored]:
-        """Score chosen masks and predict the others' scores."""
+        """Return the scores of chosen masks, and predictions of the others'."""
         size = (pictures.shape[2], pictures.shape[3])
         measured = [mask_statistics(block.features, size) for block in kept]
         points = [
-            _likeness(block.features, low, span) for block, (low, span, _) in zip(kept, measured, strict=True)
+            _mask_points(block.features, low, span)
+            for block, (low, span, _) in zip(kept, measured, strict=True)
         ]
-        chosen = [spread(one, count) for one, count in zip(points, self._budgets(kept), strict=True)]
+        chosen = [spread(one, count) for one, count in zip(points, self._pass_counts(kept), strict=True)]
         scored = score_masks(
             model,
             pictures,
@@ -79,8 +80,8 @@ class SiseFast(Sise):
             results.append(Scored(scores, low, span, area, passes, error))
         return results
 
-    def _budgets(self, kept: Sequence[Kept]) -> list[int]:
-        """Masks to score per block: the share of its picture's masks, more in deeper layers."""
+    def _pass_counts(self, kept: Sequence[Kept]) -> list[int]:
+        """Return how many masks to score per block: a share of its picture's masks, more in deeper layers."""
         budgets: list[int] = []
         for image in dict.fromkeys(block.image for block in kept):
             sizes = [len(block.features) for block in kept if block.image == image]
@@ -99,16 +100,17 @@ class SiseFast(Sise):
             budgets += own
         return budgets
 
-    def _finished(self, fused: Tensor) -> Tensor:
+    def _finished_map(self, fused: Tensor) -> Tensor:
         return fused**self.contrast
 
 
 def mask_statistics(features: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
-    """Smallest value, range and mask area of feature maps brought to full size, without bringing them there.
+    """Return what feature maps would have at full size: their smallest value, range and mask area.
 
-    Bilinear up-sampling is linear, so the sum over the picture is a weighted sum over the map; and within a
-    cell of four map positions its extremes lie at the cell's outermost pixels, whose places are known where
-    the picture is a whole multiple of the map. Elsewhere the maps are brought to full size for it.
+    They are not brought to full size for it. Bilinear up-sampling is linear, so the sum over the picture is a
+    weighted sum over the map. Within a cell of four map positions the extremes lie at the cell's outermost
+    pixels, whose places are known where the picture is a whole multiple of the map. Only elsewhere are the
+    maps brought to full size, for the extremes.
 
     Args:
         features: (n, h, w) float32, none of them constant.
@@ -119,7 +121,11 @@ def mask_statistics(features: Tensor, size: tuple[int, int]) -> tuple[Tensor, Te
     """
     height, width = features.shape[1:]
     whole = size[0] % height == 0 and size[1] % width == 0
-    outer = _outermost(_outermost(features, size[0] // height, 1), size[1] // width, 2) if whole else None
+    outer = (
+        _outermost_values(_outermost_values(features, size[0] // height, 1), size[1] // width, 2)
+        if whole
+        else None
+    )
     if outer is None:
         full = [
             torch.stack(upsample(each, size).flatten(1).aminmax(dim=1)) for each in features.split(_CHUNK)
@@ -133,8 +139,8 @@ def mask_statistics(features: Tensor, size: tuple[int, int]) -> tuple[Tensor, Te
     return low, span, (total - size[0] * size[1] * low) / span
 
 
-def _outermost(maps: Tensor, factor: int, dim: int) -> Tensor:
-    """Values at the pixels next to each map position along one side: (n, 2h, w) or (n, h, 2w)."""
+def _outermost_values(maps: Tensor, factor: int, dim: int) -> Tensor:
+    """Return the values at the pixels next to each map position along one side: (n, 2h, w) or (n, h, 2w)."""
     if factor % 2:  # a pixel falls on the position itself
         return maps
     near = 1.0 / (2 * factor)
@@ -145,13 +151,13 @@ def _outermost(maps: Tensor, factor: int, dim: int) -> Tensor:
 
 
 def _column_sums(small: int, large: int, like: Tensor) -> Tensor:
-    """How much each of `small` positions counts in the sum over `large` pixels: (small,)."""
+    """Return how much each of `small` positions counts in the sum over `large` pixels: (small,)."""
     identity = torch.eye(small, device=like.device, dtype=like.dtype)[None]
     return F.interpolate(identity, size=large, mode="linear", align_corners=False)[0].sum(dim=1)
 
 
-def _likeness(features: Tensor, low: Tensor, span: Tensor) -> Tensor:
-    """Masks as points (n, d) float32 whose distance is the root mean square difference of the masks."""
+def _mask_points(features: Tensor, low: Tensor, span: Tensor) -> Tensor:
+    """Return masks as points (n, d) float32; a distance is the root mean square difference of two masks."""
     masks = (features - low[:, None, None]) / span[:, None, None]
     side = (min(masks.shape[1], _SIDE), min(masks.shape[2], _SIDE))
     points = F.adaptive_avg_pool2d(masks[:, None], side).flatten(1)

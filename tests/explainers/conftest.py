@@ -78,7 +78,7 @@ def naive_sise(
     mu: float = 0.0,
     floor: Tensor | None = None,
 ) -> tuple[Tensor, dict[str, Tensor], dict[str, int]]:
-    """SISE.md word by word: one mask at a time, at full size, in float64. Not fast, not clever."""
+    """docs/sise.md word by word: one mask at a time, at full size, in float64. Not fast, not clever."""
     model = model.double().eval()
     picture = picture.double()
     floor = torch.zeros(picture.shape[0], 1, 1).double() if floor is None else floor.double()
