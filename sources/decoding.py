@@ -47,7 +47,15 @@ _UPRIGHT: dict[int, Callable[[Pixels], Pixels]] = {  # EXIF orientation -> what 
 
 @dataclass(frozen=True, eq=False)
 class DecodedImage:
-    """An upright picture: ``pixels`` (height, width, 3) uint8, contiguous; ``mode`` is Pillow's name."""
+    """An upright picture.
+
+    Attributes:
+        pixels: (height, width, 3) uint8 RGB, contiguous.
+        width: of the pixels.
+        height: of the pixels.
+        format: Pillow's name of the file format, such as "PNG".
+        mode: Pillow's name of the colour mode in the file, such as "L".
+    """
 
     pixels: Pixels
     width: int
@@ -61,14 +69,20 @@ def decode(
 ) -> DecodedImage:
     """Decode a PNG, JPEG, TIFF, BMP or WebP file to upright 8-bit RGB.
 
-    Grey deeper than 8 bits is mapped linearly, rounded and clipped, from ``grey_range`` (low, high) to
-    0..255. Without it 16-bit unsigned grey is mapped from 0..65535; signed, 32-bit and float grey have no
-    range of their own and are refused. ``grey_range`` does not touch other pictures. Transparent areas are
-    laid over black, 16-bit colour keeps its high byte, colour profiles and gamma are not applied.
+    Transparent areas are laid over black. 16-bit colour keeps its high byte. Colour profiles and gamma are
+    not applied.
 
-    Raises `Unreadable` with the reason: an empty, unsupported, damaged or truncated file, more than
-    ``max_pixels`` pixels (checked before decoding), more than one frame or page. Raises `ValueError` for a
-    ``grey_range`` whose low end is not below its high end.
+    Args:
+        data: the bytes of the file.
+        max_pixels: a larger picture is refused before it is decoded.
+        grey_range: low and high level of grey deeper than 8 bits; mapped linearly to 0..255, rounded and
+            clipped. Without it 16-bit unsigned grey is mapped from 0..65535; signed, 32-bit and float grey
+            have no range of their own and are refused. Other pictures do not use it.
+
+    Raises:
+        Unreadable: with the reason: an empty, unsupported, damaged or truncated file, more than `max_pixels`
+            pixels, more than one frame or page.
+        ValueError: a `grey_range` whose low end is not below its high end.
     """
     if grey_range is not None and grey_range[0] >= grey_range[1]:
         raise ValueError(f"grey_range {grey_range}: the low end must be below the high end")
@@ -84,7 +98,7 @@ def decode(
 
 
 def _decode(data: bytes, max_pixels: int, grey_range: tuple[int, int] | None) -> DecodedImage:
-    image = _open(data)
+    image = _opened_image(data)
     width, height = image.size
     if width * height > max_pixels:
         raise Unreadable(f"{width} x {height} pixels are more than the limit of {max_pixels}")
@@ -99,9 +113,9 @@ def _decode(data: bytes, max_pixels: int, grey_range: tuple[int, int] | None) ->
         _check_strips(image)
     image.load()
     if image.mode in _DEEP_MODES:
-        pixels = _from_deep_grey(image, grey_range)
+        pixels = _pixels_of_deep_grey(image, grey_range)
     elif image.mode in _PLAIN_MODES:
-        pixels = _from_plain(image)
+        pixels = _pixels_of_plain(image)
     else:
         raise Unreadable(f"colour mode {image.mode} is not supported: save the picture as grey or RGB")
     # Pillow has turned a TIFF upright by now, and taken the tag away.
@@ -112,8 +126,8 @@ def _decode(data: bytes, max_pixels: int, grey_range: tuple[int, int] | None) ->
     return DecodedImage(pixels, pixels.shape[1], pixels.shape[0], image.format or "", image.mode)
 
 
-def _open(data: bytes) -> ImageFile.ImageFile:
-    """Read the header. The plugins are called by name: Image.open would judge sizes by a global limit."""
+def _opened_image(data: bytes) -> ImageFile.ImageFile:
+    """Read the header. The plugins are called by name: Image.open would compare sizes with a global limit."""
     stream = BytesIO(data)
     if data.startswith(b"\x89PNG\r\n\x1a\n"):
         return PngImageFile(stream)
@@ -141,7 +155,7 @@ def _check_strips(image: TiffImageFile) -> None:
         raise Unreadable("damaged or truncated file (strips or tiles of the TIFF are missing)")
 
 
-def _from_plain(image: Image.Image) -> Pixels:
+def _pixels_of_plain(image: Image.Image) -> Pixels:
     if not image.has_transparency_data:
         return np.array(image.convert("RGB"))
     colour = image.convert("RGBA")
@@ -149,7 +163,7 @@ def _from_plain(image: Image.Image) -> Pixels:
     return np.array(Image.alpha_composite(black, colour).convert("RGB"))
 
 
-def _from_deep_grey(image: ImageFile.ImageFile, grey_range: tuple[int, int] | None) -> Pixels:
+def _pixels_of_deep_grey(image: ImageFile.ImageFile, grey_range: tuple[int, int] | None) -> Pixels:
     levels = np.asarray(image)
     if isinstance(image, TiffImageFile):
         if image.tag_v2.get(PHOTOMETRIC_INTERPRETATION) == 0:
@@ -164,9 +178,9 @@ def _from_deep_grey(image: ImageFile.ImageFile, grey_range: tuple[int, int] | No
             )
         grey_range = (0, 65535)
     if levels.dtype.itemsize == 2:
-        grey = _scale(np.arange(65536), grey_range)[levels]
+        grey = _scaled_levels(np.arange(65536), grey_range)[levels]
     elif np.isfinite(levels).all():
-        grey = _scale(levels, grey_range)
+        grey = _scaled_levels(levels, grey_range)
     else:
         raise Unreadable("the picture holds levels that are not numbers (NaN or infinity)")
     transparent = image.info.get("transparency")
@@ -175,7 +189,7 @@ def _from_deep_grey(image: ImageFile.ImageFile, grey_range: tuple[int, int] | No
     return np.repeat(grey[:, :, None], 3, axis=2)
 
 
-def _scale(levels: npt.NDArray[Any], grey_range: tuple[int, int]) -> Pixels:
+def _scaled_levels(levels: npt.NDArray[Any], grey_range: tuple[int, int]) -> Pixels:
     low, high = grey_range
     scaled = (levels.astype(np.float64) - low) * 255 / (high - low)
     return np.rint(np.clip(scaled, 0, 255)).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""What can go wrong with a source as a whole, and with one picture of it."""
+"""The exceptions of this room: about a source as a whole, and about one picture of it."""
 
 
 class SourceError(Exception):
@@ -6,4 +6,4 @@ class SourceError(Exception):
 
 
 class Unreadable(Exception):  # noqa: N818 - named after the verdict it leads to
-    """One picture cannot be used; ``str(error)`` is the reason that gets recorded."""
+    """One picture cannot be used; `str(error)` is the reason that is recorded."""

@@ -26,9 +26,13 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ListedImage:
-    """A picture as listed: ``uri`` relative to the source (posix), ``size`` in bytes.
+    """A picture as listed.
 
-    ``version`` is what changes when the file changes: its etag, or its size and time of modification.
+    Attributes:
+        uri: relative to the source, with forward slashes.
+        size: in bytes.
+        version: changes when the file changes: its etag, or its size and time of modification.
+        metadata: from the manifest and the file name.
     """
 
     uri: str
@@ -74,15 +78,15 @@ class Source:
             raise SourceError("include is empty: name at least one glob such as *.png")
         self._zone = load_timezone(timezone)
         self._pattern = compile_pattern(filename_pattern) if filename_pattern is not None else None
-        self._fs, path = _locate(uri)
+        self._fs, path = _filesystem_and_path(uri)
         self._path = path.rstrip("/")
         if not self._fs.isdir(self._path or "/"):
             raise SourceError(f"source {uri!r} is not a folder that can be opened: check the path")
         self._local_root = None
         if isinstance(self._fs, LocalFileSystem):
             self._local_root = os.path.realpath(self._path or "/")
-        self._name_globs = _one_of([glob for glob in include if "/" not in glob])
-        self._uri_globs = _one_of([glob for glob in include if "/" in glob])
+        self._name_globs = _compiled_globs([glob for glob in include if "/" not in glob])
+        self._uri_globs = _compiled_globs([glob for glob in include if "/" in glob])
         self._recursive = recursive
         self._max_bytes = max_bytes
         self._manifest: Mapping[str, Metadata] = {}
@@ -94,7 +98,11 @@ class Source:
 
     def _read_manifest(self, uri: str, manifest: str) -> None:
         inside = "://" not in manifest and not manifest.startswith("/")
-        fs, path = (self._fs, posixpath.normpath(f"{self._path}/{manifest}")) if inside else _locate(manifest)
+        fs, path = (
+            (self._fs, posixpath.normpath(f"{self._path}/{manifest}"))
+            if inside
+            else _filesystem_and_path(manifest)
+        )
         try:
             data = fs.cat_file(path)
         except OSError as error:
@@ -114,32 +122,42 @@ class Source:
         return str(self._fs.unstrip_protocol(self._path))
 
     def list(self, after: str | None = None) -> Iterator[ListedImage]:
-        """Yield pictures in ascending order of uri; with ``after``, only those beyond that uri.
+        """Yield pictures in ascending order of uri; with `after`, only those beyond that uri.
 
-        Raises `SourceError` when a folder cannot be listed.
+        Raises:
+            SourceError: a folder cannot be listed.
         """
         self._missing = None
         unseen = {uri for uri in self._manifest if after is None or uri > after}
-        for uri, info in self._walk(after):
+        for uri, info in self._walk_files(after):
             size, version = self._listed_state(uri, info)
             unseen.discard(uri)
             yield ListedImage(uri, size, version, self._metadata(uri))
         self._missing = tuple(sorted(unseen))
 
     def missing_from_listing(self) -> tuple[str, ...]:
-        """What the manifest names (beyond ``after``) and the last complete listing did not find, in order."""
+        """Return the uris that the manifest names and the last listing did not find, in order.
+
+        Raises:
+            SourceError: no listing has come to its end.
+        """
         if self._missing is None:
             raise SourceError(f"source {self.root!r}: list it to the end before asking what was missing")
         return self._missing
 
     def read(self, item: ListedImage) -> bytes:
-        """The picture's bytes; raises `Unreadable` when it has vanished, has changed, or cannot be read."""
+        """Return the bytes of a picture.
+
+        Raises:
+            Unreadable: it has vanished, has changed since it was listed, or cannot be read.
+        """
         if item.uri in self._unnameable:
             raise Unreadable("the file name is not valid UTF-8: rename the file")
         if item.size > self._max_bytes:
             raise Unreadable(f"{item.size} bytes are more than the limit of {self._max_bytes}")
         try:
-            path = self._resolve(item.uri)
+            # Checked before and after: a file that is written meanwhile may be read half new, half old.
+            path = self._resolved_path(item.uri)
             self._check_unchanged(item, path)
             data: bytes = self._fs.cat_file(path)
             self._check_unchanged(item, path)
@@ -154,16 +172,16 @@ class Source:
         return data
 
     def _check_unchanged(self, item: ListedImage, path: str) -> None:
-        size, version = self._state(path)
+        size, version = self._file_state(path)
         if size != item.size:
             raise Unreadable(f"changed between listing and reading: {item.size} bytes listed, {size} found")
         if version != item.version:
             raise Unreadable("changed between listing and reading: it was written again")
 
-    def _walk(self, after: str | None) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Matching files in order of uri, one folder in memory per level.
+    def _walk_files(self, after: str | None) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Yield matching files in order of uri, with one folder in memory per level.
 
-        A folder sorts as its name with a slash, which is what the uris below it begin with.
+        A folder sorts as its name with a slash, because the uris below it begin so.
         """
         levels = [iter(self._entries(""))]
         while levels:
@@ -180,7 +198,7 @@ class Source:
                 yield uri, info
 
     def _entries(self, folder: str) -> Sequence[tuple[str, dict[str, Any]]]:
-        """The subfolders (uri with a slash at the end) and pictures of one folder, sorted."""
+        """Return the subfolders (uri with a slash at the end) and pictures of one folder, sorted."""
         try:
             infos = self._fs.ls(f"{self._path}/{folder}".rstrip("/") or "/", detail=True)
         except (FileNotFoundError, NotADirectoryError) as error:
@@ -226,12 +244,12 @@ class Source:
         if not info.get("islink"):
             return int(info["size"]), _version(info)
         try:
-            return self._state(self._resolve(uri))
+            return self._file_state(self._resolved_path(uri))
         except (Unreadable, OSError):
             return 0, "unusable link"  # read() says why
 
-    def _resolve(self, uri: str) -> str:
-        """The path to read. For local files links are followed, and none leads out of the source."""
+    def _resolved_path(self, uri: str) -> str:
+        """Return the path to read. Links of local files are followed, but not out of the source."""
         path = f"{self._path}/{uri}"
         if self._local_root is None:
             return path
@@ -242,14 +260,14 @@ class Source:
             raise Unreadable("a link that leads nowhere")
         return real
 
-    def _state(self, path: str) -> tuple[int, str]:
+    def _file_state(self, path: str) -> tuple[int, str]:
         info = self._fs.info(path)
         if info["type"] != "file":
             raise Unreadable("not a regular file")
         return int(info["size"]), _version(info)
 
 
-def _locate(uri: str) -> tuple[Any, str]:
+def _filesystem_and_path(uri: str) -> tuple[Any, str]:
     try:
         # Cached listings would hide what has arrived or changed since.
         fs, path = url_to_fs(uri, use_listings_cache=False)
@@ -258,7 +276,7 @@ def _locate(uri: str) -> tuple[Any, str]:
     return fs, str(path)
 
 
-def _one_of(globs: Sequence[str]) -> re.Pattern[str]:
+def _compiled_globs(globs: Sequence[str]) -> re.Pattern[str]:
     # An empty alternation would match the empty name; this never matches anything.
     return re.compile("|".join(translate(glob.lower()) for glob in globs) or r"(?!)")
 

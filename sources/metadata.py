@@ -18,7 +18,7 @@ MAX_TEXT = 200  # characters of a part, lot or station: longer ones are not seri
 
 @dataclass(frozen=True)
 class Metadata:
-    """What is known of a picture besides its pixels; ``captured_at`` is aware, in UTC."""
+    """The part, lot and station of a picture, and its time of capture (aware, in UTC), where known."""
 
     part: str | None = None
     lot: str | None = None
@@ -26,7 +26,7 @@ class Metadata:
     captured_at: datetime | None = None
 
     def or_else(self, other: "Metadata") -> "Metadata":
-        """Fill what is absent here from ``other``."""
+        """Return this metadata, with what is absent taken from `other`."""
         return Metadata(
             self.part or other.part,
             self.lot or other.lot,
@@ -39,7 +39,11 @@ FIELDS = tuple(field.name for field in fields(Metadata))
 
 
 def load_timezone(name: str) -> tzinfo:
-    """The time zone called ``name`` (IANA); raises `SourceError` for one that is not known here."""
+    """Return the time zone of an IANA name.
+
+    Raises:
+        SourceError: this machine does not know it.
+    """
     if name == "UTC":
         return UTC  # without asking for time zone data, which a bare machine may lack
     try:
@@ -51,9 +55,12 @@ def load_timezone(name: str) -> tzinfo:
 
 
 def parse_time(text: str, zone: tzinfo) -> datetime:
-    """An ISO 8601 date and time as aware UTC; without an offset it is taken as local time of ``zone``.
+    """Return an ISO 8601 date and time as aware UTC; without an offset it is local time of `zone`.
 
-    Of the hour that the end of summer time repeats, the first pass is meant. Raises `ValueError` otherwise.
+    Of the hour that the end of summer time repeats, the first pass is meant.
+
+    Raises:
+        ValueError: any other text, or a date alone.
     """
     moment = datetime.fromisoformat(text)
     if len(text) <= len("2026-01-05"):
@@ -67,7 +74,11 @@ def parse_time(text: str, zone: tzinfo) -> datetime:
 
 
 def compile_pattern(pattern: str) -> re.Pattern[str]:
-    """The file-name pattern, its groups checked; raises `SourceError` for a bad one."""
+    """Return a file-name pattern, compiled.
+
+    Raises:
+        SourceError: no regular expression, or one without groups or with unknown ones.
+    """
     try:
         compiled = re.compile(pattern)
     except re.error as error:
@@ -83,9 +94,10 @@ def compile_pattern(pattern: str) -> re.Pattern[str]:
 
 
 def from_name(pattern: re.Pattern[str], uri: str, zone: tzinfo) -> Metadata:
-    """What ``pattern`` finds in ``uri``: nothing when it does not match, no time when that group is none.
+    """Return the metadata that `pattern` finds in `uri`: none where it does not match.
 
-    Besides ISO 8601, any spelling of a time with its 14 digits in order is understood (2026-01-05_06-00-00).
+    A group captured_at that is no time is left out. Any spelling of a time with its 14 digits in order is
+    understood besides ISO 8601 (2026-01-05_06-00-00).
     """
     match = pattern.search(uri)
     if match is None:
@@ -110,11 +122,18 @@ def _time_in_name(text: str, zone: tzinfo) -> datetime | None:
 
 
 def parse_manifest(data: bytes, name: str, zone: tzinfo) -> Mapping[str, Metadata]:
-    """Metadata by uri from a manifest: CSV with a header, or JSON Lines (.jsonl, .ndjson, .json).
+    """Return the metadata of each uri in a manifest: CSV with a header, or JSON Lines.
 
-    One column ``file`` (or ``path``, ``image``: relative to the source, forward slashes), and any of part,
-    lot, station, captured_at; other columns are left alone, empty values are absent. Raises `SourceError`
-    with file, line, column and what was expected.
+    It has one column file (or path, or image): relative to the source, with forward slashes. Any of part,
+    lot, station and captured_at may be beside it. Other columns are not read; empty values are absent.
+
+    Args:
+        data: the bytes of the manifest, UTF-8.
+        name: of the manifest. It ends in .csv, or in .jsonl, .ndjson or .json.
+        zone: of times without an offset.
+
+    Raises:
+        SourceError: with file, line, column and what was expected.
     """
     try:
         text = data.decode("utf-8-sig")  # spreadsheets put a byte order mark first
@@ -132,7 +151,7 @@ def parse_manifest(data: bytes, name: str, zone: tzinfo) -> Mapping[str, Metadat
     entries: dict[str, Metadata] = {}
     first_line: dict[str, int] = {}
     for line, row in readers[suffix](text, name):
-        uri, metadata = _entry(row, f"{name}, line {line}", zone)
+        uri, metadata = _uri_and_metadata(row, f"{name}, line {line}", zone)
         if uri in entries:
             raise SourceError(f"{name}, line {line}: {uri!r} is listed already on line {first_line[uri]}")
         entries[uri], first_line[uri] = metadata, line
@@ -183,7 +202,7 @@ def _file_column(columns: list[str], where: str) -> str:
     return found[0]
 
 
-def _entry(row: dict[str, object], where: str, zone: tzinfo) -> tuple[str, Metadata]:
+def _uri_and_metadata(row: dict[str, object], where: str, zone: tzinfo) -> tuple[str, Metadata]:
     column = _file_column(list(row), where)
     file = row[column]
     path = PurePosixPath(file.strip()) if isinstance(file, str) else PurePosixPath()
@@ -191,7 +210,7 @@ def _entry(row: dict[str, object], where: str, zone: tzinfo) -> tuple[str, Metad
         raise SourceError(
             f"{where}, column {column}: {file!r} is not a path relative to the source, with forward slashes"
         )
-    texts = {name: _text(row.get(name), f"{where}, column {name}") for name in FIELDS}
+    texts = {name: _checked_text(row.get(name), f"{where}, column {name}") for name in FIELDS}
     captured_at, moment = texts.pop("captured_at"), None
     if captured_at is not None:
         try:
@@ -204,7 +223,7 @@ def _entry(row: dict[str, object], where: str, zone: tzinfo) -> tuple[str, Metad
     return str(path), Metadata(**texts, captured_at=moment)
 
 
-def _text(value: object, where: str) -> str | None:
+def _checked_text(value: object, where: str) -> str | None:
     if value is None:
         return None
     if isinstance(value, int) and not isinstance(value, bool):

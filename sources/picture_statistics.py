@@ -16,10 +16,13 @@ WORKING_SIZE = 512  # pixels of the longer side, at most; smaller pictures are t
 
 @dataclass(frozen=True)
 class PictureStatistics:
-    """Brightness: mean grey level, in [0, 1]. Contrast: its standard deviation, in [0, 0.5].
+    """Three figures of a picture; none of them has a unit.
 
-    Sharpness: standard deviation of the Laplacian over that of the grey level: 0 for a picture of one grey,
-    about 4.5 for white noise, 8 for a chessboard of pixels. None of them has a unit.
+    Attributes:
+        brightness: mean grey level, in [0, 1].
+        contrast: standard deviation of the grey level, in [0, 0.5].
+        sharpness: standard deviation of the Laplacian over that of the grey level: 0 for a picture of one
+            grey, about 4.5 for white noise, 8 for a chessboard of pixels.
     """
 
     brightness: float
@@ -28,12 +31,13 @@ class PictureStatistics:
 
 
 def picture_statistics(pixels: Pixels) -> PictureStatistics:
-    """Measure upright 8-bit RGB pixels (height, width, 3).
+    """Return the figures of upright 8-bit RGB pixels (height, width, 3).
 
     Grey levels are ITU-R BT.601 luma over 255. A picture whose longer side is above `WORKING_SIZE` is
     averaged by area to it. The Laplacian is that of the four neighbours, where a pixel has all of them. Its
     variance is the focus measure of Pech-Pacheco et al. (2000, "Diatom autofocusing in brightfield
-    microscopy"); over the grey level's own it does not change with the lamp: brightness and contrast do.
+    microscopy"). Divided by the standard deviation of the grey level it does not change with the lamp;
+    brightness and contrast do.
     """
     grey = Image.fromarray(pixels).convert("L")
     scale = WORKING_SIZE / max(grey.size)

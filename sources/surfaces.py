@@ -20,7 +20,7 @@ Mask = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class _Plate:
-    """Where the pixels lie: ``x``, ``y`` from the centre, ``along`` and ``across`` the rolling direction."""
+    """Coordinates of the pixels: `x`, `y` from the centre; `along` and `across` the rolling direction."""
 
     size: int
     scale: float  # feature sizes below are given for a picture of 160 pixels
@@ -32,9 +32,15 @@ class _Plate:
 
 
 def surface(label: str, rng: np.random.Generator, size: int = 160) -> tuple[npt.NDArray[np.uint8], Mask]:
-    """One grey picture (size, size) uint8 and the mask (size, size) bool of its defect (none: "good").
+    """Return a grey picture (size, size) uint8 and the mask (size, size) bool of its defect.
 
-    Raises `ValueError` for a label outside `SURFACE_CLASSES` or a size below 32.
+    Args:
+        label: one of `SURFACE_CLASSES`; "good" has no defect.
+        rng: the same state gives the same picture.
+        size: of a side, in pixels, at least 32.
+
+    Raises:
+        ValueError: an unknown label or a smaller size.
     """
     if label not in SURFACE_CLASSES:
         raise ValueError(f"label {label!r}: expected one of {', '.join(SURFACE_CLASSES)}")
@@ -47,7 +53,8 @@ def surface(label: str, rng: np.random.Generator, size: int = 160) -> tuple[npt.
     mask = np.zeros((size, size), dtype=bool)
     if label != "good":
         effect = np.zeros_like(grain)
-        while np.count_nonzero(mask) < 12 * plate.scale**2:  # chance can shape a defect of next to nothing
+        # Chance can shape a defect of next to nothing: it is drawn again until it can be seen.
+        while np.count_nonzero(mask) < 12 * plate.scale**2:
             effect, mask = _DEFECTS[label](plate, rng, grain)
         reflectance *= 1 + effect
     seen = ndimage.gaussian_filter(reflectance * _light(plate, rng), rng.uniform(0.45, 0.75), mode="nearest")
@@ -59,20 +66,20 @@ def _plate(rng: np.random.Generator, size: int) -> _Plate:
     angle = rng.normal(0, np.deg2rad(6))
     axis = np.arange(size) - (size - 1) / 2
     x, y = np.meshgrid(axis, axis)
-    along, across = _turned(x, y, angle)
+    along, across = _turned_axes(x, y, angle)
     return _Plate(size, size / 160, angle, x, y, along, across)
 
 
-def _turned(x: Field, y: Field, angle: float) -> tuple[Field, Field]:
+def _turned_axes(x: Field, y: Field, angle: float) -> tuple[Field, Field]:
     cos, sin = np.cos(angle), np.sin(angle)
     return x * cos + y * sin, y * cos - x * sin
 
 
 def _noise(plate: _Plate, rng: np.random.Generator, parts: list[tuple[float, float, float]]) -> Field:
-    """Gaussian noise as a sum of ``parts`` (standard deviation, length along, length across the grain)."""
+    """Return Gaussian noise, a sum of `parts` (standard deviation, length along, length across the grain)."""
     fy: Field = np.fft.fftfreq(plate.size)[:, None].astype(np.float64)
     fx: Field = np.fft.rfftfreq(plate.size)[None, :].astype(np.float64)
-    u, v = _turned(fx, fy, plate.angle)
+    u, v = _turned_axes(fx, fy, plate.angle)
     power = np.zeros(u.shape)
     for deviation, length, width in parts:
         part = np.exp(-((u * length * plate.scale) ** 2 + (v * width * plate.scale) ** 2) * np.pi**2)
@@ -100,7 +107,7 @@ def _grain(plate: _Plate, rng: np.random.Generator) -> Field:
 
 
 def _roll_marks(plate: _Plate, rng: np.random.Generator) -> Field:
-    """Faint straight lines that run the whole plate along the grain: harmless."""
+    """Return faint straight lines that run the whole plate along the grain: harmless."""
     marks = np.zeros_like(plate.x)
     for _ in range(rng.poisson(1.2)):
         offset = rng.uniform(-0.5, 0.5) * plate.size
@@ -111,7 +118,7 @@ def _roll_marks(plate: _Plate, rng: np.random.Generator) -> Field:
 
 
 def _specks(plate: _Plate, rng: np.random.Generator) -> Field:
-    """Dust of about a pixel: harmless."""
+    """Return dust of about a pixel: harmless."""
     specks = np.zeros_like(plate.x)
     for _ in range(rng.poisson(2.5)):
         cx, cy = rng.uniform(-0.5, 0.5, 2) * plate.size
@@ -122,7 +129,7 @@ def _specks(plate: _Plate, rng: np.random.Generator) -> Field:
 
 
 def _light(plate: _Plate, rng: np.random.Generator) -> Field:
-    """A slope, a broad band of gloss and the lens's fall-off; between about 0.6 and 1.4."""
+    """Return the light: a slope, a broad band of gloss and the lens's fall-off; about 0.6 to 1.4."""
     half = plate.size / 2
     direction = rng.uniform(0, 2 * np.pi)
     slope = (plate.x * np.cos(direction) + plate.y * np.sin(direction)) / half
@@ -134,28 +141,28 @@ def _light(plate: _Plate, rng: np.random.Generator) -> Field:
     return light
 
 
-def _place(plate: _Plate, rng: np.random.Generator, margin: float = 0.08) -> tuple[float, float]:
+def _random_place(plate: _Plate, rng: np.random.Generator, margin: float = 0.08) -> tuple[float, float]:
     x, y = rng.uniform(-0.5 + margin, 0.5 - margin, 2) * plate.size
     return float(x), float(y)
 
 
-def _strength(rng: np.random.Generator, faint: float, plain: float) -> float:
+def _random_strength(rng: np.random.Generator, faint: float, plain: float) -> float:
     return float(np.exp(rng.uniform(np.log(faint), np.log(plain))))
 
 
 def _scratch(plate: _Plate, rng: np.random.Generator, grain: Field) -> tuple[Field, Mask]:
-    """One to three slightly bent lines at an angle to the grain: a groove with a raised flank."""
+    """Return one to three slightly bent lines at an angle to the grain: a groove with a raised flank."""
     effect, mask = np.zeros_like(plate.x), np.zeros(plate.x.shape, dtype=bool)
     angle = plate.angle + rng.choice([-1, 1]) * np.deg2rad(rng.uniform(12, 90))
-    cx, cy = _place(plate, rng, 0.2)
-    strength = _strength(rng, 0.1, 0.45) * rng.choice([-1, -1, 1])
+    cx, cy = _random_place(plate, rng, 0.2)
+    strength = _random_strength(rng, 0.1, 0.45) * rng.choice([-1, -1, 1])
     bend, wave = rng.uniform(-0.004, 0.004) / plate.scale, rng.uniform(0, 1.5) * plate.scale
     pitch, phase = rng.uniform(12, 40) * plate.scale, rng.uniform(0, 2 * np.pi)
     for number in range(rng.choice([1, 1, 1, 2, 3])):
         length = rng.uniform(14, 75) * plate.scale / (1 + 0.5 * number)
         width = rng.uniform(0.8, 1.9) * plate.scale
         gap = number * rng.uniform(3, 9) * plate.scale
-        t, s = _turned(plate.x - cx, plate.y - cy, angle + rng.normal(0, 0.03))
+        t, s = _turned_axes(plate.x - cx, plate.y - cy, angle + rng.normal(0, 0.03))
         s = (s - gap - bend * t**2 - wave * np.sin(t / pitch + phase)) / width
         taper = np.clip(1 - np.abs(t / length) ** 4, 0, 1)
         effect += strength * taper * (np.exp(-(s**2)) - 0.45 * np.exp(-(((s - 1.6) / 0.8) ** 2)))
@@ -164,15 +171,15 @@ def _scratch(plate: _Plate, rng: np.random.Generator, grain: Field) -> tuple[Fie
 
 
 def _pit(plate: _Plate, rng: np.random.Generator, grain: Field) -> tuple[Field, Mask]:
-    """One pit or a loose cluster: a dark crater, its far wall catching the light."""
+    """Return one pit or a loose cluster: a dark crater, its far wall catching the light."""
     effect, mask = np.zeros_like(plate.x), np.zeros(plate.x.shape, dtype=bool)
-    cx, cy = _place(plate, rng)
-    strength, light = _strength(rng, 0.15, 0.6), rng.uniform(0, 2 * np.pi)
+    cx, cy = _random_place(plate, rng)
+    strength, light = _random_strength(rng, 0.15, 0.6), rng.uniform(0, 2 * np.pi)
     count = rng.choice([1, 1, 1, 2, 3, 5, 8])
     for _ in range(count):
         radius = rng.uniform(2.0, 6.5 if count < 3 else 3.4) * plate.scale
         dx, dy = rng.normal(0, 9 * plate.scale, 2) if count > 1 else (0.0, 0.0)
-        x, y = _turned(plate.x - cx - dx, plate.y - cy - dy, rng.uniform(0, np.pi))
+        x, y = _turned_axes(plate.x - cx - dx, plate.y - cy - dy, rng.uniform(0, np.pi))
         y = y * rng.uniform(1.0, 1.5)
         turn = np.arctan2(y, x)
         edge = radius * (1 + 0.12 * np.sin(3 * turn + rng.uniform(0, 6)) + 0.08 * np.sin(5 * turn))
@@ -187,12 +194,12 @@ def _pit(plate: _Plate, rng: np.random.Generator, grain: Field) -> tuple[Field, 
 
 
 def _inclusion(plate: _Plate, rng: np.random.Generator, grain: Field) -> tuple[Field, Mask]:
-    """Foreign matter rolled into the plate: ragged stringers along the grain, dark and dull."""
+    """Return foreign matter rolled into the plate: ragged stringers along the grain, dark and dull."""
     effect, mask = np.zeros_like(plate.x), np.zeros(plate.x.shape, dtype=bool)
-    cx, cy = _place(plate, rng)
-    strength = _strength(rng, 0.12, 0.5)
+    cx, cy = _random_place(plate, rng)
+    strength = _random_strength(rng, 0.12, 0.5)
     ragged = _noise(plate, rng, [(0.26, 9, 2.5), (0.16, 3, 1.5)])
-    t0, s0 = _turned(plate.x - cx, plate.y - cy, plate.angle + rng.normal(0, 0.03))
+    t0, s0 = _turned_axes(plate.x - cx, plate.y - cy, plate.angle + rng.normal(0, 0.03))
     for number in range(rng.choice([1, 1, 2, 3])):
         length = rng.uniform(6, 24) * plate.scale
         width = rng.uniform(1.7, 4.5) * plate.scale
@@ -206,14 +213,14 @@ def _inclusion(plate: _Plate, rng: np.random.Generator, grain: Field) -> tuple[F
 
 
 def _patch(plate: _Plate, rng: np.random.Generator, grain: Field) -> tuple[Field, Mask]:
-    """A stain or a scale: a large irregular area of other brightness and grain, with a darker seam."""
-    cx, cy = _place(plate, rng, 0.12)
-    t, s = _turned(plate.x - cx, plate.y - cy, plate.angle + rng.normal(0, 0.5))
+    """Return a stain or a scale: a large irregular area of other brightness and grain, with a darker seam."""
+    cx, cy = _random_place(plate, rng, 0.12)
+    t, s = _turned_axes(plate.x - cx, plate.y - cy, plate.angle + rng.normal(0, 0.5))
     length, width = rng.uniform(16, 42) * plate.scale, rng.uniform(10, 26) * plate.scale
     ragged = _noise(plate, rng, [(0.22, 26, 20), (0.10, 8, 6)])
     depth = 1 - np.sqrt((t / length) ** 2 + (s / width) ** 2) + ragged
     body = np.clip(depth * rng.uniform(5, 14) + 0.5, 0, 1)
-    strength = _strength(rng, 0.065, 0.3) * rng.choice([-1, -1, 1])
+    strength = _random_strength(rng, 0.065, 0.3) * rng.choice([-1, -1, 1])
     blotch = 1 + rng.uniform(0.5, 1.6) * ragged
     seam = rng.uniform(0, 0.5) * abs(strength) * np.exp(-((depth / 0.1) ** 2))
     dulled = rng.uniform(0.1, 0.8) * grain

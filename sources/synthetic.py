@@ -25,20 +25,32 @@ def write_dataset(
     lots: int = 20,
     progress: Progress | None = None,
 ) -> Path:
-    """Write a labelled set for training and calibration into the new or empty folder ``root``; return it.
+    """Write a labelled set for training and calibration; return its folder.
 
-    ``images/<class>/<part>.png``, ``masks/<class>/<part>.png`` (0 or 255) and ``labels.csv`` (image, mask,
-    label, group, lot, part; ``group`` is the lot). Picture i is decided by ``(seed, i)`` and the size alone.
-    ``progress(done, total)`` is called after each picture. Raises `SourceError` when ``root`` holds files.
+    It holds images/CLASS/PART.png, masks/CLASS/PART.png (0 or 255) and labels.csv (image, mask, label, group,
+    lot, part; the group is the lot). Picture i depends on `(seed, i)` and the size alone.
+
+    Args:
+        root: a new or empty folder.
+        count: number of pictures, 1 or more.
+        seed: of the pictures.
+        size: of a side, in pixels.
+        defect_share: probability of a defect, in [0, 1].
+        lots: number of lots, 1 or more; parts go to them in turn.
+        progress: called after each picture with (done, all).
+
+    Raises:
+        SourceError: `root` holds files.
+        ValueError: a number out of its range.
     """
-    _prepare(root, count, defect_share, lots)
+    _prepare_folder(root, count, defect_share, lots)
     rows = []
     for i in range(count):
-        label, pixels, mask = _draw((seed, i, 0), defect_share, size)
+        label, pixels, mask = _draw_surface((seed, i, 0), defect_share, size)
         lot, part = f"L{i % lots + 1:03d}", f"T{i + 1:06d}"
         image, mask_file = f"images/{label}/{part}.png", f"masks/{label}/{part}.png"
-        _save(root / image, pixels)
-        _save(root / mask_file, mask.astype(np.uint8) * 255)
+        _save_picture(root / image, pixels)
+        _save_picture(root / mask_file, mask.astype(np.uint8) * 255)
         rows.append((image, mask_file, label, lot, lot, part))
         if progress:
             progress(i + 1, count)
@@ -56,21 +68,33 @@ def write_inspection_folder(
     lots: int = 3,
     progress: Progress | None = None,
 ) -> Path:
-    """Write pictures as a line would deliver them into the new or empty folder ``root``; return it.
+    """Write pictures as a line would deliver them; return their folder, which is a source.
 
-    ``images/<lot>/<part>.png`` with ``manifest.csv`` (file, part, lot, station, captured_at) and, for
-    checking only, ``truth.csv`` (file, label). ``root`` is the source, ``manifest.csv`` its manifest.
-    Picture i is decided by ``(seed, i)`` and the size alone, and differs from those of `write_dataset`.
-    Raises `SourceError` when ``root`` holds files.
+    It holds images/LOT/PART.png, manifest.csv (file, part, lot, station, captured_at) and, for checking only,
+    truth.csv (file, label). Picture i depends on `(seed, i)` and the size alone, and differs from that of
+    `write_dataset`.
+
+    Args:
+        root: a new or empty folder.
+        count: number of pictures, 1 or more.
+        seed: of the pictures.
+        size: of a side, in pixels.
+        defect_share: probability of a defect, in [0, 1].
+        lots: number of lots, 1 or more; parts go to them in turn.
+        progress: called after each picture with (done, all).
+
+    Raises:
+        SourceError: `root` holds files.
+        ValueError: a number out of its range.
     """
-    _prepare(root, count, defect_share, lots)
+    _prepare_folder(root, count, defect_share, lots)
     manifest, truth = [], []
     started = datetime(2026, 1, 5, 6, tzinfo=UTC)
     for i in range(count):
-        label, pixels, _ = _draw((seed, i, 1), defect_share, size)
+        label, pixels, _ = _draw_surface((seed, i, 1), defect_share, size)
         lot, part, station = f"L{i % lots + 1:03d}", f"P{i + 1:06d}", f"S{i % lots % 2 + 1}"
         file = f"images/{lot}/{part}.png"
-        _save(root / file, pixels)
+        _save_picture(root / file, pixels)
         captured_at = started + timedelta(hours=8) * (i % lots) + timedelta(seconds=6) * (i // lots)
         manifest.append((file, part, lot, station, captured_at.isoformat()))
         truth.append((file, label))
@@ -81,7 +105,7 @@ def write_inspection_folder(
     return root
 
 
-def _prepare(root: Path, count: int, defect_share: float, lots: int) -> None:
+def _prepare_folder(root: Path, count: int, defect_share: float, lots: int) -> None:
     if count < 1 or lots < 1 or not 0 <= defect_share <= 1:
         raise ValueError(
             f"count {count}, lots {lots}, defect_share {defect_share}: expected 1 or more, 1 or more, 0 to 1"
@@ -91,7 +115,7 @@ def _prepare(root: Path, count: int, defect_share: float, lots: int) -> None:
         raise SourceError(f"{root} is not empty: name a new folder, so that old and new pictures do not mix")
 
 
-def _draw(
+def _draw_surface(
     key: tuple[int, int, int], defect_share: float, size: int
 ) -> tuple[str, npt.NDArray[np.uint8], Mask]:
     rng = np.random.default_rng(key)
@@ -100,7 +124,7 @@ def _draw(
     return label, *surface(label, rng, size)
 
 
-def _save(path: Path, pixels: npt.NDArray[np.uint8]) -> None:
+def _save_picture(path: Path, pixels: npt.NDArray[np.uint8]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(pixels).save(path, "PNG", compress_level=3)
 
