@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from explainers.baselines.base import Attribution, Baseline
 from explainers.isolation import Rows
 from explainers.maps import FLAT, upsample
-from explainers.scoring import DTYPES, Activation, Precision, probabilities
+from explainers.scoring import DTYPES, Activation, Precision, prepare_for_masks, probabilities
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -43,7 +43,7 @@ class Rise(Baseline):
 
     def _attribute(self, model: nn.Module, pictures: Tensor, rows: Rows) -> Attribution:
         dtype = DTYPES[self.precision]
-        model = model.to(dtype=dtype).to(memory_format=torch.channels_last)
+        prepare_for_masks(model, self.precision)
         size = (pictures.shape[2], pictures.shape[3])
         grids, shifts = self._drawn(size)
         asked = rows.by_image()

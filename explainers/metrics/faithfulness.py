@@ -9,7 +9,7 @@ from torchvision.transforms.v2.functional import gaussian_blur
 from explainers.isolation import isolated
 from explainers.metrics.localisation import checked_maps
 from explainers.options import checked
-from explainers.scoring import DTYPES, Activation, Precision
+from explainers.scoring import DTYPES, Activation, Precision, prepare_for_masks
 from explainers.trust import class_scores, rows_to_judge
 
 _KERNEL, _SIGMA = 11, 5.0  # RISE's, in pixels
@@ -59,11 +59,11 @@ def insertion_deletion(
     checked("activation", activation)
     checked("steps", steps)
     checked("batch_size", batch_size)
-    dtype = DTYPES[checked("precision", precision)]
+    chosen: Precision = checked("precision", precision)
     with isolated(model, images) as private:
         pictures, classes, values = rows_to_judge(private, images, targets, maps)
         flat = checked_maps(values).flatten(1)
-        private.to(dtype).to(memory_format=torch.channels_last)
+        prepare_for_masks(private, chosen)
         starts = torch.stack((torch.zeros_like(pictures), _blurred_pictures(pictures)))
         ranks = flat.argsort(dim=1, descending=True, stable=True).argsort(dim=1)
         pixels = flat.shape[1]
@@ -76,7 +76,7 @@ def insertion_deletion(
             first = ranks[row] < touched[point, None]
             original = (first == (curve == 1)[:, None]).view(-1, 1, *pictures.shape[2:])
             mixed = torch.where(original, pictures[row], starts[curve, row])
-            mixed = mixed.to(dtype=dtype, memory_format=torch.channels_last)
+            mixed = mixed.to(dtype=DTYPES[chosen], memory_format=torch.channels_last)
             curves[row, curve, point] = class_scores(private, mixed, classes[row], activation, batch_size)
         areas: Tensor = torch.trapezoid(curves, (touched / pixels).float(), dim=2)
         nothing = ~flat.any(dim=1)

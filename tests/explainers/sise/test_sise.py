@@ -346,7 +346,8 @@ def test_a_model_must_return_logits():
         )
 
 
-def test_a_model_with_weights_of_five_dimensions(small, images, targets):
+@pytest.mark.parametrize("method", ["sise", "rise"])
+def test_a_model_with_weights_of_five_dimensions(method, small, images, targets):
     """Their memory format cannot be channels-last, which the masked passes run in."""
 
     class Deep(small):
@@ -357,4 +358,5 @@ def test_a_model_with_weights_of_five_dimensions(small, images, targets):
         def forward(self, x):
             return super().forward(self.mix(x[:, None])[:, 0])
 
-    assert create_explainer("sise", Deep())(images, targets).defined == (True,) * 3
+    explainer = create_explainer(method, Deep(), **({"masks": 8} if method == "rise" else {}))
+    assert explainer(images, targets).defined == (True,) * 3
