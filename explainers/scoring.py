@@ -136,9 +136,10 @@ def score_masks(
 ) -> list[Scored]:
     """Score the pictures seen through their masks: docs/sise.md, "Scores and layer maps".
 
-    All masks of all blocks form one list, cut into chunks of one size, `batch_size` or a little less so
-    that little is filled up, so that pictures share chunks and the model sees one shape only. A masked
-    picture is scored for all classes of its picture at once. Full-size masks exist for one chunk at a time.
+    All masks of all blocks form one list, which is cut into chunks of one size. So pictures share chunks, and
+    the model sees one shape only. The size is `batch_size` or a little less, so that few rows of the last
+    chunk are left over. A masked picture is scored for all classes of its picture at once. Full-size masks
+    exist for one chunk at a time.
 
     Args:
         model: in evaluation mode, in the type in which the masked passes are to run.
@@ -150,7 +151,7 @@ def score_masks(
         floor: (C, 1, 1) float32, what a fully masked pixel becomes.
 
     Returns:
-        one result per block.
+        One result per block.
 
     Raises:
         ExplainerError: a masked pass gave NaN or infinity; names the layer.

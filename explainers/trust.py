@@ -33,10 +33,10 @@ def drop_increase(
     """Return Drop and Increase: pictures are scored again with all but the top `keep` of their pixels masked.
 
     "hard" is the paper's metric: a masked pixel is 0 in normalised space, the mean colour. On a dark or
-    bright picture that draws a sharp edge around the kept pixels, and the model judges the edge: on the
-    synthetic surfaces, maps right on the defect lost up to 100 % by it. "soft" is for judging one map:
-    what is masked takes the picture's own mean colour, with a feathered edge; there right maps lost
-    0 to 3 %, and maps pushed off the defect 7 to 100 %, most of them over 90 %.
+    bright picture that draws a sharp edge around the kept pixels, and the model judges the edge. On the
+    synthetic surfaces the score of maps right on the defect dropped by up to 100 %. "soft" is for judging one
+    map: masked pixels take the picture's own mean colour, with a feathered edge. There the score of right
+    maps dropped by 0 to 3 %, and that of maps pushed off the defect by 7 to 100 %, mostly over 90 %.
 
     Pixels where the map is 0 are never among the top ones (see `explainers.drawing.top_mask`), so an
     undefined map keeps nothing. Computed in float32 on a private copy of the model.

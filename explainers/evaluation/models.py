@@ -35,7 +35,7 @@ class EvaluatedModel:
         preprocessing: how pixels become its input.
         activation: "softmax" or "sigmoid".
         indices: class name -> the outputs that mean it; of several, a sample's most probable is explained.
-        digest: SHA-256 of weights and all the above.
+        digest: SHA-256 of the weights and of all the above.
         device: where the network is.
     """
 

@@ -34,10 +34,10 @@ class Plan:
     Attributes:
         methods: the columns.
         measures: the metrics and their settings.
-        reference: label of the method that the rank correlation is with; None for none.
+        reference: label of the method whose maps the others are correlated with; None for none.
         only_correct: leave samples out whose class is not the model's most probable one.
         precision: of masked passes, for the explainers that know it.
-        batch_size: masked pictures in one pass, for the explainers that know it; changes the time alone.
+        batch_size: masked pictures in one pass, for the explainers that know it; it changes nothing but time.
         examples: number of samples whose maps are kept to be looked at.
     """
 

@@ -1,4 +1,4 @@
-"""What is evaluated: one sample for each picture and class, with the pixels that are truly that class."""
+"""The samples of an evaluation: one for each picture and class, with the pixels that are truly that class."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ Reader = Callable[[], tuple[Pixels, Mask]]
 
 @dataclass(frozen=True)
 class Sample:
-    """One picture and one class that is in it.
+    """A picture and one class that is in it.
 
     Attributes:
         image: name of the picture, unique in the data set (of a patch: strip and place).
         label: class name.
         path: the file the picture is read from.
-        group: samples of one group are resampled together by the bootstrap; the picture, unless told.
+        group: samples of one group are resampled together by the bootstrap; by default, those of a picture.
         read: returns the picture (H, W, 3) uint8 RGB and the class's pixels (H, W) bool; raises
             ExplainerError naming the file when it cannot.
     """

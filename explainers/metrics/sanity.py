@@ -67,12 +67,12 @@ def cascading_randomisation(
 ) -> tuple[Stage, ...]:
     """Make the model random from the logits down, and return after each stage how much its maps have changed.
 
-    A map that stays the same does not show what the model has learned. Modules that own parameters go in
-    the reverse order of their definition. A module that can is initialised afresh (`reset_parameters`, which
-    also forgets a normalisation's running statistics); another's parameters are drawn from a normal
-    distribution with their own mean and standard deviation (one number alone has none, and stays). A module's
-    random weights depend on `seed` alone, not on `stages`, not on the device. Neither the model nor torch's
-    random state is touched.
+    A map that stays the same does not show what the model has learned. Modules that own parameters become
+    random in the reverse order of their definition. A module with `reset_parameters` is initialised by it;
+    a normalisation then forgets its running statistics too. The parameters of any other module are drawn from
+    a normal distribution with their own mean and standard deviation; a single number has no deviation and
+    stays. A module's random weights depend on `seed` alone, not on `stages` and not on the device. The
+    caller's model and torch's random state do not change.
 
     Args:
         model: any module that `create_explainer` takes.

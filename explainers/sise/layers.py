@@ -1,22 +1,23 @@
 """Which layers to probe: SISE's rule for the whole family of CNNs (docs/sise.md, "Layers").
 
-The rule: the input of every pooling or down-sampling step, and the last feature map before the global
-pooling. Put as a test on tensors that holds for any architecture: of the block outputs, **per spatial
-size the deepest one that is not itself a pooling output**, on the path from picture to logits.
+SISE probes the input of every pooling or down-sampling step, and the last feature map before the global
+pooling. Here the rule is a test on tensors that holds for any architecture: of the outputs of the blocks,
+**for each spatial size the deepest one that is not itself a pooling output**, on the path from picture to
+logits.
 
-Choice: where a head convolution follows the last stage at the same resolution (EfficientNet, MobileNetV2,
-RexNet, GhostNet, the final norm and activation of pre-activation ResNets), the deepest is that
-convolution's output, because it is what the global pooling sees and so the only place of that resolution
-whose every map has its own weight in the class score; the stage's output before it is a linear bottleneck
-whose sign means nothing. Measured with MobileNetV2 and its ImageNet weights on 21 COCO pictures, head
-convolution against bottleneck: EBPG 0.38 / 0.30, mIoU 0.25 / 0.19, Bbox 0.36 / 0.31, Drop 79 / 88 %,
-masks 548 / 242. The user who wants the cheaper one names the layers. MobileNetV3 and V4 pool *before* their
-head convolution: there it has one position and is no layer.
+Choice: a head convolution may follow the last stage at the same resolution (EfficientNet, MobileNetV2,
+RexNet, GhostNet, the final norm and activation of pre-activation ResNets). Then the deepest layer is that
+convolution's output. It is what the global pooling sees, and so the only place of that resolution where
+every map has its own weight in the class score; the stage's output before it is a linear bottleneck whose
+sign means nothing. Measured with MobileNetV2 and its ImageNet weights on 21 COCO pictures, head convolution
+against bottleneck: EBPG 0.38 / 0.30, mIoU 0.25 / 0.19, Bbox 0.36 / 0.31, Drop 79 / 88 %, masks 548 / 242.
+The user who wants the cheaper one names the layers. MobileNetV3 and V4 pool *before* their head convolution:
+there it has one position and is no layer.
 
-Hybrids (CoAtNet, NextViT, EdgeNeXt, ...) are explained where they are CNNs in what the rule speaks of: they
-convolve at two or more resolutions and hand feature maps, not tokens, to their head. The rule cannot reach a
-last stage of tokens (LeViT, EfficientFormer): refused, since the deepest layer says *where*. What became of
-every family of timm: docs/models.md.
+Hybrids (CoAtNet, NextViT, EdgeNeXt, ...) are explained if they convolve at two or more resolutions and hand
+feature maps, not tokens, to their head. A last stage of tokens (LeViT, EfficientFormer) is refused: the rule
+cannot reach it, and the deepest layer is the one that says *where*. Which families of timm can be explained:
+docs/models.md.
 """
 
 from __future__ import annotations

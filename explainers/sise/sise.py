@@ -41,14 +41,15 @@ class Kept(Block):
 class Sise(Explainer):
     """Explains a CNN's score by masking the picture with the CNN's own feature maps.
 
-    One gradient pass per picture chooses the feature maps that speak for the class, at every resolution;
-    each becomes a mask, the model scores the masked picture, the masks weighted by score and area make a
-    map per layer, and the layer maps are fused from shallow to deep. Every step and edge case: docs/sise.md.
+    One gradient pass per picture chooses the feature maps that speak for the class, at every resolution. Each
+    becomes a mask, and the model scores the picture seen through it. The masks, weighted by score and area,
+    make a map per layer. The layer maps are fused from shallow to deep. Every step and edge case:
+    docs/sise.md.
 
-    The gradient pass runs picture by picture, and the masked passes in one shape per call, so that what a
-    picture gets does not depend on what else is in the batch (beyond the last float32 digits). Several
-    classes of one picture share the forward part of the gradient pass, and every mask that more than one of
-    them keeps is scored for all of them in one masked pass.
+    A picture's maps do not depend on what else is in the batch, beyond the last float32 digits: the gradient
+    pass runs picture by picture, and the masked passes of a call have one shape. Several classes of one
+    picture share the forward part of the gradient pass. A mask that more than one of them keeps is scored
+    for all of them in one masked pass.
 
     Attributes:
         layers: module names to probe, or None for the rule of `explainers.sise.layers`.
