@@ -128,7 +128,8 @@ def mask_statistics(features: Tensor, size: tuple[int, int]) -> tuple[Tensor, Te
     )
     if outer is None:
         full = [
-            torch.stack(upsample(each, size).flatten(1).aminmax(dim=1)) for each in features.split(_CHUNK)
+            torch.stack(upsample(each, size).flatten(1).aminmax(dim=1))
+            for each in torch.split(features, _CHUNK)
         ]
         low, high = torch.cat(full, dim=1)
     else:

@@ -26,6 +26,7 @@ _FORM = frozenset({"/Fields", "/SigFlags", "/DR", "/DA", "/NeedAppearances"})
 _FIELD = frozenset({"/V", "/Type", "/F", "/Ff", "/AP", "/DA", "/MK"})
 _INFO = frozenset({"/ModDate", "/Producer"})
 _XMP = frozenset({"ModifyDate", "MetadataDate", "Producer"})
+_NO_STORE = DictionaryObject()  # type: ignore[no-untyped-call]
 
 
 class Update:
@@ -103,13 +104,14 @@ class Update:
 
     def _page_problems(self, field: Any, entry: IndirectObject) -> Iterator[str]:
         """Compare the page of a new field: the field may be added to its annotations, and nothing else."""
-        reference = field.raw_get("/P") if "/P" in field else None
-        before = self._old(reference.reference) if isinstance(reference, IndirectObject) else None
-        if not isinstance(before, dict) or _value(before, "/Type") != "/Page":
+        pointer = field.raw_get("/P") if "/P" in field else None
+        page = pointer.reference if isinstance(pointer, IndirectObject) else None
+        before = None if page is None else self._old(page)
+        if page is None or not isinstance(before, dict) or _value(before, "/Type") != "/Page":
             yield "a new field is on no page"
             return
-        after = self._new(reference.reference)
-        self._allow(reference.reference)
+        after = self._new(page)
+        self._allow(page)
         yield from _differences("a page", before, after, frozenset({"/Annots"}))
         old = self._old_value(before, after, "/Annots", [])
         new = _value(after, "/Annots", [])
@@ -124,8 +126,8 @@ class Update:
             # Only what the rule refuses counts here. It would also allow objects to be replaced to which the
             # store refers; that is safe only with a search of the whole file for their other uses.
             list(DSSCompareRule().apply(self._old, self._new))
-            before = self._old_value(self._old.root, self._new.root, "/DSS", DictionaryObject())
-            after = _value(self._new.root, "/DSS", DictionaryObject())
+            before = self._old_value(self._old.root, self._new.root, "/DSS", _NO_STORE)
+            after = _value(self._new.root, "/DSS", _NO_STORE)
             for key in ("/Certs", "/CRLs", "/OCSPs", "/VRI"):
                 # A list may be written again later: one of the document, such as what a page draws, must
                 # not become one of the store first.
