@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
-from reports.content.base import aware
+from reports.content.base import Timed
 from reports.content.finding import FindingPage
 from reports.style import Style
 
@@ -36,7 +36,7 @@ class FindingPages:
 
 
 @dataclass(frozen=True)
-class AttachedFile:
+class AttachedFile(Timed):
     """A file to attach to a document; `at` dates it; `relationship` is the AFRelationship of PDF/A-3."""
 
     name: str
@@ -46,12 +46,9 @@ class AttachedFile:
     media_type: str
     relationship: Relationship = "Data"
 
-    def __post_init__(self) -> None:
-        aware(self, ("at",))
-
 
 @dataclass(frozen=True)
-class Document:
+class Document(Timed):
     """A report, ready to be rendered. The same document gives the same bytes.
 
     `title`, `author` and `subject` are its metadata; `alarm` is shown in every running head ("Incomplete
@@ -71,9 +68,6 @@ class Document:
     style: Style = field(default_factory=Style)
     alarm: str | None = None
     attached: tuple[AttachedFile, ...] = ()
-
-    def __post_init__(self) -> None:
-        aware(self, ("issued_at",))
 
 
 def finding_anchor(index: int) -> str:

@@ -131,13 +131,10 @@ def claim(name: str, share: Share) -> str:
     )
     if share.target is None:
         return f"{found}."
-    target = f"the target is {percent(share.target)}"
-    more = {
-        "met": f"; {target}",
-        "not met": f"; {target}",
-        "not shown": f"; {target}, and {plural(share.total, 'picture')} are too few to show it",
-    }
-    return f"{found}{more[share.standing or 'not shown']}."
+    target = f"; the target is {percent(share.target)}"
+    if share.standing == "not shown":
+        target += f", and {plural(share.total, 'picture')} are too few to show it"
+    return f"{found}{target}."
 
 
 def not_examined(record: ModelReport) -> list[str]:
@@ -187,12 +184,10 @@ def overlap_sentence(overlap: Overlap) -> str:
         if overlap.proven
         else ", which is none of the data that the package records"
     )
-    if not overlap.found:
-        return f"{name}: no picture and no group in common (compared with {source}{proof})"
-    return (
-        f"{name}: {plural(overlap.pictures, 'picture')} and {plural(overlap.groups, 'group')} in common "
-        f"(compared with {source}{proof})"
-    )
+    common = "no picture and no group"
+    if overlap.found:
+        common = f"{plural(overlap.pictures, 'picture')} and {plural(overlap.groups, 'group')}"
+    return f"{name}: {common} in common (compared with {source}{proof})"
 
 
 def leak_banner(examination: Examination) -> str | None:

@@ -1,6 +1,5 @@
 """What every report's record is made of: counts, rates, criteria, the model, its place in the audit log."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -8,12 +7,13 @@ from reports.errors import ReportError
 from reports.style import Style
 
 
-def aware(record: object, names: Iterable[str]) -> None:
-    """Raise `ReportError` for a time without a time zone in these fields of a record."""
-    for name in names:
-        value: datetime | None = getattr(record, name)
-        if value is not None and value.utcoffset() is None:
-            raise ReportError(f"{name}: {value} has no time zone; give an aware datetime")
+class Timed:
+    """A record whose times name their zone. ReportError for one that does not."""
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if isinstance(value, datetime) and value.utcoffset() is None:
+                raise ReportError(f"{name}: {value} has no time zone; give an aware datetime")
 
 
 def check_thresholds(where: str, review: float, reject: float) -> None:
@@ -131,7 +131,7 @@ class AuditHead:
 
 
 @dataclass(frozen=True)
-class SignedCheckpoint:
+class SignedCheckpoint(Timed):
     """The last signed checkpoint of the audit log: how many events it covers, their Merkle root (hex), who
     signed when, and the signed note itself."""
 
@@ -141,12 +141,9 @@ class SignedCheckpoint:
     signed_at: datetime
     note: str
 
-    def __post_init__(self) -> None:
-        aware(self, ("signed_at",))
-
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Report:
+class Report(Timed):
     """What every report has: its number and revision, how it looks, and its place in the audit log.
 
     `issued_at` dates the document. `revisions`: all up to this one, oldest first; `signed`: sign-offs of
@@ -164,6 +161,3 @@ class Report:
     signed: tuple[SignOff, ...] = ()
     audit_head: AuditHead | None = None
     checkpoint: SignedCheckpoint | None = None
-
-    def __post_init__(self) -> None:
-        aware(self, ("issued_at",))

@@ -3,13 +3,13 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from reports.content.base import Model, Report, aware
+from reports.content.base import Model, Report, Timed
 from reports.content.finding import FindingPage
 from reports.errors import ReportError
 
 
 @dataclass(frozen=True)
-class Entry:
+class Entry(Timed):
     """One thing that happened, told in a sentence; `sequence` of the audit event that recorded it."""
 
     at: datetime
@@ -17,12 +17,9 @@ class Entry:
     sequence: int
     evidence: tuple[tuple[str, str], ...] = ()
 
-    def __post_init__(self) -> None:
-        aware(self, ("at",))
-
 
 @dataclass(frozen=True)
-class PictureLine:
+class PictureLine(Timed):
     """One listing of a picture by a run and what became of it: a verdict, or unreadable for a `reason`."""
 
     uri: str
@@ -35,9 +32,6 @@ class PictureLine:
     captured_at: datetime | None = None
     reason: str | None = None
     carried_over: bool = False
-
-    def __post_init__(self) -> None:
-        aware(self, ("inspected_at", "captured_at"))
 
 
 @dataclass(frozen=True)

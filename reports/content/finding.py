@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from reports.content.base import aware
+from reports.content.base import Timed
 from reports.errors import ReportError
 
 Verdict = Literal["pass", "review", "reject"]
@@ -94,7 +94,7 @@ class Held:
 
 
 @dataclass(frozen=True)
-class Decided:
+class Decided(Timed):
     """A disposition: what a person decided on a finding, why, and whether it counts.
 
     `decision` is confirm, overrule, reclassify, use as is, rework, repair, scrap or return; `class_name` the
@@ -111,9 +111,6 @@ class Decided:
     approved_by: str | None = None
     approved_at: datetime | None = None
 
-    def __post_init__(self) -> None:
-        aware(self, ("at", "approved_at"))
-
 
 @dataclass(frozen=True)
 class Labelled:
@@ -128,7 +125,7 @@ class Labelled:
 
 
 @dataclass(frozen=True)
-class FindingPage:
+class FindingPage(Timed):
     """One flagged class on one picture.
 
     `uri` is the file, `also` names further ones with the same bytes that were listed as well. `score` in
@@ -161,7 +158,7 @@ class FindingPage:
     labelled: Labelled | None = None
 
     def __post_init__(self) -> None:
-        aware(self, ("captured_at",))
+        super().__post_init__()
         for name in ("score", "class_score", "review_threshold", "reject_threshold"):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise ReportError(f"finding {self.reference}: {name} {getattr(self, name)} is outside [0, 1]")

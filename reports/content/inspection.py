@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import ClassVar
 
-from reports.content.base import Counts, Model, Report, aware
+from reports.content.base import Counts, Model, Report
 from reports.content.finding import FindingPage
 from reports.content.process import Process, Review
 from reports.errors import ReportError
@@ -92,10 +92,6 @@ class RunReport(InspectionReport):
     trigger: str | None = None
     host: str | None = None
     status_note: str | None = None
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        aware(self, ("started_at", "finished_at"))
 
     @property
     def complete(self) -> bool:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import ClassVar, Literal
 
-from reports.content.base import Report, aware, check_thresholds
+from reports.content.base import Report, Timed, check_thresholds
 from reports.content.finding import FindingPage
 from reports.errors import ReportError
 
@@ -59,7 +59,7 @@ class Share:
 
 
 @dataclass(frozen=True)
-class ModelVersion:
+class ModelVersion(Timed):
     """The model package: `digest` is its version; `preprocessing` and `model_args` are (name, value)."""
 
     name: str
@@ -73,9 +73,6 @@ class ModelVersion:
     good_class: str | None = None
     model_args: tuple[tuple[str, str], ...] = ()
     preprocessing: tuple[tuple[str, str], ...] = ()
-
-    def __post_init__(self) -> None:
-        aware(self, ("created_at",))
 
 
 @dataclass(frozen=True)
@@ -362,7 +359,7 @@ class FieldClass:
 
 
 @dataclass(frozen=True)
-class FieldExperience:
+class FieldExperience(Timed):
     """What the record says about this version in inspection; pictures carried over count where decided."""
 
     runs: int
@@ -373,9 +370,6 @@ class FieldExperience:
     first: datetime | None = None
     last: datetime | None = None
     classes: tuple[FieldClass, ...] = ()
-
-    def __post_init__(self) -> None:
-        aware(self, ("first", "last"))
 
     @property
     def pictures(self) -> int:

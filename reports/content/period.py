@@ -3,13 +3,13 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from reports.content.base import Model, aware
+from reports.content.base import Model, Timed
 from reports.content.inspection import InspectionReport
 from reports.errors import ReportError
 
 
 @dataclass(frozen=True)
-class Scope:
+class Scope(Timed):
     """Which pictures a period report speaks for: a lot, or a time from `since` to before `until`; a station.
 
     The time is when a picture was inspected. Every field given must match.
@@ -21,13 +21,13 @@ class Scope:
     until: datetime | None = None
 
     def __post_init__(self) -> None:
-        aware(self, ("since", "until"))
+        super().__post_init__()
         if self.lot is None and (self.since is None or self.until is None):
             raise ReportError("scope: give a lot, or when the period begins and when it ends")
 
 
 @dataclass(frozen=True)
-class RunLine:
+class RunLine(Timed):
     """A run that inspected pictures of the period: it listed that many of them, and `pictures` count by it.
 
     `status` as in `RunReport`; `model`: digest of the model version that decided.
@@ -40,9 +40,6 @@ class RunLine:
     model: str
     listed: int
     pictures: int
-
-    def __post_init__(self) -> None:
-        aware(self, ("started_at", "finished_at"))
 
     @property
     def complete(self) -> bool:

@@ -176,20 +176,17 @@ def p_chart(subgroups: Sequence[Subgroup]) -> PChart | None:
         sigma_z = _sigma_z([_z_score(group, centre) for group in references])
         kind, reason = _choose_kind(references, centre, sigma_z)
         warnings += _cautions(charted, references, centre, kind, sigma_z)
-    limits: list[tuple[float | None, float | None]]
+    limits: list[tuple[float, float]] = []  # empty where there is no spread to draw them from
     scores: list[float] = []
-    rules: Sequence[tuple[int, ...]]
-    if kind == "none":
-        limits = [(None, None)] * len(charted)
-        rules = [()] * len(charted)
-    elif kind == "exact":
-        exact = [_exact_limits(group.n, centre) for group in charted]
-        scores = [_exact_z(group, centre) for group in charted]
+    rules: Sequence[tuple[int, ...]] = [()] * len(charted)
+    if kind == "exact":
+        counts = [_exact_limits(group.n, centre) for group in charted]
         rules = [
-            () if low <= group.x <= high else (1,) for group, (low, high) in zip(charted, exact, strict=True)
+            () if low <= group.x <= high else (1,) for group, (low, high) in zip(charted, counts, strict=True)
         ]
-        limits = [(low / group.n, high / group.n) for group, (low, high) in zip(charted, exact, strict=True)]
-    else:
+        limits = [(low / group.n, high / group.n) for group, (low, high) in zip(charted, counts, strict=True)]
+        scores = [_exact_z(group, centre) for group in charted]
+    elif kind != "none":
         width = sigma_z if kind == "laney" and sigma_z is not None else 1.0
         limits = [_normal_limits(group.n, centre, width) for group in charted]
         scores = [_z_score(group, centre) / width for group in charted]
@@ -207,8 +204,8 @@ def p_chart(subgroups: Sequence[Subgroup]) -> PChart | None:
                 n=group.n,
                 x=group.x,
                 share=group.x / group.n,
-                lower=limits[i][0],
-                upper=limits[i][1],
+                lower=limits[i][0] if limits else None,
+                upper=limits[i][1] if limits else None,
                 z=scores[i] if scores else None,
                 rules=rules[i],
                 reference=group.reference,
