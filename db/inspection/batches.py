@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import asdict
 from typing import Any
 from uuid import UUID
 
@@ -22,19 +23,22 @@ from db.retention.inventory import Retention, retention_of
 from db.schema import Artifact, Finding, Image, Part, Prediction, Run, RunEnd, RunImage
 
 
-def recorded_uris(session: Session, run_id: UUID) -> set[str]:
-    """Give the uris, as `storable` spells them, that a run has recorded."""
-    return set(session.scalars(select(RunImage.uri).where(RunImage.run_id == run_id)))
+def recorded_uris(session: Session, run_id: UUID, listed: Iterable[str]) -> set[str]:
+    """Return those of the listed uris that a run has recorded."""
+    spelled = {uri: storable(uri) for uri in listed}
+    statement = select(RunImage.uri).where(RunImage.run_id == run_id)
+    found = {row.uri for row in those(session, statement, RunImage.uri, set(spelled.values()))}
+    return {uri for uri, text in spelled.items() if text in found}
 
 
 def inspected_before(
     session: Session, run: RunHandle, listed: Collection[tuple[str, str]]
 ) -> set[tuple[str, str]]:
-    """Give those of the listed (uri, version) that another run of the source, model and settings inspected.
+    """Return those of the listed (uri, version) that another run of the source, model and settings inspected.
 
-    Uris and versions are as `storable` spells them. Pictures whose bytes could never be read do not count:
-    they deserve another try.
+    Pictures whose bytes could never be read do not count: they deserve another try.
     """
+    spelled = {(uri, version): (storable(uri), storable(version)) for uri, version in listed}
     statement = (
         select(RunImage.uri, RunImage.version)
         .join(Run, RunImage.run_id == Run.id)
@@ -46,8 +50,9 @@ def inspected_before(
             Run.settings_digest == run.settings_digest,
         )
     )
-    rows = those(session, statement, RunImage.uri, {uri for uri, _ in listed})
-    return {(row.uri, row.version) for row in rows} & set(listed)
+    rows = those(session, statement, RunImage.uri, {uri for uri, _ in spelled.values()})
+    found = {(row.uri, row.version) for row in rows}
+    return {picture for picture, texts in spelled.items() if texts in found}
 
 
 def known_outcomes(
@@ -116,10 +121,9 @@ class _Batch:
         self.references: list[str] = []
         listed: dict[str, ImageOutcome] = {}
         for outcome in outcomes:
-            listed.setdefault(storable(outcome.uri), outcome)
-        taken = select(RunImage.uri).where(RunImage.run_id == run.id)
-        for row in those(session, taken, RunImage.uri, listed):
-            del listed[row.uri]
+            listed.setdefault(outcome.uri, outcome)
+        for uri in recorded_uris(session, run.id, listed):
+            del listed[uri]
         self.todo: dict[str, ImageOutcome] = listed
         if self.todo and session.scalar(select(RunEnd.id).where(RunEnd.run_id == run.id)):
             raise RecordError(f"run {run.reference} has ended: start a new run for {next(iter(self.todo))!r}")
@@ -159,15 +163,15 @@ class _Batch:
             "run_image",
             run_id=self._run_id,
             uri=uri,
-            version=storable(outcome.version),
+            version=outcome.version,
             size=outcome.size,
             part_id=self._part(rows, outcome),
-            station=_text(outcome.station),
+            station=outcome.station,
             captured_at=outcome.captured_at,
             image_id=self._images[outcome.digest] if outcome.digest else None,
             prediction_id=known.prediction_id if known else None,
             verdict=known.verdict if known else "unreadable",
-            reason=known.reason if known else _text(outcome.reason),
+            reason=known.reason if known else outcome.reason,
             carried_over=carried_over,
             created_at=self.now,
         )
@@ -200,15 +204,7 @@ class _Batch:
             self._images[digest] = image.values["id"]
         for ref in _artifacts(outcome):
             if ref.digest not in self._stored:
-                rows.append(
-                    self._new(
-                        "artifact",
-                        digest=ref.digest,
-                        kind=ref.kind,
-                        media_type=ref.media_type,
-                        size=ref.size,
-                    )
-                )
+                rows.append(self._new("artifact", **asdict(ref)))
                 self._stored.add(ref.digest)
             elif ref.digest in self._pruned:
                 rows.append(self._restored(ref.digest, self._pruned.pop(ref.digest)))
@@ -220,7 +216,7 @@ class _Batch:
             settings_digest=self.run.settings_digest,
             run_id=self._run_id,
             verdict=verdict,
-            reason=_text(outcome.reason),
+            reason=outcome.reason,
             score=outcome.score,
             review_threshold=outcome.review_threshold,
             reject_threshold=outcome.reject_threshold,
@@ -284,10 +280,8 @@ class _Batch:
             finding_id=finding_id,
             method=outcome.method,
             parameters=dict(outcome.parameters),
-            layers=[
-                {"name": layer.name, "kept": layer.kept, "total": layer.total} for layer in outcome.layers
-            ],
-            status=storable(outcome.status),
+            layers=[asdict(layer) for layer in outcome.layers],
+            status=outcome.status,
             masked_score=outcome.masked_score,
             score_drop=outcome.drop,
             score_increase=outcome.increase,
@@ -309,12 +303,8 @@ class _Batch:
 
 
 def _part_key(outcome: ImageOutcome) -> tuple[str, str] | None:
-    key = (storable(outcome.part or ""), storable(outcome.lot or ""))
+    key = (outcome.part or "", outcome.lot or "")
     return key if any(key) else None
-
-
-def _text(value: str | None) -> str | None:
-    return None if value is None else storable(value)
 
 
 def _artifacts(outcome: ImageOutcome) -> Iterator[ArtifactRef]:

@@ -9,6 +9,7 @@ from typing import Any
 from uuid import UUID
 
 from db.artifacts import ArtifactRef
+from db.columns import storable
 from db.errors import RecordError
 from db.schema import VERDICTS
 
@@ -37,6 +38,9 @@ class ExplanationOutcome:
     block_maps: tuple[tuple[str, ArtifactRef], ...] = ()
     box: tuple[int, int, int, int] | None = None
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "status", storable(self.status))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FindingOutcome:
@@ -50,7 +54,7 @@ class FindingOutcome:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageOutcome:
-    """What became of one listed picture.
+    """What became of one listed picture. Its texts are spelled as the database can hold them (`storable`).
 
     `digest`: SHA-256 of its bytes, None where they could not be read (then it is unreadable).
     `verdict` None: carry over the outcome already recorded for this digest (`known_outcomes`).
@@ -81,6 +85,11 @@ class ImageOutcome:
     brightness: float | None = None
     contrast: float | None = None
     sharpness: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("uri", "version", "part", "lot", "station", "reason"):
+            if (text := getattr(self, name)) is not None:
+                object.__setattr__(self, name, storable(text))
 
     def check(self) -> None:
         """Raise RecordError where the outcome contradicts itself."""

@@ -13,7 +13,7 @@ from sqlalchemy import Select, select
 from sqlalchemy.orm import Session
 
 from db.chain.events import Actor
-from db.columns import utc_now
+from db.columns import storable, utc_now
 from db.engine import Database
 from db.errors import RecordError
 from db.inspection.runs import ModelRecord, find_run_id, run_reference
@@ -90,6 +90,11 @@ class ReplayOutcome:
     prediction: RecordedPrediction
     result: str
     details: Mapping[str, Any]
+
+    @classmethod
+    def impossible(cls, prediction: RecordedPrediction, reason: str) -> ReplayOutcome:
+        """Return the outcome of a prediction that could not be computed again."""
+        return cls(prediction, "impossible", {"reason": storable(reason)})
 
 
 def names_run(which: str) -> bool:

@@ -14,7 +14,7 @@ from configs.loading import ConfigError, check_paths
 from configs.schema import Settings
 from db.artifacts import ArtifactStore
 from db.chain.events import Actor
-from db.columns import digest_of, storable
+from db.columns import digest_of
 from db.engine import Database, open_database
 from db.inspection.batches import inspected_before, known_outcomes, record_batch, recorded_uris
 from db.inspection.outcomes import BatchResult, ImageOutcome
@@ -106,18 +106,17 @@ class Inspection:
 
     def listing(self) -> Iterator[ListedImage]:
         """List what is still to be done, in order; counts what is listed and what earlier runs have done."""
-        with self.database.session() as session:
-            recorded = recorded_uris(session, self.run.id)
         listing = self.source.list()
         while group := list(islice(listing, 500)):
             known: set[tuple[str, str]] = set()
-            if self.settings.source.only_new:
-                with self.database.session() as session:
-                    known = inspected_before(session, self.run, [(storable(i.uri), i.version) for i in group])
+            with self.database.session() as session:
+                recorded = recorded_uris(session, self.run.id, [item.uri for item in group])
+                if self.settings.source.only_new:
+                    known = inspected_before(session, self.run, [(i.uri, i.version) for i in group])
             for item in group:
-                if storable(item.uri) in recorded:
+                if item.uri in recorded:
                     self.listed += 1
-                elif (storable(item.uri), item.version) in known:
+                elif (item.uri, item.version) in known:
                     self.inspected_before += 1
                 else:
                     self.listed += 1

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from db.columns import digest_of, storable
+from db.columns import digest_of
 from db.inspection.outcomes import ExplanationOutcome, FindingOutcome, ImageOutcome, LayerMasks
 from db.queries.finding_records import ExplanationRecord
 from db.queries.replays import RecordedFinding, RecordedPrediction
@@ -121,7 +121,7 @@ def compare(
     found.same("picture digest", recorded.image_digest, replayed.digest)
     found.same("picture size", recorded.size, replayed.size)
     found.same("verdict", recorded.verdict, replayed.verdict)
-    found.same("reason", recorded.reason, None if replayed.reason is None else storable(replayed.reason))
+    found.same("reason", recorded.reason, replayed.reason)
     for name in ("width", "height", "format", "mode"):
         before, now = getattr(recorded, name), getattr(replayed, name)
         # An image is recorded once: other settings may have been able, or unable, to decode it.
@@ -173,7 +173,7 @@ def _compare_finding(
     found.same(f"{name} method", before.method, now.method)
     if digest_of(before.parameters) != digest_of(now.parameters):
         found.same(f"{name} parameters", dict(before.parameters), dict(now.parameters))
-    found.same(f"{name} status", before.status, storable(now.status))
+    found.same(f"{name} status", before.status, now.status)
     _compare_layers(found, name, before.layers, now.layers, tolerance)
     found.near(f"{name} masked score", before.masked_score, now.masked_score, tolerance.judged)
     # The drop is a share of the class's score: where that is small, so is what the drop can be told by.

@@ -16,7 +16,7 @@ from classifiers.predict import resolve_device
 from configs.schema import ExplainerSettings
 from db.artifacts import ArtifactStore
 from db.chain.events import Actor
-from db.columns import digest_of, storable
+from db.columns import digest_of
 from db.engine import Database
 from db.errors import ArtifactError
 from db.inspection.outcomes import ImageOutcome
@@ -81,7 +81,7 @@ class Replayer:
         """Compute predictions of one run again, in the batch in which they are given."""
         machine = self._machine_of(together[0])
         if isinstance(machine, str):
-            return [_impossible(one, machine) for one in together]
+            return [ReplayOutcome.impossible(one, machine) for one in together]
         memory = Memory()
         pictures: dict[str, Picture] = {}
         reasons: dict[str, str] = {}
@@ -97,7 +97,7 @@ class Replayer:
                 reasons[str(one.id)] = str(error)
         pictures = self._decided_pictures(machine, pictures, memory)
         return [
-            _impossible(one, reasons[str(one.id)])
+            ReplayOutcome.impossible(one, reasons[str(one.id)])
             if str(one.id) in reasons
             else self._outcome(one, machine, pictures[str(one.id)], memory)
             for one in together
@@ -233,10 +233,6 @@ def replay(
         outcomes = replayer.replay(together)
         record_replays(database, outcomes, actor=actor, host=platform.node(), reason=reason)
         yield from outcomes
-
-
-def _impossible(one: RecordedPrediction, reason: str) -> ReplayOutcome:
-    return ReplayOutcome(one, "impossible", {"reason": storable(reason)})
 
 
 def _figures(found: Comparison) -> dict[str, float | None]:

@@ -48,7 +48,8 @@ def test_a_batch_is_written_with_its_evidence(plant: Plant) -> None:
     assert [rows(plant, t) for t in (Image, Prediction, RunImage, Part)] == [4, 4, 5, 4]
     assert [rows(plant, t) for t in (Finding, Explanation, Artifact)] == [2, 2, 6]
     with plant.db.session() as session:
-        assert recorded_uris(session, run.id) == {o.uri for o in outcomes} | {"z.png"}
+        uris = {o.uri for o in outcomes} | {"z.png"}
+        assert recorded_uris(session, run.id, [*uris, "y.png"]) == uris
         known = known_outcomes(
             session, [o.digest for o in outcomes] + ["f" * 64], run.model.id, run.settings_digest
         )
@@ -164,13 +165,19 @@ def test_a_stored_picture_must_be_the_inspected_one_and_classes_differ(plant: Pl
 def test_hostile_names_are_recorded_spelled_out(plant: Plant) -> None:
     run = plant.start(source="in\x00box")
     name = b"lot/\xff\x00<script>.png".decode("utf-8", "surrogateescape")
-    outcome = plant.outcome(1, "unreadable", uri=name, part="\ud800", lot="", reason="bad \x00 header")
+    given = {"version": "\ud800", "part": "\ud800", "lot": "", "reason": "bad \x00 header"}
+    outcome = plant.outcome(1, "unreadable", uri=name, **given)
+    assert outcome.uri == storable(name) == "lot/\\udcff\\x00<script>.png"
     plant.record(run, outcome)
     assert plant.record(run, outcome).already_recorded == 1
     with plant.db.session() as session:
-        assert recorded_uris(session, run.id) == {storable(name)} == {"lot/\\udcff\\x00<script>.png"}
+        assert recorded_uris(session, run.id, [name, "other.png"]) == {name}
         assert run_unreadable(session, run.id)[0].reason == "bad \\x00 header"
     assert plant.start(source="in\x00box").resumed
+    finish_run(plant.db, run, actor=plant.actor)
+    again = plant.start(source="in\x00box")
+    with plant.db.session() as session:
+        assert inspected_before(session, again, [(name, "\ud800")]) == {(name, "\ud800")}
     assert plant.verify().ok
 
 
