@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import ColumnElement, func, select
@@ -16,7 +17,17 @@ from db.chain.events import Actor
 from db.columns import storable, utc_now
 from db.engine import Database
 from db.errors import RecordError
-from db.schema import RUN_STATUSES, Artifact, AuditEvent, Finding, ModelVersion, Run, RunEnd, RunImage
+from db.schema import (
+    RUN_STATUSES,
+    Artifact,
+    AuditEvent,
+    DomainRow,
+    Finding,
+    ModelVersion,
+    Run,
+    RunEnd,
+    RunImage,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,22 +74,6 @@ class RunHandle:
     def reference(self) -> str:
         """The run's printed number, such as R000012."""
         return run_reference(self.number)
-
-
-class RecordedRun(Protocol):
-    """What a run is recorded under: `RunHandle` while it is under way, `RunSummary` afterwards."""
-
-    @property
-    def id(self) -> UUID:
-        """The run's id."""
-
-    @property
-    def settings_digest(self) -> str:
-        """SHA-256 (hex) of what decides its outcomes beside picture and model."""
-
-    @property
-    def model(self) -> ModelRecord:
-        """The model that decided."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,19 +137,10 @@ def register_model(
         row = session.scalar(select(ModelVersion).where(ModelVersion.digest == digest))
         wanted = {ref.digest: ref for ref in artifacts}
         known = session.scalars(select(Artifact.digest).where(Artifact.digest.in_(wanted)))
-        new = [artifact_row(wanted[missing]) for missing in sorted(wanted.keys() - set(known))]
-        if row is not None and new:
-            recorder.add(
-                new,
-                action="model.stored",
-                actor=actor,
-                entity="model_version",
-                entity_id=row.id,
-                payload={"name": row.name},
-                model_digest=digest,
-                artifact_digests=list(wanted),
-            )
+        new: list[DomainRow] = [artifact_row(wanted[each]) for each in sorted(wanted.keys() - set(known))]
+        action = "model.stored"
         if row is None:
+            action = "model.registered"
             row = ModelVersion(
                 digest=digest,
                 name=name,
@@ -164,13 +150,15 @@ def register_model(
                 thresholds=None if thresholds is None else dict(thresholds),
                 card=dict(card),
             )
+            new.append(row)
+        if new:
             recorder.add(
-                [*new, row],
-                action="model.registered",
+                new,
+                action=action,
                 actor=actor,
                 entity="model_version",
                 entity_id=row.id,
-                payload={"name": name},
+                payload={"name": row.name},
                 model_digest=digest,
                 artifact_digests=list(wanted),
             )
@@ -266,17 +254,16 @@ def run_counts(session: Session, run_id: UUID, missing: int, upto: int | None = 
         .where(*mine)
         .group_by(RunImage.verdict, RunImage.carried_over)
     ).all()
-    by_verdict = {
-        verdict: sum(n for v, _, n in rows if v == verdict)
-        for verdict in ("pass", "review", "reject", "unreadable")
-    }
+    by_verdict: Counter[str] = Counter()
+    for verdict, _, number in rows:
+        by_verdict[verdict] += number
     findings = session.scalar(
         select(func.count(Finding.id))
         .join(RunImage, RunImage.prediction_id == Finding.prediction_id)
         .where(*mine)
     )
     return RunCounts(
-        listed=sum(n for _, _, n in rows),
+        listed=by_verdict.total(),
         passed=by_verdict["pass"],
         review=by_verdict["review"],
         reject=by_verdict["reject"],
@@ -343,4 +330,4 @@ def counts_from(stored: Mapping[str, int]) -> RunCounts:
 
 def artifact_row(ref: ArtifactRef) -> Artifact:
     """Give the row of stored bytes."""
-    return Artifact(digest=ref.digest, kind=ref.kind, media_type=ref.media_type, size=ref.size)
+    return Artifact(**asdict(ref))
