@@ -13,10 +13,9 @@ from sqlalchemy.orm import Session
 from db.artifacts import ArtifactStore
 from db.engine import Database
 from db.errors import ArtifactError
-from db.lookup import those
+from db.lookup import pages, those
 from db.schema import Artifact, ArtifactRetention
 
-_PAGE = 500
 _MOST_NAMED = 10
 
 
@@ -64,7 +63,7 @@ def inventory(session: Session, store: ArtifactStore) -> Iterator[Stock]:
     """Stream every digest that the record or the store knows, ascending; memory does not grow with them."""
     there = store.digests()
     next_there = next(there, None)
-    for page in _recorded(session):
+    for page in pages(session, select(Artifact.digest, Artifact.kind), Artifact.digest):
         said = retention_of(session, [digest for digest, _ in page])
         for digest, kind in page:
             while next_there is not None and next_there < digest:
@@ -135,18 +134,6 @@ def _pruned_meanwhile(db: Database, digest: str) -> Retention | None:
     with db.session() as now:
         said = retention_of(now, [digest]).get(digest)
     return said if said is not None and said.pruned else None
-
-
-def _recorded(session: Session) -> Iterator[list[tuple[str, str]]]:
-    above = ""
-    while True:
-        statement = select(Artifact.digest, Artifact.kind).where(Artifact.digest > above)
-        rows = session.execute(statement.order_by(Artifact.digest).limit(_PAGE)).all()
-        if rows:
-            yield [(str(digest), str(kind)) for digest, kind in rows]
-        if len(rows) < _PAGE:
-            return
-        above = rows[-1][0]
 
 
 def many(count: int, what: str) -> str:

@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session, aliased
 
 from db.columns import aware
 from db.errors import RecordError
-from db.lookup import those
+from db.lookup import pages, those
 from db.retention.inventory import retention_of
 from db.schema import (
     Approval,
@@ -29,7 +29,6 @@ from db.schema import (
 )
 
 PRUNABLE = ("picture", "map", "block_map")  # reports and models stay
-_PAGE = 200
 _AGE = re.compile(r"([1-9][0-9]{0,4})([dwmy])")
 
 
@@ -93,32 +92,24 @@ def age_before(age: str, now: datetime) -> datetime:
 def candidates(session: Session, policy: PrunePolicy, digit: str) -> Iterator[Candidate]:
     """Stream what may go among the digests that begin with a digit, ascending."""
     needed = _needed_maps(session, policy, digit)
-    above = digit
-    while True:
-        rows = session.execute(
-            select(Artifact.digest, Artifact.kind, Artifact.size)
-            .join(AuditEvent, AuditEvent.sequence == Artifact.event_sequence)
-            .where(
-                Artifact.digest > above,
-                Artifact.digest < chr(ord(digit) + 1),
-                Artifact.kind.in_(policy.kinds),
-                AuditEvent.at < policy.before,
-            )
-            .order_by(Artifact.digest)
-            .limit(_PAGE)
-        ).all()
-        page = [row.digest for row in rows if row.digest not in needed]
-        pictures = select(Image.digest).join(Prediction, Prediction.image_id == Image.id)
-        if "picture" in policy.kinds:
-            pictures = pictures.where(_kept(policy))
-        kept = {digest for (digest,) in those(session, pictures, Image.digest, page)}
-        kept |= {digest for digest, said in retention_of(session, page).items() if said.pruned}
-        for row in rows:
-            if row.digest not in needed and row.digest not in kept:
-                yield Candidate(row.digest, row.kind, row.size)
-        if len(rows) < _PAGE:
-            return
-        above = rows[-1].digest
+    old = (
+        select(Artifact.digest, Artifact.kind, Artifact.size)
+        .join(AuditEvent, AuditEvent.sequence == Artifact.event_sequence)
+        .where(
+            Artifact.digest > digit,
+            Artifact.digest < chr(ord(digit) + 1),
+            Artifact.kind.in_(policy.kinds),
+            AuditEvent.at < policy.before,
+        )
+    )
+    pictures = select(Image.digest).join(Prediction, Prediction.image_id == Image.id)
+    if "picture" in policy.kinds:
+        pictures = pictures.where(_kept(policy))
+    for page in pages(session, old, Artifact.digest):
+        rows = {row.digest: Candidate(*row) for row in page if row.digest not in needed}
+        kept = {digest for (digest,) in those(session, pictures, Image.digest, rows)}
+        kept |= {digest for digest, said in retention_of(session, rows).items() if said.pruned}
+        yield from (one for digest, one in rows.items() if digest not in kept)
 
 
 def _needed_maps(session: Session, policy: PrunePolicy, digit: str) -> set[str]:

@@ -130,12 +130,8 @@ def _say(
     """Record that a batch is pruned; gives those of it that nothing has come to need since it was chosen."""
     with db.write() as recorder:
         session, now = recorder.session, utc_now()
-        needed = used_since(session, since)
-        needed |= {
-            digest
-            for digest, said in retention_of(session, [one.digest for one in batch]).items()
-            if said.pruned
-        }
+        said = retention_of(session, [one.digest for one in batch])
+        needed = used_since(session, since) | {digest for digest, each in said.items() if each.pruned}
         gone = [one for one in batch if one.digest not in needed]
         if gone:
             recorder.add(

@@ -404,8 +404,7 @@ def test_batches_and_pages_do_not_change_what_goes(
     plant: Plant, run: RunHandle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pruning, "_BATCH", 1)
-    monkeypatch.setattr("db.retention.policy._PAGE", 3)
-    monkeypatch.setattr("db.retention.inventory._PAGE", 2)
+    monkeypatch.setattr("db.lookup._AT_ONCE", 2)
     result = prune(plant, policy(undecided_too=True))
     assert dict(result.counts) == dict.fromkeys(PRUNABLE, 2)
     with plant.db.session() as session:
