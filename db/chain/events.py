@@ -9,6 +9,7 @@ column added later leaves old digests alone. `rows_digest` is the SHA-256 of the
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
@@ -72,6 +73,15 @@ def record_of(columns: Iterable[str], values: Iterable[Any]) -> Record:
 def rows_digest(rows: Sequence[tuple[str, Record]]) -> str:
     """Give the SHA-256 (hex) over the records of an event's rows."""
     return hashlib.sha256(flat_json(rows)).hexdigest()
+
+def listed_rows(event: Record) -> list[tuple[str, str]]:
+    """Return the table and identifier of each row that an event lists.
+
+    Raises:
+        KeyError, TypeError, ValueError: the list was damaged.
+    """
+    return [(str(table), str(identifier)) for table, identifier in json.loads(str(event["rows"]))]
+
 
 
 def event_hash(record: Mapping[str, str | int]) -> str:

@@ -21,7 +21,8 @@ from db.transparency.merkle import Frontier
 from db.transparency.signed_notes import CheckpointNote, SigningKey, VerifierKey, open_checkpoint
 
 FILE = re.compile(r"(\d{12,})\.checkpoint")
-_AT_ONCE = 5000
+_HASH = re.compile(r"[0-9a-f]{64}")
+_AT_ONCE = 5000  # events
 
 SIGNED, FAILED = "checkpoint.signed", "checkpoint.failed"
 
@@ -125,27 +126,18 @@ def event_leaves(session: Session, above: int, upto: int) -> Iterator[bytes]:
     """
     expected = above + 1
     previous = GENESIS if above == 0 else session.scalar(hash_of(above))
-    statement = select(AuditEvent.sequence, AuditEvent.previous_hash, AuditEvent.hash)
-    while expected <= upto:
-        rows = session.execute(
-            statement.where(AuditEvent.sequence >= expected, AuditEvent.sequence <= upto)
-            .order_by(AuditEvent.sequence)
-            .limit(_AT_ONCE)
-        ).all()
-        for sequence, before, own in rows:
-            if sequence != expected or before != previous:
-                break
-            try:
-                leaf = bytes.fromhex(own)
-            except ValueError:
-                break
-            if len(leaf) != 32:
-                break
-            yield leaf
-            expected, previous = sequence + 1, own
-        else:
-            if rows:
-                continue
+    rows = session.execute(
+        select(AuditEvent.sequence, AuditEvent.previous_hash, AuditEvent.hash)
+        .where(AuditEvent.sequence > above, AuditEvent.sequence <= upto)
+        .order_by(AuditEvent.sequence)
+        .execution_options(yield_per=_AT_ONCE)
+    )
+    for sequence, before, own in rows:
+        if sequence != expected or before != previous or not _HASH.fullmatch(own):
+            break
+        yield bytes.fromhex(own)
+        expected, previous = sequence + 1, own
+    if expected <= upto:
         raise RecordError(f"the log is broken at event {expected}: run `kensa audit verify`")
 
 

@@ -7,8 +7,6 @@ root that a checkpoint signs. Who has the checkpoint's public key from elsewhere
 from __future__ import annotations
 
 import base64
-import binascii
-import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
@@ -16,7 +14,7 @@ from typing import Any, cast
 from sqlalchemy import and_, select
 from sqlalchemy.orm import Session
 
-from db.chain.events import SCHEME, event_hash, rows_digest
+from db.chain.events import SCHEME, event_hash, listed_rows, rows_digest
 from db.chain.row_text import Record
 from db.chain.stored_rows import raw_records
 from db.errors import RecordError
@@ -154,7 +152,7 @@ def _events(session: Session, sequences: Sequence[int]) -> list[dict[str, Any]]:
 def _event(sequence: int, event: Record | None, rows: dict[tuple[str, str], Record]) -> dict[str, Any]:
     if event is None:
         raise RecordError(f"there is no audit event {sequence}")
-    listed = [(str(table), str(identifier)) for table, identifier in json.loads(str(event["rows"]))]
+    listed = listed_rows(event)
     if set(listed) != set(rows):
         raise RecordError(f"event {sequence}: its rows are not those it lists; run `kensa audit verify`")
     return {"event": event, "rows": [[table, rows[table, identifier]] for table, identifier in listed]}
@@ -182,10 +180,10 @@ def _checked(entry: Any, signed: CheckpointNote) -> ProvedEvent:
         rows = tuple((str(table), cast(Record, dict(record))) for table, record in entry["rows"])
         path = [base64.b64decode(node, validate=True) for node in entry["path"]]
         sequence, index = int(event["sequence"]), entry["leaf_index"]
-        listed = [(str(table), str(identifier)) for table, identifier in json.loads(str(event["rows"]))]
+        listed = listed_rows(event)
         leaf = bytes.fromhex(str(event["hash"]))
         digest, hashed = rows_digest(rows), event_hash(event)
-    except (KeyError, TypeError, ValueError, binascii.Error) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise RecordError(f"the proof is damaged: {type(error).__name__} {error}") from None
     where = f"event {sequence}"
     if event.get("scheme") != SCHEME:

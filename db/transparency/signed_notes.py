@@ -7,7 +7,6 @@ can check a checkpoint with tools that are not ours.
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import os
 from collections.abc import Sequence
@@ -52,7 +51,7 @@ class VerifierKey:
             # base64 may hold plus signs, a name may not
             name, key_id, data = text.strip().split("+", 2)
             raw = base64.b64decode(data, validate=True)
-        except (ValueError, binascii.Error):
+        except ValueError:
             raise NoteError(f"{text[:80]!r} is not a public key: expected NAME+ID+BASE64") from None
         key = cls(_checked_name(name), raw[1:])
         if raw[:1] != _ED25519 or len(raw) != 33 or key.key_id.hex() != key_id:
@@ -109,8 +108,7 @@ def open_checkpoint(note: str, trusted: Sequence[VerifierKey]) -> CheckpointNote
     Signatures by keys that are not among the trusted are passed over, as the format wants; one by a trusted
     key that does not hold is an error even beside another that does.
     """
-    text, signers = _opened(note, trusted)
-    return _parsed(text, signers)
+    return _parsed(*_opened(note, trusted))
 
 
 def parse_checkpoint(note: str) -> CheckpointNote:
@@ -131,7 +129,7 @@ def _parsed(text: str, signers: tuple[str, ...]) -> CheckpointNote:
             signed_by=signers,
         )
         same = checkpoint.text() == text
-    except (ValueError, binascii.Error):
+    except ValueError:
         same = False
     if not same:
         raise NoteError("not a checkpoint of kensa: expected origin, size, root, head and time, a line each")
@@ -148,7 +146,7 @@ def _opened(note: str, trusted: Sequence[VerifierKey]) -> tuple[str, tuple[str, 
         name, _, data = line.removeprefix(_DASH).rpartition(" ")
         try:
             raw = base64.b64decode(data, validate=True)
-        except binascii.Error:
+        except ValueError:
             raw = b""
         # base64 forgives bits that it does not use; a note has one spelling
         spelled = base64.b64encode(raw).decode() == data

@@ -5,7 +5,6 @@ Everything is read as it is stored, past the column types, and in windows: memor
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from sqlalchemy.orm import Session
 
 from db import grants, guards
 from db.artifacts import ArtifactStore
-from db.chain.events import GENESIS, SCHEME, Head, event_hash, rows_digest
+from db.chain.events import GENESIS, SCHEME, Head, event_hash, listed_rows, rows_digest
 from db.chain.row_text import Record
 from db.chain.stored_rows import fetch_records, raw_rows
 from db.dispositions.signatures import check_signatures
@@ -373,6 +372,6 @@ class _Walk:
 def _listed(event: Record) -> list[tuple[str, str]]:
     """Give the rows an event lists; none where its text was damaged, which its hash has told already."""
     try:
-        return [(str(table), str(identifier)) for table, identifier in json.loads(str(event.get("rows")))]
-    except (ValueError, TypeError):
+        return listed_rows(event)
+    except (KeyError, TypeError, ValueError):
         return []
