@@ -27,33 +27,19 @@ _POSTGRES_KINDS = {
 
 def install(connection: Connection) -> None:
     """Put the guards on every kensa table that is there, where they are missing or differ."""
-    inspector = inspect(connection)
-    if connection.dialect.name == "sqlite":
-        present = _sqlite_triggers(connection)
-        for name, statement in _sqlite_guards(inspector).items():
-            if present.get(name) != statement:
-                connection.exec_driver_sql(f"DROP TRIGGER IF EXISTS {name}")
-                connection.exec_driver_sql(statement)
-        return
-    connection.exec_driver_sql(_FUNCTION)
-    standing = _postgres_triggers(connection)
-    for name, (table, statement) in _postgres_guards(inspector).items():
-        if name not in standing:
-            connection.exec_driver_sql(f"DROP TRIGGER IF EXISTS {name} ON {table}")
-            connection.exec_driver_sql(statement)
+    postgres = connection.dialect.name == "postgresql"
+    if postgres:
+        connection.exec_driver_sql(_FUNCTION)
+    for name, (table, statement) in _absent_guards(connection).items():
+        connection.exec_driver_sql(f"DROP TRIGGER IF EXISTS {name}" + (f" ON {table}" if postgres else ""))
+        connection.exec_driver_sql(statement)
+        if postgres:
             connection.exec_driver_sql(f"ALTER TABLE {table} ENABLE ALWAYS TRIGGER {name}")
 
 
 def missing(connection: Connection) -> list[str]:
-    """Give the names of guards that are not there as they should be."""
-    inspector = inspect(connection)
-    if connection.dialect.name == "sqlite":
-        present = _sqlite_triggers(connection)
-        return [
-            name for name, statement in _sqlite_guards(inspector).items() if present.get(name) != statement
-        ]
-    standing = _postgres_triggers(connection)
-    return [name for name in _postgres_guards(inspector) if name not in standing]
+    """Return the names of guards that are not there as they should be."""
+    return list(_absent_guards(connection))
 
 
 def remove(connection: Connection) -> None:
@@ -62,15 +48,24 @@ def remove(connection: Connection) -> None:
         connection.exec_driver_sql("DROP FUNCTION IF EXISTS kensa_append_only()")
 
 
-def _tables(inspector: Inspector) -> list[str]:
-    # Only kensa's own: other programs may keep tables in the same database.
+def _absent_guards(connection: Connection) -> dict[str, tuple[str, str]]:
+    """Return the table and statement of each guard that is not there as it should be, by its name."""
+    inspector = inspect(connection)
     there = set(inspector.get_table_names())
-    return [table.name for table in Base.metadata.sorted_tables if table.name in there]
+    # Only kensa's own: other programs may keep tables in the same database.
+    tables = [table.name for table in Base.metadata.sorted_tables if table.name in there]
+    if connection.dialect.name == "sqlite":
+        present = connection.execute(text("SELECT name, sql FROM sqlite_master WHERE type = 'trigger'"))
+        statements = {row.name: row.sql for row in present}
+        guards = _sqlite_guards(inspector, tables)
+        return {name: guard for name, guard in guards.items() if statements.get(name) != guard[1]}
+    standing = _postgres_triggers(connection)
+    return {name: guard for name, guard in _postgres_guards(tables).items() if name not in standing}
 
 
-def _sqlite_guards(inspector: Inspector) -> dict[str, str]:
+def _sqlite_guards(inspector: Inspector, tables: list[str]) -> dict[str, tuple[str, str]]:
     guards = {}
-    for table in _tables(inspector):
+    for table in tables:
         keys = [["rowid"], inspector.get_pk_constraint(table)["constrained_columns"]]
         keys += [constraint["column_names"] for constraint in inspector.get_unique_constraints(table)]
         taken = " OR ".join(
@@ -81,20 +76,16 @@ def _sqlite_guards(inspector: Inspector) -> dict[str, str]:
             name = f"guard_{table}_{operation.lower()}"
             what = "another row has this key" if condition else f"{operation} refused"
             guards[name] = (
+                table,
                 f"CREATE TRIGGER {name} BEFORE {operation} ON {table}{condition} "
-                f"BEGIN SELECT RAISE(ABORT, 'kensa: {table} is append-only: {what}'); END"
+                f"BEGIN SELECT RAISE(ABORT, 'kensa: {table} is append-only: {what}'); END",
             )
     return guards
 
 
-def _sqlite_triggers(connection: Connection) -> dict[str, str]:
-    rows = connection.execute(text("SELECT name, sql FROM sqlite_master WHERE type = 'trigger'"))
-    return {row.name: row.sql for row in rows}
-
-
-def _postgres_guards(inspector: Inspector) -> dict[str, tuple[str, str]]:
+def _postgres_guards(tables: list[str]) -> dict[str, tuple[str, str]]:
     guards = {}
-    for table in _tables(inspector):
+    for table in tables:
         for suffix, (when, level, _) in _POSTGRES_KINDS.items():
             name = f"guard_{table}_{suffix}"
             guards[name] = (
