@@ -54,7 +54,7 @@ class ArtifactStore:
             raise ArtifactError(f"artefact kind {kind!r} is none of {', '.join(ARTIFACT_KINDS)}")
         ref = ArtifactRef(hashlib.sha256(data).hexdigest(), kind, media_type, len(data))
         path = self.path(ref.digest)
-        if not self._holds(path, ref.digest) or self._settled(path, GRACE / 2):
+        if not self._holds(ref.digest) or self._settled(path, GRACE / 2):
             self._files.makedirs(path.rpartition("/")[0], exist_ok=True)
             put_atomically(self._files, path, data)
         return ref
@@ -73,13 +73,12 @@ class ArtifactStore:
     def check(self, digest: str) -> None:
         """Raise ArtifactError where the stored bytes are missing or changed; reads them piece by piece."""
         path = self.path(digest)
-        found = hashlib.sha256()
         try:
-            for piece in self._pieces(path):
-                found.update(piece)
+            with self._files.open(path, "rb") as file:
+                found = hashlib.file_digest(file, "sha256").hexdigest()
         except FileNotFoundError:
             raise ArtifactError(f"artefact {digest} is missing: {path} does not exist") from None
-        if found.hexdigest() != digest:
+        if found != digest:
             raise ArtifactError(f"artefact {digest} was changed: the bytes of {path} have another digest")
 
     def exists(self, digest: str) -> bool:
@@ -117,14 +116,7 @@ class ArtifactStore:
         written = written if written.tzinfo else written.replace(tzinfo=UTC)
         return datetime.now(UTC) - written > age
 
-    def _pieces(self, path: str) -> Iterator[bytes]:
-        with self._files.open(path, "rb") as file:
-            while piece := file.read(1 << 20):
-                yield piece
-
-    def _holds(self, path: str, digest: str) -> bool:
-        if not self._files.exists(path):
-            return False
+    def _holds(self, digest: str) -> bool:
         try:
             self.check(digest)
         except ArtifactError:
