@@ -49,8 +49,7 @@ class Time(TypeDecorator[datetime]):
         """Python to database."""
         if value is None:
             return None
-        moment = aware(value)
-        return time_text(moment) if dialect.name == "sqlite" else moment
+        return time_text(value) if dialect.name == "sqlite" else aware(value)
 
     def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
         """Database to Python."""
@@ -115,8 +114,8 @@ def aware(value: datetime) -> datetime:
 
 
 def time_text(value: datetime) -> str:
-    """Give an aware UTC time as `YYYY-MM-DDTHH:MM:SS.ffffffZ`."""
-    return value.isoformat(timespec="microseconds").removesuffix("+00:00") + "Z"
+    """Return an aware time as `YYYY-MM-DDTHH:MM:SS.ffffffZ`; RecordError for a time without a zone."""
+    return aware(value).isoformat(timespec="microseconds").removesuffix("+00:00") + "Z"
 
 
 def storable(text: str) -> str:
@@ -193,7 +192,7 @@ def encoded(value: Any) -> str | int | None:
     if isinstance(value, UUID):
         return value.hex
     if isinstance(value, datetime):
-        return time_text(value.astimezone(UTC))
+        return time_text(value)
     if isinstance(
         value, bytes
     ):  # only ever there because someone put it there: SQLite takes any type anywhere

@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 
 from db.artifacts import ArtifactRef
 from db.chain.events import Actor, Head
-from db.columns import aware, storable, time_text, utc_now
+from db.columns import storable, time_text, utc_now
 from db.engine import Database
 from db.errors import RecordError
 from db.inspection.runs import artifact_row, find_run_id, run_reference
@@ -73,8 +73,8 @@ class ReportSubject:
             raise RecordError(f"a period from {since.isoformat()} to {until.isoformat()} holds no time")
         given = {
             "lot": None if lot is None else storable(lot),
-            "from": None if since is None else time_text(aware(since)),
-            "to": None if until is None else time_text(aware(until)),
+            "from": None if since is None else time_text(since),
+            "to": None if until is None else time_text(until),
             "station": None if station is None else storable(station),
         }
         return cls("period", {name: value for name, value in given.items() if value is not None})

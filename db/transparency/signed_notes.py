@@ -18,7 +18,7 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from db.columns import aware, time_text
+from db.columns import time_text
 from db.errors import RecordError
 
 _ED25519 = b"\x01"
@@ -98,7 +98,7 @@ class CheckpointNote:
         """Give the text to sign."""
         return (
             f"{self.origin}\n{self.tree_size}\n{base64.b64encode(self.root).decode()}\n"
-            f"head {self.head_hash}\ntime {time_text(aware(self.at))}\n"
+            f"head {self.head_hash}\ntime {time_text(self.at)}\n"
         )
 
 
