@@ -6,8 +6,8 @@ A role says what a person may do, and nobody may do everything: who manages peop
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal
 from uuid import UUID
@@ -75,11 +75,6 @@ def list_people(session: Session) -> list[PersonRecord]:
     return [_record(person, revision) for person, revision in rows]
 
 
-def find_person(session: Session, login: str) -> PersonRecord:
-    """Give the person of this login; RecordError if there is none."""
-    return _record(*current(session, login))
-
-
 def add_person(
     db: Database,
     login: str,
@@ -137,24 +132,12 @@ def disable_person(db: Database, login: str, *, by: Authenticated, reason: str |
 
     RecordError for the last active administrator.
     """
-
-    def change(now: PersonRevision) -> dict[str, Any]:
-        if not now.active:
-            raise RecordError(f"{login!r} is disabled already")
-        return {"active": False}
-
-    return _revise(db, login, "person.disabled", change, by=by, reason=reason)
+    return _revise(db, login, "person.disabled", {"active": False}, by=by, reason=reason)
 
 
 def enable_person(db: Database, login: str, *, by: Authenticated, reason: str | None = None) -> PersonRecord:
     """Let a disabled person sign in again, with the password they had."""
-
-    def change(now: PersonRevision) -> dict[str, Any]:
-        if now.active:
-            raise RecordError(f"{login!r} is not disabled")
-        return {"active": True}
-
-    return _revise(db, login, "person.enabled", change, by=by, reason=reason)
+    return _revise(db, login, "person.enabled", {"active": True}, by=by, reason=reason)
 
 
 def change_person(
@@ -167,21 +150,10 @@ def change_person(
     reason: str | None = None,
 ) -> PersonRecord:
     """Give a person another printed name or role from now on; RecordError where nothing would change."""
-    given = {
-        key: value
-        for key, value in (
-            ("name", None if name is None else _printable(name)),
-            ("role", None if role is None else _known_role(role)),
-        )
-        if value is not None
-    }
-
-    def change(now: PersonRevision) -> dict[str, Any]:
-        if all(getattr(now, key) == value for key, value in given.items()):
-            raise RecordError(f"nothing to change: {login!r} is {now.name}, {now.role}, already")
-        return given
-
-    return _revise(db, login, "person.changed", change, by=by, reason=reason)
+    changes = {} if name is None else {"name": _printable(name)}
+    if role is not None:
+        changes["role"] = _known_role(role)
+    return _revise(db, login, "person.changed", changes, by=by, reason=reason)
 
 
 def change_password(
@@ -190,7 +162,7 @@ def change_password(
     """Give a person another password; `by` themselves or an administrator. RecordError for a weak one."""
     hashed = hash_password(login, password, hasher)
     own = by.login == login
-    return _revise(db, login, "person.password_changed", lambda _: {"password_hash": hashed}, by=by, own=own)
+    return _revise(db, login, "person.password_changed", {"password_hash": hashed}, by=by, own=own)
 
 
 def require(session: Session, signer: Authenticated, task: Task | None) -> None:
@@ -248,25 +220,27 @@ def _revise(
     db: Database,
     login: str,
     action: str,
-    change: Callable[[PersonRevision], Mapping[str, Any]],
+    changes: Mapping[str, Any],
     *,
     by: Authenticated,
     own: bool = False,
     reason: str | None = None,
 ) -> PersonRecord:
-    """Record a new revision. `change` gives what differs; `own`: whether it is the person's own affair."""
+    """Record a new revision that differs in `changes`; RecordError where it would not.
+
+    `own`: whether it is the person's own affair.
+    """
     with db.write() as recorder:
         session = recorder.session
         if own:  # whatever the role: the sign-in counts
             require(session, by, None)
         actor = by.actor if own else _manager(session, by)
         person, now = current(session, login)
-        values: dict[str, Any] = {
-            "name": now.name,
-            "role": now.role,
-            "active": now.active,
-            "password_hash": now.password_hash,
-        } | dict(change(now))
+        if all(getattr(now, name) == value for name, value in changes.items()):
+            state = "active" if now.active else "disabled"
+            raise RecordError(f"nothing to change: {login!r} is {now.name}, {now.role}, {state} already")
+        names = ("name", "role", "active", "password_hash")
+        values = {name: getattr(now, name) for name in names} | dict(changes)
         manages = now.active and now.role == "administrator"
         if manages and not (values["active"] and values["role"] == "administrator"):
             others = _people(
@@ -320,13 +294,8 @@ def _known_role(role: str) -> str:
 
 def _public(person: Person, revision: PersonRevision) -> dict[str, Any]:
     """Give what an event says of a person: everything but the password's hash."""
-    return {
-        "login": person.login,
-        "name": revision.name,
-        "role": revision.role,
-        "active": revision.active,
-        "revision": revision.revision,
-    }
+    record = asdict(_record(person, revision))
+    return {name: record[name] for name in ("login", "name", "role", "active", "revision")}
 
 
 def _record(person: Person, revision: PersonRevision) -> PersonRecord:

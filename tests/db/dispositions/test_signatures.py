@@ -14,7 +14,7 @@ from db.dispositions import signatures
 from db.dispositions.decide import approve
 from db.dispositions.history import finding_state
 from db.dispositions.signatures import check_signatures
-from db.people.people import Authenticated, find_person
+from db.people.people import Authenticated, list_people
 from db.queries.events import get_event
 from db.queries.findings import FindingFilter, find_findings
 
@@ -196,7 +196,7 @@ def _forge(plant: Plant, attack: Attack, table: str, login: str) -> None:
             )
         )
         row = page[-1]
-        person = find_person(session, login)
+        person = next(person for person in list_people(session) if person.login == login)
         finding = signatures._finding_of(row)
         signer = Authenticated(person.id, login, person.name, person.role, 1, utc_now())
         if table == "approval":
