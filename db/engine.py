@@ -124,13 +124,12 @@ class Database:
             try:
                 yield recorder
                 recorder.flush()
-            except (ProgrammingError, InsufficientPrivilege) as error:
-                reason = error.orig if isinstance(error, ProgrammingError) else error
-                if not isinstance(reason, InsufficientPrivilege):
+            except ProgrammingError as error:
+                if not isinstance(error.orig, InsufficientPrivilege):
                     raise
                 raise RecordError(
-                    f"database {self}: this account may not add to the record: {reason}; use the one that "
-                    "`kensa db grants` sets up for writing"
+                    f"database {self}: this account may not add to the record: {error.orig}; use the one "
+                    "that `kensa db grants` sets up for writing"
                 ) from error
 
     @contextmanager

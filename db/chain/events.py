@@ -18,8 +18,7 @@ from uuid import UUID
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from db.chain.bulk_insert import Row, put_rows
-from db.chain.row_text import Record, column_names, spelled_rows
+from db.chain.row_text import Record, Row, column_names, insert_rows, spelled_rows
 from db.columns import CanonicalText, encoded, flat_json, storable, utc_now, uuid7_texts
 from db.errors import RecordError
 from db.schema import ACTOR_KINDS, DOMAIN_TABLES, AuditEvent, Base, DomainRow
@@ -74,6 +73,7 @@ def rows_digest(rows: Sequence[tuple[str, Record]]) -> str:
     """Give the SHA-256 (hex) over the records of an event's rows."""
     return hashlib.sha256(flat_json(rows)).hexdigest()
 
+
 def listed_rows(event: Record) -> list[tuple[str, str]]:
     """Return the table and identifier of each row that an event lists.
 
@@ -81,7 +81,6 @@ def listed_rows(event: Record) -> list[tuple[str, str]]:
         KeyError, TypeError, ValueError: the list was damaged.
     """
     return [(str(table), str(identifier)) for table, identifier in json.loads(str(event["rows"]))]
-
 
 
 def event_hash(record: Mapping[str, str | int]) -> str:
@@ -219,7 +218,7 @@ class Recorder:
         """Send what was added: events first, then the rows, referenced tables before referring ones."""
         for table in (_EVENTS, *DOMAIN_TABLES):
             if rows := self._rows.get(table.name):
-                put_rows(self.session, table, rows)
+                insert_rows(self.session, table, rows)
         self._rows = {}
 
 

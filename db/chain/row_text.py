@@ -1,7 +1,6 @@
 """Rows to be written, in the spelling in which they are hashed and stored: a table's rows together.
 
-A column at a time: what thousands of values have in common is looked at once, which is several times faster
-than value by value. `columns.encoded` is the other direction: the spelling of what a database gives back.
+`columns.encoded` is the other direction: the spelling of what a database gives back.
 """
 
 from __future__ import annotations
@@ -14,21 +13,24 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Boolean, Double, Integer, String, Table, Uuid
+from sqlalchemy.orm import Session
 from sqlalchemy.types import TypeEngine
 
-from db.columns import Json, Time, aware, canonical_json, storable, time_text
+from db.columns import Json, Time, canonical_json, storable, time_text
 from db.errors import RecordError
 
 Spelled = str | int
 # A row as it is hashed: its columns that are not NULL.
 Record = dict[str, Spelled]
+# A row as it is stored, in the order of `column_names`.
+Row = tuple[Spelled | None, ...]
 
-_HEX = re.compile(r"[0-9a-f]*")
+_IDENTIFIER = re.compile(r"[0-9a-f]{32}")
 
 
 def spelled_rows(
     table: Table, rows: Sequence[Mapping[str, Any]], common: Mapping[str, Any] | None = None
-) -> tuple[list[Record], list[tuple[Spelled | None, ...]]]:
+) -> tuple[list[Record], list[Row]]:
     """Give the records of rows to be written, and the same as tuples in the order of `column_names`.
 
     A record has its columns in the order of canonical JSON. RecordError names the column that would not take
@@ -45,6 +47,31 @@ def spelled_rows(
     return [{n: v for n, v in zip(names, row, strict=True) if v is not None} for row in tuples], tuples
 
 
+def insert_rows(session: Session, table: Table, rows: Sequence[Row]) -> None:
+    """Insert rows that `spelled_rows` gave, in one way on both databases.
+
+    Ways of their own were measured on batches of 200 pictures: 32 rows a statement on SQLite takes 0.9, COPY
+    on PostgreSQL 0.6 of the CPU time of recording.
+    """
+    connection = session.connection()
+    names, sqlite = column_names(table), connection.dialect.name == "sqlite"
+    spelling = connection.dialect.identifier_preparer
+    listed = ", ".join(spelling.format_column(table.columns[name]) for name in names)
+    places = ", ".join(["?" if sqlite else "%s"] * len(names))
+    numbers = [isinstance(table.columns[name].type, Double) for name in names]
+    if sqlite:
+        # Numbers again: SQLite's own reading of the text may be a bit off.
+        given = [
+            tuple(float(v) if number and v is not None else v for v, number in zip(row, numbers, strict=True))
+            for row in rows
+        ]
+    else:
+        # As text without a type, which PostgreSQL reads by that of the column.
+        given = [tuple(None if value is None else str(value) for value in row) for row in rows]
+    statement = f"INSERT INTO {spelling.format_table(table)} ({listed}) VALUES ({places})"  # noqa: S608
+    connection.exec_driver_sql(statement, given)
+
+
 @cache
 def column_names(table: Table) -> tuple[str, ...]:
     """Give the names of a table's columns, sorted."""
@@ -52,13 +79,11 @@ def column_names(table: Table) -> tuple[str, ...]:
 
 
 def _column(table: Table, name: str, values: list[Any]) -> Sequence[Spelled | None]:
-    spell, alike = _rules(table, name)
+    spell = _rule(table, name)
     try:
         if len(set(map(id, values))) == 1:  # one object: a run, a model, a time that the whole batch has
             first = values[0]
             return [None if first is None else spell(first)] * len(values)
-        if alike is not None and (found := alike(values)) is not None:
-            return found
         return [None if value is None else spell(value) for value in values]
     except (RecordError, TypeError, ValueError, OverflowError) as error:
         raise RecordError(f"{table.name}.{name}: {error}") from error
@@ -74,25 +99,12 @@ def _text(value: Any) -> str:
     return str(value)
 
 
-def _texts(values: list[Any]) -> list[str] | None:
-    if set(map(type, values)) != {str}:
-        return None
-    joined = "".join(values)
-    return values if joined.isascii() and "\x00" not in joined else None
-
-
 def _identifier(value: Any) -> str:
     if isinstance(value, UUID):
         return value.hex
-    if type(value) is str and len(value) == 32 and _HEX.fullmatch(value):
+    if isinstance(value, str) and _IDENTIFIER.fullmatch(value):
         return value
     raise RecordError(f"expected an identifier, got {type(value).__name__}")
-
-
-def _identifiers(values: list[Any]) -> list[str] | None:
-    if set(map(type, values)) != {str} or set(map(len, values)) != {32}:
-        return None
-    return values if _HEX.fullmatch("".join(values)) else None
 
 
 def _float(value: Any) -> str:
@@ -100,20 +112,6 @@ def _float(value: Any) -> str:
     if not math.isfinite(number):
         raise RecordError(f"{number} is not a number that can be recorded")
     return repr(number + 0.0)  # SQLite does not keep the sign of -0.0
-
-
-def _floats(values: list[Any]) -> list[str] | None:
-    if set(map(type, values)) != {float} or not all(map(math.isfinite, values)):
-        return None
-    return [repr(value + 0.0) for value in values]
-
-
-def _integers(values: list[Any]) -> list[int] | None:
-    return values if set(map(type, values)) == {int} else None
-
-
-def _time(value: Any) -> str:
-    return time_text(aware(value))
 
 
 def _json(value: Any) -> str:
@@ -126,25 +124,22 @@ def _boolean(value: Any) -> int:
     return 1 if value else 0
 
 
-_One = Callable[[Any], Spelled]
-# Of all values at once, where they are as they nearly always are; else None, and each is looked at.
-_Alike = Callable[[list[Any]], Sequence[Spelled] | None]
-
-_RULES: tuple[tuple[type[TypeEngine[Any]], _One, _Alike | None], ...] = (
-    (Json, _json, None),
-    (Time, _time, None),
-    (Uuid, _identifier, _identifiers),
-    (Boolean, _boolean, None),
-    (Double, _float, _floats),
-    (Integer, int, _integers),
-    (String, _text, _texts),
+# The first that fits: Json, Time and Uuid columns are made of other types.
+_RULES: tuple[tuple[type[TypeEngine[Any]], Callable[[Any], Spelled]], ...] = (
+    (Json, _json),
+    (Time, time_text),
+    (Uuid, _identifier),
+    (Boolean, _boolean),
+    (Double, _float),
+    (Integer, int),
+    (String, _text),
 )
 
 
 @cache
-def _rules(table: Table, name: str) -> tuple[_One, _Alike | None]:
+def _rule(table: Table, name: str) -> Callable[[Any], Spelled]:
     kind = table.columns[name].type
-    for column_type, one, alike in _RULES:
+    for column_type, spell in _RULES:
         if isinstance(kind, column_type):
-            return one, alike
+            return spell
     raise RecordError(f"no rule for columns of type {kind!r}")
