@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
@@ -23,8 +22,6 @@ from sqlalchemy.types import TypeDecorator, TypeEngine
 from db.errors import RecordError
 
 _FLAT = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, check_circular=False)
-_PLAIN = re.compile(r"-?\d+\.(?!0\b)\d+(?:,-?\d+\.(?!0\b)\d+)*")  # no exponents, no whole numbers
-_LARGEST = 2**53 - 1  # of the integers that RFC 8785 has
 
 # Byte order, not the server's locale: cursors and sorted listings are the same on both databases.
 PlainText = String().with_variant(String(collation="C"), "postgresql")
@@ -135,42 +132,9 @@ def canonical_json(value: Any) -> CanonicalText:
     if not isinstance(value, (dict, list, tuple)):
         raise RecordError(f"a JSON column holds an object or an array, not {type(value).__name__}")
     try:
-        if type(value) is list and (text := _plain_numbers(value)) is not None:
-            return CanonicalText(text)
-        if _encoded_alike(value):
-            text = CanonicalText(_FLAT.encode(value))
-            text.encode()
-            return text
         return CanonicalText(rfc8785.dumps(value).decode())
     except (rfc8785.CanonicalizationError, UnicodeEncodeError, RecursionError) as error:
         raise RecordError(f"not representable as canonical JSON: {error}") from error
-
-
-def _plain_numbers(values: list[Any]) -> str | None:
-    """Give the text of a list of floats, if JavaScript prints all of them as Python does."""
-    if set(map(type, values)) != {float}:
-        return None
-    text = ",".join(map(repr, values))
-    return f"[{text}]" if _PLAIN.fullmatch(text) else None
-
-
-def _encoded_alike(value: Any) -> bool:
-    """Whether the standard library's encoder, which is far faster, gives a value's RFC 8785 text.
-
-    It does not for numbers that JavaScript prints in another way, nor for keys that UTF-16 sorts otherwise.
-    """
-    kind = type(value)
-    if kind is str:
-        return True
-    if kind is float:
-        return _PLAIN.fullmatch(repr(value)) is not None
-    if kind is int:
-        return bool(-_LARGEST <= value <= _LARGEST)
-    if kind is dict:
-        return all(type(k) is str and k.isascii() and _encoded_alike(v) for k, v in value.items())
-    if kind is list or kind is tuple:
-        return all(map(_encoded_alike, value))
-    return value is None or isinstance(value, bool)
 
 
 def digest_of(value: Mapping[str, Any] | Sequence[Any]) -> str:
