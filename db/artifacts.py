@@ -1,4 +1,4 @@
-"""The artefact store: bytes under their own digest, written atomically, verified at each read."""
+"""The artifact store: bytes under their own digest, written atomically, verified at each read."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ from db.files import open_folder, put_atomically
 from db.schema import ARTIFACT_KINDS
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
-# Bytes put less than this ago may be about to be recorded: nothing removes them. A batch takes far less.
+# Bytes are put before the batch that records them is committed. Until they are this old, nothing takes them
+# for left over; a batch takes far less.
 GRACE = timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True)
 class ArtifactRef:
-    """What the database says of stored bytes: SHA-256 (hex), kind, media type, size in bytes."""
+    """What the database records of stored bytes: SHA-256 (hex), kind, media type, size in bytes."""
 
     digest: str
     kind: str
@@ -31,7 +32,7 @@ class ArtifactRef:
 class ArtifactStore:
     """Content-addressed storage behind fsspec: `ROOT/sha256/ab/cd/abcd…`.
 
-    `root` is a path or any fsspec URL. Nothing is ever overwritten with other bytes; `delete` is for
+    `root` is a path or any fsspec URL. Nothing is ever overwritten with other bytes. `delete` is for
     `db.retention` alone, which records what it removes.
     """
 
@@ -39,19 +40,19 @@ class ArtifactStore:
         self._files, self.root = open_folder(root)
 
     def path(self, digest: str) -> str:
-        """Give where the bytes of this digest lie; ArtifactError for anything but 64 hex digits."""
-        if not _DIGEST.fullmatch(digest):  # a digest comes from the database: it must not name another path
+        """Return where the bytes of this digest lie; ArtifactError for anything but 64 hex digits."""
+        if not _DIGEST.fullmatch(digest):  # it comes from the database, and must not name a path elsewhere
             raise ArtifactError(f"{digest!r} is not a SHA-256 digest")
         return f"{self.root}/sha256/{digest[:2]}/{digest[2:4]}/{digest}"
 
     def put(self, data: bytes, kind: str, media_type: str) -> ArtifactRef:
         """Store bytes under their digest; the same bytes twice are stored once.
 
-        Readers see the whole artefact or none. One found damaged is replaced by the good bytes; one that
-        has lain there for long is written anew, so that nobody takes it for left over before it is recorded.
+        Readers see the whole artifact or none. A damaged artifact is replaced by the good bytes. One that is
+        old is written again: its new age protects it from removal until it is recorded.
         """
         if kind not in ARTIFACT_KINDS:
-            raise ArtifactError(f"artefact kind {kind!r} is none of {', '.join(ARTIFACT_KINDS)}")
+            raise ArtifactError(f"artifact kind {kind!r} is none of {', '.join(ARTIFACT_KINDS)}")
         ref = ArtifactRef(hashlib.sha256(data).hexdigest(), kind, media_type, len(data))
         path = self.path(ref.digest)
         if not self._holds(ref.digest) or self._settled(path, GRACE / 2):
@@ -60,7 +61,8 @@ class ArtifactStore:
         return ref
 
     def get(self, digest: str) -> bytes:
-        """Give the bytes; ArtifactError where they are missing or are not those that were stored."""
+        """Return the bytes; ArtifactError where they are missing or are not those that were stored."""
+        # A replay records these messages as its reason, so their spelling stays.
         path = self.path(digest)
         try:
             data: bytes = self._files.cat_file(path)
@@ -71,7 +73,7 @@ class ArtifactStore:
         return data
 
     def check(self, digest: str) -> None:
-        """Raise ArtifactError where the stored bytes are missing or changed; reads them piece by piece."""
+        """Raise ArtifactError where the stored bytes are missing or changed; read them piece by piece."""
         path = self.path(digest)
         try:
             with self._files.open(path, "rb") as file:
@@ -82,15 +84,15 @@ class ArtifactStore:
             raise ArtifactError(f"artefact {digest} was changed: the bytes of {path} have another digest")
 
     def exists(self, digest: str) -> bool:
-        """Whether bytes lie under this digest, unread."""
+        """Return whether bytes lie under this digest, without reading them."""
         return bool(self._files.exists(self.path(digest)))
 
     def settled(self, digest: str) -> bool:
-        """Whether bytes lie under this digest that were put longer ago than `GRACE`."""
+        """Return whether bytes lie under this digest and were put longer ago than `GRACE`."""
         return self._settled(self.path(digest), GRACE)
 
     def delete(self, digest: str) -> None:
-        """Remove the bytes; none there is no error."""
+        """Remove the bytes; it is no error where there are none."""
         path = self.path(digest)
         try:
             self._files.rm_file(path)
@@ -98,14 +100,14 @@ class ArtifactStore:
             return
 
     def digests(self) -> Iterator[str]:
-        """Stream the digests under which bytes lie, ascending; memory holds 1/256 of them at a time."""
+        """Yield the digests under which bytes lie, ascending; memory holds 1/256 of them at a time."""
         for first in range(256):
             folder = f"{self.root}/sha256/{first:02x}"
             if not self._files.exists(folder):
                 continue
             for path in sorted(self._files.find(folder)):
                 name = path.rpartition("/")[2]
-                if _DIGEST.fullmatch(name) and path == self.path(name):
+                if _DIGEST.fullmatch(name) and path == self.path(name):  # others are no artifacts of ours
                     yield name
 
     def _settled(self, path: str, age: timedelta) -> bool:

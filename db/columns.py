@@ -1,7 +1,8 @@
 """Column types and the canonical form of a value: one text per value, the same in every database.
 
-What is hashed is what is stored. Times, identifiers and JSON have exactly one spelling, so that a flipped
-bit which a lenient parser would forgive (an upper-case hex digit, a space inside JSON) changes the digest.
+What is hashed is what is stored. Times, identifiers and JSON have exactly one spelling. So any change of the
+stored text changes the digest, even one that a lenient parser would overlook, such as an upper-case hex digit
+or a space inside JSON.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ class Time(TypeDecorator[datetime]):
     cache_ok = True
 
     def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
-        """Text on SQLite, `timestamptz` elsewhere."""
+        """Return the type: text on SQLite, `timestamptz` elsewhere."""
         return dialect.type_descriptor(String(27) if dialect.name == "sqlite" else DateTime(timezone=True))
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> Any:
@@ -56,7 +57,7 @@ class Time(TypeDecorator[datetime]):
 
 
 class CanonicalText(str):
-    """JSON that is canonical already: stored as it stands."""
+    """JSON text that is canonical already and is stored as it stands."""
 
     __slots__ = ()
 
@@ -64,8 +65,8 @@ class CanonicalText(str):
 class Json(TypeDecorator[Any]):
     """An object or array, stored as its RFC 8785 text.
 
-    Text, because PostgreSQL's `jsonb` rewrites numbers and refuses NUL, and SQLite's JSON column type would
-    turn a lone number into one: neither gives back what was hashed.
+    It is text because JSON column types do not return what was hashed: PostgreSQL's `jsonb` rewrites numbers
+    and refuses NUL, and SQLite's turns a lone number's text into a number.
     """
 
     impl = Text
@@ -81,26 +82,27 @@ class Json(TypeDecorator[Any]):
 
 
 def uuid7() -> UUID:
-    """Give a new RFC 9562 version 7 identifier: sorted by creation time, unguessable tail."""
+    """Return a new RFC 9562 version 7 identifier: it sorts by creation time and ends in random bits."""
     return UUID(hex=next(uuid7_texts(1)))
 
 
 def uuid7_texts(at_once: int = 256) -> Iterator[str]:
-    """Give new version 7 identifiers without end, each as 32 hex digits, which is how it is hashed."""
+    """Yield new version 7 identifiers without end, each as 32 hex digits, which is how it is hashed."""
     while True:
         for random in memoryview(os.urandom(8 * at_once)).cast("Q"):
             milliseconds, rest = divmod(time.time_ns(), 1_000_000)
-            fraction = (rest << 12) // 1_000_000  # method 3: sub-millisecond time in rand_a keeps the order
+            # RFC 9562, 6.2, method 3: the fraction of the millisecond in rand_a keeps the order within it.
+            fraction = (rest << 12) // 1_000_000
             yield f"{milliseconds:012x}7{fraction:03x}{random >> 2 | 1 << 63:016x}"
 
 
 def utc_now() -> datetime:
-    """Give the present time, aware, UTC."""
+    """Return the present time, aware, UTC."""
     return datetime.now(UTC)
 
 
 def aware(value: datetime) -> datetime:
-    """Give the same moment in UTC; RecordError for a time without a zone."""
+    """Return the same moment in UTC; RecordError for a time without a zone."""
     if value.tzinfo is UTC:
         return value
     if value.tzinfo is None or value.utcoffset() is None:
@@ -116,9 +118,9 @@ def time_text(value: datetime) -> str:
 
 
 def storable(text: str) -> str:
-    r"""Give a text that both databases can hold: NUL and lone surrogates are spelled out (`\x00`, `\udcff`).
+    r"""Return a text that both databases can hold: NUL and lone surrogates spelled out (`\x00`, `\udcff`).
 
-    Names from outside (a file name that is not UTF-8) pass through here; ordinary text is unchanged.
+    Ordinary text is unchanged. Surrogates come from outside, such as from a file name that is not UTF-8.
     """
     if text.isascii() and "\x00" not in text:
         return text
@@ -126,7 +128,12 @@ def storable(text: str) -> str:
 
 
 def canonical_json(value: Any) -> CanonicalText:
-    """Give RFC 8785 text of a mapping or sequence; RecordError for NaN, infinities, other types."""
+    """Return the RFC 8785 text of an object or array.
+
+    Raises:
+        RecordError: for anything else, and where it holds NaN, an infinity, text that is not Unicode, or a
+            type that JSON does not have.
+    """
     if isinstance(value, CanonicalText):
         return value
     if not isinstance(value, (dict, list, tuple)):
@@ -138,14 +145,15 @@ def canonical_json(value: Any) -> CanonicalText:
 
 
 def digest_of(value: Mapping[str, Any] | Sequence[Any]) -> str:
-    """Give the SHA-256 (hex) of the value's RFC 8785 text; for settings digests and the like."""
+    """Return the SHA-256 (hex) of the value's RFC 8785 text, as for the settings digest."""
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()
 
 
 def encoded(value: Any) -> str | int | None:
-    """Give the one spelling of a stored value, from either driver's raw result or a normalised Python value.
+    """Return the one spelling of a stored value, as either driver returns it or as the column types do.
 
-    None, int and str stay; True is 1; floats are their shortest round-trip text; identifiers 32 hex digits.
+    None, int and str stay. True is 1, a float its shortest text that reads back the same, an identifier 32
+    hex digits.
     """
     if value is None or isinstance(value, str):
         return value
@@ -157,17 +165,15 @@ def encoded(value: Any) -> str | int | None:
         return value.hex
     if isinstance(value, datetime):
         return time_text(value)
-    if isinstance(
-        value, bytes
-    ):  # only ever there because someone put it there: SQLite takes any type anywhere
+    if isinstance(value, bytes):  # no column is of bytes, but SQLite lets a forger store any type anywhere
         return f"bytes:{value.hex()}"
     raise RecordError(f"no column holds a {type(value).__name__}")
 
 
 def flat_json(value: Any) -> bytes:
-    """Give RFC 8785 bytes of nested lists and dicts of str and int with ASCII keys, all that is hashed here.
+    """Return the RFC 8785 bytes of nested lists and dicts of str and int with ASCII keys, as in events.
 
     For those the standard library's encoder agrees with RFC 8785 (a test compares them) and is far faster.
-    Text that is not Unicode, which only a damaged file can give, has bytes, and so a digest, of its own.
+    Text that is not Unicode can come from a damaged file only. It has bytes, and so a digest, of its own.
     """
     return _FLAT.encode(value).encode("utf-8", "surrogatepass")

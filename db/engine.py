@@ -27,9 +27,9 @@ from db.errors import RecordError
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 VERSION_TABLE = "kensa_schema"  # not Alembic's own name: Prefect may keep its tables in the same database
-# Any fixed number: what pg_advisory_xact_lock serialises writers on ("kensa" in ASCII).
+# Key of the advisory lock that lets one writer at a time at the chain. Any fixed number; "kensa" in ASCII.
 CHAIN_LOCK = int.from_bytes(b"kensa")
-BUSY_TIMEOUT_S = 60
+BUSY_TIMEOUT_S = 60  # how long SQLite waits for another process's write
 _SNAPSHOT = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
 _LOCKED = {"isolation_level": "READ COMMITTED"}
 
@@ -52,7 +52,7 @@ class Database:
 
     @property
     def sqlite(self) -> bool:
-        """Whether this is a SQLite file rather than a PostgreSQL server."""
+        """Whether this is a SQLite file and not a PostgreSQL server."""
         return self.engine.dialect.name == "sqlite"
 
     def close(self) -> None:
@@ -62,8 +62,11 @@ class Database:
     def migrate(self) -> None:
         """Create the schema or bring it up to date, guards included; safe to call at each start.
 
-        Where there is nothing to do, no right to do it is needed. RecordError where the account lacks it, or
-        the schema is that of a later version.
+        An account without the right to change the schema may call it where there is nothing to do.
+
+        Raises:
+            RecordError: there is something to do and the account lacks that right, or the schema is that of a
+                later version.
         """
         if self.sqlite:
             Path(str(self.url.database)).parent.mkdir(parents=True, exist_ok=True)
@@ -83,7 +86,7 @@ class Database:
                 ) from error
 
     def alembic(self, connection: Connection | None = None) -> Config:
-        """Give Alembic's configuration for this database; `connection` makes it join a transaction."""
+        """Return Alembic's configuration for this database; with `connection` it joins its transaction."""
         config = Config(attributes={"connection": connection})
         config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
         return config
@@ -109,7 +112,7 @@ class Database:
 
     @contextmanager
     def session(self) -> Iterator[Session]:
-        """Read: a session over one consistent snapshot, in which nothing can be written."""
+        """Open a session for reading: it sees one consistent snapshot, and nothing can be written in it."""
         self._require_file()
         options = {} if self.sqlite else _SNAPSHOT
         with self._connect(options) as connection, Session(connection) as session:
@@ -117,7 +120,7 @@ class Database:
 
     @contextmanager
     def write(self) -> Iterator[Recorder]:
-        """Write: one transaction under the chain lock; all of it is kept, or none after an exception."""
+        """Open a transaction for writing, under the chain lock; after an exception nothing of it is kept."""
         self._require_file()
         with self.exclusive() as connection, Session(connection) as session:
             recorder = Recorder(session, self.software_version)
@@ -134,8 +137,8 @@ class Database:
 
     @contextmanager
     def exclusive(self, *, migrating: bool = False) -> Iterator[Connection]:
-        """Give a connection whose transaction alone may write until it ends."""
-        # READ COMMITTED: what is read under the lock is what the last holder committed
+        """Open a connection under the chain lock: until its transaction ends, nobody else writes."""
+        # READ COMMITTED: what is read under the lock is what the last holder committed.
         options = {"kensa_begin": "migrate" if migrating else "write"} if self.sqlite else _LOCKED
         with self._connect(options) as connection, connection.begin():
             if not self.sqlite:
@@ -157,10 +160,14 @@ class Database:
 
 
 def open_database(url: str, *, software_version: str | None = None) -> Database:
-    """Open `sqlite:///PATH` or `postgresql+psycopg://…`; connects when first used.
+    """Return the database of `sqlite:///PATH` or `postgresql://…`; it connects when first used.
 
-    `software_version` is what events say wrote them: by default the installed version of kensa.
-    Raises RecordError for any other kind of URL, and for SQLite in memory, which no record outlives.
+    Args:
+        url: where it is.
+        software_version: what its events name as their writer; by default the installed version of kensa.
+
+    Raises:
+        RecordError: for any other kind of URL, and for SQLite in memory, whose record would be lost.
     """
     try:
         parsed = make_url(url)
@@ -203,11 +210,12 @@ def _prepare_sqlite(connection: Any, _record: object) -> None:
     # The driver's own transaction handling begins late and never IMMEDIATE: `_begin_sqlite` does it instead.
     connection.isolation_level = None
     _switch_to_wal(connection)
-    connection.execute("PRAGMA synchronous = FULL")  # a recorded outcome survives a power cut
+    # NORMAL, usual with WAL, can lose the last commits in a power cut; a recorded outcome must survive one.
+    connection.execute("PRAGMA synchronous = FULL")
 
 
 def _switch_to_wal(connection: Any) -> None:
-    # Once per file. While another process makes the switch, SQLite refuses at once, busy timeout or not.
+    # Done once per file. While another process makes the switch, SQLite refuses at once and does not wait.
     deadline = time.monotonic() + BUSY_TIMEOUT_S
     while True:
         try:
@@ -220,16 +228,17 @@ def _switch_to_wal(connection: Any) -> None:
 
 
 def _prepare_postgres(connection: Any, _record: object) -> None:
-    # In another zone the driver could not hold the last hours of year 9999, nor the first of year 1.
+    # In another zone Python's datetime could not hold the last hours of year 9999, nor the first of year 1.
     connection.execute("SET TIME ZONE 'UTC'")
-    # The server's default is that of a spinning disk, by which it reads a table of 500,000 rows for 5,000.
+    # The server's default, 4, is that of a spinning disk: it then reads all of 500,000 rows to find 5,000.
     connection.execute("SET random_page_cost = 1.1")
     connection.commit()
 
 
 def _begin_sqlite(connection: Connection) -> None:
     purpose = connection.get_execution_options().get("kensa_begin", "read")
-    # Set before BEGIN (foreign_keys is ignored inside). Migrations recreate tables, which references forbid.
+    # Set before BEGIN: inside a transaction SQLite ignores foreign_keys. They are off for migrations, which
+    # recreate tables that others refer to.
     connection.exec_driver_sql(f"PRAGMA foreign_keys = {'OFF' if purpose == 'migrate' else 'ON'}")
     connection.exec_driver_sql(f"PRAGMA query_only = {'ON' if purpose == 'read' else 'OFF'}")
     connection.exec_driver_sql("BEGIN" if purpose == "read" else "BEGIN IMMEDIATE")

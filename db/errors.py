@@ -1,4 +1,4 @@
-"""The one family of errors this room raises."""
+"""The errors that this room raises."""
 
 
 class RecordError(ValueError):
@@ -6,4 +6,4 @@ class RecordError(ValueError):
 
 
 class ArtifactError(RecordError):
-    """An artefact is missing from the store, or its bytes are not the ones that were stored."""
+    """An artifact is missing from the store, or its bytes are not the ones that were stored."""

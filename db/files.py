@@ -1,4 +1,4 @@
-"""Folders wherever fsspec leads, and files written so that readers see all of them or nothing."""
+"""Folders on any file system of fsspec, and files written so that readers see all of them or nothing."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from db.errors import RecordError
 
 
 def open_folder(uri: str | Path) -> tuple[Any, str]:
-    """Give the file system and path of a folder or URL; RecordError where fsspec knows no way there."""
+    """Return the file system and path of a folder or URL; RecordError where fsspec cannot open it."""
     try:
-        # No remembered listings: others write there too.
+        # Listings are not cached: other processes write there too.
         files, folder = fsspec.core.url_to_fs(str(uri), use_listings_cache=False)
     except (ValueError, ImportError) as error:  # an unknown scheme, or one whose package is not installed
         raise RecordError(f"{uri}: cannot be opened as a folder: {error}") from error
@@ -24,7 +24,7 @@ def open_folder(uri: str | Path) -> tuple[Any, str]:
 
 
 def put_atomically(files: Any, path: str, data: bytes) -> None:
-    """Write bytes under a path whose folder is there: beside it first, then moved into place."""
+    """Write bytes to a path in an existing folder: under another name first, then moved into place."""
     folder, _, name = path.rpartition("/")
     temporary = f"{folder}/.{name}.{uuid4().hex}.part"
     try:

@@ -1,4 +1,4 @@
-"""Accounts on PostgreSQL: the one that records may add to history and not change it."""
+"""Accounts on PostgreSQL: the account that records can add to history and cannot change it."""
 
 from __future__ import annotations
 
@@ -14,11 +14,16 @@ _TABLES = tuple(table.name for table in Base.metadata.sorted_tables)
 
 
 def grants_script(connection: Connection, writer: str, auditor: str, reader: str) -> str:
-    """Give the SQL with which the tables' owner sets up three accounts; running it twice changes nothing.
+    """Return the SQL with which the tables' owner sets up three accounts; running it twice changes nothing.
 
-    `writer`, for `kensa run` and everybody who signs, may SELECT and INSERT; `auditor`, who verifies, may
-    SELECT, password hashes included; `reader`, for BI tools, may SELECT from the views. RecordError on
-    SQLite, without tables, or for one name twice.
+    Args:
+        connection: to the database with the tables.
+        writer: for `kensa run` and everybody who signs; may SELECT and INSERT.
+        auditor: who verifies; may SELECT, password hashes included.
+        reader: for BI tools; may SELECT from the views.
+
+    Raises:
+        RecordError: on SQLite, without tables, or for one name twice.
     """
     if connection.dialect.name != "postgresql":
         raise RecordError("SQLite knows no accounts: whoever can write the file can write all of it")
@@ -64,7 +69,7 @@ def _literal(value: str) -> str:
 
 
 def _account(name: str) -> str:
-    """Make an account that is not there, and refuse one that no grant could hold back."""
+    """Return SQL that makes an account that is not there, and refuses one that no grant could hold back."""
     role, listed = _literal(name), ", ".join(_literal(table) for table in _TABLES)
     body = (
         "BEGIN\n"  # noqa: S608 - every name in it is quoted
@@ -82,7 +87,7 @@ def _account(name: str) -> str:
 
 
 def excess_rights(connection: Connection) -> str | None:
-    """Say in a sentence how the connected account could change history; None where it could not.
+    """Return a sentence that says how the connected account could change history; None where it could not.
 
     None on SQLite too, which knows no accounts.
     """

@@ -1,9 +1,10 @@
 """Triggers that keep history append-only in the database itself, whoever is connected.
 
-SQLite: before UPDATE, before DELETE, and before an INSERT that would meet an existing key (the hidden rowid
-included), for `INSERT OR REPLACE` deletes without firing DELETE triggers. PostgreSQL: row triggers for
-UPDATE and DELETE and a statement trigger for TRUNCATE, all ENABLE ALWAYS, so that a replication session does
-not slip past them.
+SQLite: triggers before UPDATE, before DELETE, and before an INSERT whose key is there already (the hidden
+rowid included). The last is needed because `INSERT OR REPLACE` deletes without firing DELETE triggers.
+
+PostgreSQL: row triggers for UPDATE and DELETE and a statement trigger for TRUNCATE. They are ENABLE ALWAYS,
+because a session in replication mode fires no others.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ _POSTGRES_KINDS = {
 
 
 def install(connection: Connection) -> None:
-    """Put the guards on every kensa table that is there, where they are missing or differ."""
+    """Create the guards of every kensa table that is there, where they are missing or differ."""
     postgres = connection.dialect.name == "postgresql"
     if postgres:
         connection.exec_driver_sql(_FUNCTION)
@@ -43,7 +44,7 @@ def missing(connection: Connection) -> list[str]:
 
 
 def remove(connection: Connection) -> None:
-    """Take away what is left once the tables, and with them their triggers, are dropped."""
+    """Remove what is left once the tables, and with them their triggers, are dropped."""
     if connection.dialect.name == "postgresql":
         connection.exec_driver_sql("DROP FUNCTION IF EXISTS kensa_append_only()")
 
@@ -52,7 +53,7 @@ def _absent_guards(connection: Connection) -> dict[str, tuple[str, str]]:
     """Return the table and statement of each guard that is not there as it should be, by its name."""
     inspector = inspect(connection)
     there = set(inspector.get_table_names())
-    # Only kensa's own: other programs may keep tables in the same database.
+    # Only kensa's own tables: other programs may keep theirs in the same database.
     tables = [table.name for table in Base.metadata.sorted_tables if table.name in there]
     if connection.dialect.name == "sqlite":
         present = connection.execute(text("SELECT name, sql FROM sqlite_master WHERE type = 'trigger'"))
@@ -97,7 +98,10 @@ def _postgres_guards(tables: list[str]) -> dict[str, tuple[str, str]]:
 
 
 def _postgres_triggers(connection: Connection) -> set[str]:
-    """Give the names of triggers that do what ours do: on their table, always, unconditionally, refusing."""
+    """Return the names of those triggers that are ours: same table and kind, always on, unconditional.
+
+    They call our function with our body: a replaced function would refuse nothing.
+    """
     rows = connection.execute(
         text(
             "SELECT t.tgname, t.tgtype, c.relname FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid "

@@ -1,8 +1,8 @@
-"""Choosing a way through the record: which index to follow, newest first, a window at a time.
+"""Choosing which index to follow through the record, newest first, a window at a time.
 
-Left to itself a planner must guess whether few or many rows match, and a wrong guess reads a million rows.
-Each filter offers the sequence numbers of the events it could match; the smallest offer is followed and the
-other filters are checked by key.
+A query planner must guess whether few or many rows match, and a wrong guess reads a million rows. So the
+choice is made here: each filter offers the sequence numbers of the events that it could match. The smallest
+offer is followed, and the other filters are checked by key.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from sqlalchemy import ColumnElement, Exists, Select, TextClause, func, literal, or_, select
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
-FEW = 2_000  # so many candidates are sorted and checked within a few milliseconds
+FEW = 2_000  # this many candidates are sorted and checked within a few milliseconds
 NEWEST = 2**63 - 1  # above every sequence number
 _NARROWEST, _WIDEST = 50, 1_000  # windows: how many candidates are checked at once
 
@@ -26,54 +26,57 @@ Column = ColumnElement[Any] | InstrumentedAttribute[Any]
 class Candidates:
     """Sequence numbers that could match: a statement that selects `sequence`, without order or limit.
 
-    Where an index gives them in order, `sequence` is the indexed column; where they must be sorted because
-    they are few, `unordered(column)`.
+    `sequence` is the indexed column where an index holds them in order. Where they are few and sorted
+    instead, it is `unordered(column)`.
     """
 
     statement: Select[Any]
     sequence: Column
 
     def read(self, session: Session, top: int, floor: int, limit: int) -> Sequence[int]:
-        """Give the highest of those not above `top` nor below `floor`, highest first."""
+        """Return the highest of those not above `top` nor below `floor`, highest first."""
         page = self.statement.where(self.sequence <= top).order_by(self.sequence.desc()).limit(limit)
         return session.scalars(page.where(self.sequence >= floor) if floor else page).all()
 
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """What one filter offers to follow, and how many it may match, not counted beyond FEW + 1."""
+    """What one filter offers to follow, and how many events it may match, counted up to FEW + 1."""
 
     size: int
     candidates: tuple[Candidates, ...]
 
 
 def unordered(column: Column) -> ColumnElement[Any]:
-    """Keep planners from walking the whole table in this column's order in the hope of an early match."""
+    """Return a column that no planner walks the whole table by, in the hope of an early match."""
     return column + 0
 
 
 def one_by_one(*conditions: ColumnElement[bool] | TextClause) -> Exists:
-    """Give EXISTS as a check made for each row by key.
+    """Return EXISTS as a check made for each row by key.
 
-    The offset keeps PostgreSQL from gathering everything that meets it first, and joining that.
+    The offset keeps PostgreSQL from first gathering all rows that meet the conditions, and joining those.
     """
     return select(literal(1)).where(*conditions).offset(0).exists()
 
 
 def count_upto(session: Session, statement: Select[Any], most: int = FEW) -> int:
-    """Count a statement's rows, but not beyond `most` + 1."""
+    """Return how many rows a statement has, counted up to `most` + 1."""
     bounded = statement.limit(most + 1).subquery()
     return session.scalar(select(func.count()).select_from(bounded)) or 0
 
 
 def ordered(session: Session, *pairs: tuple[Select[Any], Column]) -> Way:
-    """Give the way of statements that an index answers in the order of a column, however many match."""
+    """Return the way of statements whose rows an index holds in the order of a column, however many match."""
     size = sum(count_upto(session, statement) for statement, _ in pairs)
     return Way(size, tuple(Candidates(statement, column) for statement, column in pairs))
 
 
 def best(ways: Sequence[Way], everything: Candidates) -> tuple[Candidates, ...]:
-    """Give what to follow: the fewest, of several with many the first, without a filter everything."""
+    """Return the candidates to follow: those of the smallest way, or `everything` where there is no filter.
+
+    Of several ways with more than FEW it is the first.
+    """
     return min(ways, key=lambda way: min(way.size, FEW + 1)).candidates if ways else (everything,)
 
 
@@ -86,16 +89,16 @@ def walk(
     limit: int,
     span: Callable[[], tuple[int, int]] | None = None,
 ) -> list[T]:
-    """Give the first `limit` of what `check(sequences, how many at most)` finds, newest first.
+    """Return the first `limit` of what `check(sequences, how many at most)` finds, newest first.
 
-    `span`: gives the lowest and highest sequence that can match at all; asked for when the first window did
-    not fill the page.
+    `span` returns the lowest and highest sequence that can match at all. It is called when the first window
+    did not fill the page.
     """
     found: list[T] = []
     bottom, width = 0, max(limit, _NARROWEST)
     while True:
-        # What lies below the end of a page that is full is not known in full yet: nor need the others look
-        # there, which may have to look at very many to find a page of their own.
+        # A full page does not show what lies below its end. So the window ends there, and the candidates that
+        # follow are read down to there only: to find a full page of their own they might read very many.
         floor, seen = 0, set[int]()
         for each in candidates:
             page = each.read(session, top, floor, width)
@@ -113,10 +116,10 @@ def walk(
 
 
 def any_case(column: Column, text: str) -> ColumnElement[bool]:
-    """Give the condition that a text holds another, whatever the case; `%` and `_` stand for themselves.
+    """Return the condition that a text holds another, whatever the case; `%` and `_` stand for themselves.
 
-    Both databases fold ASCII letters only, so that other letters are looked for as they were typed, in
-    lower, upper and title case.
+    Both databases fold ASCII letters only. Other letters are looked for as they were typed, and in lower,
+    upper and title case.
     """
     spellings = {text, text.lower(), text.upper(), text.capitalize(), text.title()}
     distinct = {

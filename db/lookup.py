@@ -1,4 +1,4 @@
-"""Looking many keys up without meeting a driver's limit on parameters; reading many rows in flat memory."""
+"""Looking up many keys within a driver's limit on parameters; reading many rows in flat memory."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ _AT_ONCE = 500
 def those(
     session: Session, statement: Select[Any], column: InstrumentedAttribute[Any], values: Collection[Any]
 ) -> Iterator[Row[Any]]:
-    """Run a statement for the rows whose column is among the values, a bounded number of them at a time.
+    """Run a statement for the rows whose column is among the values, 500 values at a time.
 
-    They go as one parameter: a statement with hundreds takes longer to put together than to run.
+    The values go as one parameter: a statement with hundreds of them takes longer to compile than to run.
     """
     values = list(values)
     sqlite = session.get_bind().dialect.name == "sqlite"
@@ -36,9 +36,9 @@ def those(
 def pages(
     session: Session, statement: Select[Any], key: Any, *, of: Callable[[Row[Any]], Any] = lambda row: row[0]
 ) -> Iterator[Sequence[Row[Any]]]:
-    """Run a statement a page at a time, in the order of its unique key; `of` gives a row's key.
+    """Yield a statement's rows a page at a time, in the order of its unique key; `of` returns a row's key.
 
-    What was read is forgotten with its page: memory does not grow with the rows.
+    The session forgets each page's objects before the next: memory does not grow with the rows.
     """
     above = None
     while True:

@@ -1,6 +1,7 @@
-"""The tables. Every one is append-only; a change of state is a new row.
+"""The tables. All are append-only: a change of state is a new row.
 
-Each domain row carries the sequence number of the one audit event that speaks for it.
+Each domain row carries the sequence number of the one audit event that was written with it and covers it by a
+digest. A column that is added later is NULL in older rows and does not enter their digest.
 """
 
 from __future__ import annotations
@@ -36,13 +37,14 @@ REPORT_KINDS = ("run", "period", "finding", "part", "model")
 CAPACITIES = ("reviewed", "approved")
 SIGN_OFFS = ("accept", "accept with concession", "do not accept")
 REPLAY_RESULTS = ("identical", "equal", "different", "impossible")
-# Conditions of partial indexes. A query must spell them just so, without parameters, to be served by one.
+# Conditions of partial indexes. A query is served by one only if it spells the condition just so, without
+# parameters.
 FLAGGED = "verdict <> 'pass'"
 CARRIED_OVER = "carried_over"
 
 
 def partial_index(name: str, *columns: str, where: str) -> Index:
-    """Give an index over the rows that meet a condition, on both databases."""
+    """Return an index over the rows that meet a condition, on both databases."""
     return Index(name, *columns, sqlite_where=text(where), postgresql_where=text(where))
 
 
@@ -134,7 +136,7 @@ class AuditEvent(Base, kw_only=True):
 
 
 class Part(DomainRow, kw_only=True):
-    """An inspected item. Empty serial or lot: not given (NULL would escape the unique key)."""
+    """An inspected item. A serial or lot that was not given is empty (NULL would escape the unique key)."""
 
     __tablename__ = "part"
 
@@ -179,7 +181,10 @@ class ModelVersion(DomainRow, kw_only=True):
 
 
 class Run(DomainRow, kw_only=True):
-    """One execution of the inspection flow, with a frozen copy of its settings."""
+    """One execution of the inspection flow, with a frozen copy of its settings.
+
+    `number`: as printed (R000012); `settings_digest`: of the settings that decide an outcome.
+    """
 
     __tablename__ = "run"
 
@@ -197,7 +202,10 @@ class Run(DomainRow, kw_only=True):
 
 
 class RunEnd(DomainRow, kw_only=True):
-    """That a run ended, how, and what it counted; a run without one is unfinished."""
+    """The end of a run: its status and what it counted. A run without one is unfinished.
+
+    `missing`: uris that were announced and not found.
+    """
 
     __tablename__ = "run_end"
 
@@ -214,9 +222,9 @@ class RunEnd(DomainRow, kw_only=True):
 class Prediction(DomainRow, kw_only=True):
     """The one outcome of an image under a model and settings. `run_id`: the run that made it.
 
-    `brightness`, `contrast`, `sharpness`: of the picture as decoded, none of them has a unit
-    (`sources.picture_statistics` says how they are computed); NULL for an unreadable picture, and in rows
-    older than the columns.
+    `brightness`, `contrast`, `sharpness`: of the picture as decoded, without a unit
+    (`sources.picture_statistics` says how they are computed). They are NULL for an unreadable picture, and in
+    rows older than the columns.
     """
 
     __tablename__ = "prediction"
@@ -338,7 +346,7 @@ class Explanation(DomainRow, kw_only=True):
 
 
 class Artifact(DomainRow, kw_only=True):
-    """Bytes in the artefact store: a picture, a map, a report, a model's weights."""
+    """Bytes in the artifact store: a picture, a map, a report, a model's weights."""
 
     __tablename__ = "artifact"
 
@@ -447,7 +455,7 @@ class Checkpoint(DomainRow, kw_only=True):
 
 
 class ArtifactRetention(DomainRow, kw_only=True):
-    """That an artefact's bytes were removed by policy, or stored again after that; the latest row counts."""
+    """The removal of an artifact's bytes by policy, or their return after that; the latest row counts."""
 
     __tablename__ = "artifact_retention"
 
@@ -460,7 +468,7 @@ class ArtifactRetention(DomainRow, kw_only=True):
 
 
 class Replay(DomainRow, kw_only=True):
-    """That a recorded decision was computed again, and how it compared. `details`: figures by name."""
+    """A recorded decision that was computed again, and how the two compare. `details`: figures by name."""
 
     __tablename__ = "replay"
 
@@ -477,10 +485,10 @@ class Replay(DomainRow, kw_only=True):
 class Report(DomainRow, kw_only=True):
     """An issued report, what it is about, and the audit head it carries. One without `kind` is a run's.
 
-    `number`: as printed, of all revisions about the same subject; `subject`: what `ReportSubject` in
-    `db.issued.reports` says; `artifact_digest`: of the PDF as issued; `content_digest`: of the PDF before the
-    house signed it, where it did; `record_digest`: of the machine-readable record inside. All but
-    `artifact_digest` may be NULL in rows older than the columns, all of which are about a run.
+    `number`: as printed, shared by all revisions about the same subject; `subject`: as `ReportSubject` in
+    `db.issued.reports` describes it; `artifact_digest`: of the PDF as issued; `content_digest`: of the PDF
+    before the house's signature, where it has one; `record_digest`: of the machine-readable record inside.
+    All but `artifact_digest` may be NULL in rows older than the columns. Those are all about runs.
     """
 
     __tablename__ = "report"
@@ -511,10 +519,10 @@ class Report(DomainRow, kw_only=True):
 
 
 class ReportSignature(DomainRow, kw_only=True):
-    """That a person signed an issued report: in which capacity, and whether they accept what it says.
+    """A person's signature on an issued report: in which capacity, and whether they accept what it says.
 
-    `number` counts within the report; `artifact_digest`: of the PDF with this signature in it, and those
-    before; `person`: login of who signed, whose `signature` holds what db.dispositions.signatures says.
+    `number` counts within the report; `artifact_digest`: of the PDF with this signature in it and those
+    before it; `person`: login of who signed; `signature`: as `db.dispositions.signatures` describes it.
     """
 
     __tablename__ = "report_signature"

@@ -1,6 +1,6 @@
-"""Read-only views for people with tools of their own; docs/queries.md describes their columns.
+"""Views for people with database tools of their own; docs/queries.md describes their columns.
 
-Identifiers are text (32 hex digits), runs and findings go by their printed references, JSON columns are text.
+Identifiers are text (32 hex digits). Runs and findings go by their printed references. JSON columns are text.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from sqlalchemy import Connection, inspect, text
 
 from db.schema import Base
 
-# What the dialects spell differently: <id:COLUMN>, <run:COLUMN>, <text:COLUMN:KEY>, <int:COLUMN:KEY>.
+# What the dialects spell differently, as _VIEWS writes it: <id:COLUMN>, <run:COLUMN>, and a key of a JSON
+# column as text or number, <text:COLUMN:KEY> and <int:COLUMN:KEY>.
 _SPELLINGS = {
     "sqlite": {
         "id": "{0}",
@@ -134,7 +135,7 @@ _EFFECTIVE = """(
 
 
 def definitions(dialect: str) -> dict[str, str]:
-    """Give each view's query for `sqlite` or `postgresql`."""
+    """Return each view's query for `sqlite` or `postgresql`."""
     spelling = _SPELLINGS[dialect] | {"effective": _EFFECTIVE}
 
     def spelled(match: re.Match[str]) -> str:
@@ -145,8 +146,8 @@ def definitions(dialect: str) -> dict[str, str]:
 
 
 def missing(connection: Connection) -> list[str]:
-    """Give the names of views that are not there as they should be."""
-    present = _present(connection)
+    """Return the names of views that are not there as they should be."""
+    present = _present_marks(connection)
     wanted = definitions(connection.dialect.name)
     return [name for name, query in wanted.items() if present.get(name) != _mark(query)]
 
@@ -156,7 +157,7 @@ def install(connection: Connection) -> None:
     if not set(Base.metadata.tables) <= set(inspect(connection).get_table_names()):
         return
     wanted = definitions(connection.dialect.name)
-    for name in missing(connection):  # what was granted on the others stays
+    for name in missing(connection):  # dropping a view drops what was granted on it: the others stay
         query = wanted[name]
         connection.exec_driver_sql(f"DROP VIEW IF EXISTS {name}")
         connection.exec_driver_sql(f"CREATE VIEW {name} AS /* {_mark(query)} */\n{query}")
@@ -165,17 +166,18 @@ def install(connection: Connection) -> None:
 
 
 def drop(connection: Connection) -> None:
-    """Remove the views: before a migration, which could not change a table that a view reads."""
+    """Remove the views, as before a migration: a table that a view reads cannot be changed."""
     for name in _VIEWS:
         connection.exec_driver_sql(f"DROP VIEW IF EXISTS {name}")
 
 
 def _mark(query: str) -> str:
+    """Return the comment by which a view's query is recognised: PostgreSQL rewrites the query's own text."""
     return f"kensa {hashlib.sha256(query.encode()).hexdigest()[:16]}"
 
 
-def _present(connection: Connection) -> dict[str, str]:
-    """Give the mark of each view that is there."""
+def _present_marks(connection: Connection) -> dict[str, str]:
+    """Return the mark of each view that is there."""
     if connection.dialect.name == "sqlite":
         rows = connection.execute(text("SELECT name, sql FROM sqlite_master WHERE type = 'view'"))
         return {name: found[0] for name, sql in rows if (found := re.findall("kensa [0-9a-f]{16}", sql))}
