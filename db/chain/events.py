@@ -1,9 +1,9 @@
 """The audit log: events in a hash chain, each with the digest of the rows it was written with.
 
 Scheme 1. A row's record is its non-NULL columns, each in its one spelling (`columns.encoded`), so that a
-column added later leaves old digests alone. `rows_digest` is the SHA-256 of the canonical JSON of
-`[[table, record], ...]` in the order of the event's `rows`; `hash` that of the event's own record without
-`hash`, `previous_hash` included. The first event follows 64 zeros.
+column added later leaves old digests unchanged. `rows_digest` is the SHA-256 of the canonical JSON of
+`[[table, record], ...]` in the order of the event's `rows`. `hash` is the SHA-256 of the event's own record,
+with `previous_hash` and without `hash`. The first event's `previous_hash` is 64 zeros.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _EVENTS = _TABLES["audit_event"]
 
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """Who acts: a person or a part of the system. `name`: as printed; `role`: what the person acts as."""
+    """Who acts: a person or a part of the system. `name`: as printed; `role`: in which the person acts."""
 
     id: str
     kind: Literal["system", "human"] = "system"
@@ -53,7 +53,7 @@ class Head:
 
 
 def head(session: Session) -> Head:
-    """Give the log's present head; of an empty log, 0 and 64 zeros."""
+    """Return the log's present head; that of an empty log is 0 and 64 zeros."""
     row = session.execute(
         select(AuditEvent.sequence, AuditEvent.hash).order_by(AuditEvent.sequence.desc()).limit(1)
     ).first()
@@ -61,7 +61,7 @@ def head(session: Session) -> Head:
 
 
 def record_of(columns: Iterable[str], values: Iterable[Any]) -> Record:
-    """Give what is hashed of a row: its columns that are not NULL, in their one spelling."""
+    """Return what is hashed of a row: its columns that are not NULL, each in its one spelling."""
     return {
         column: text
         for column, value in zip(columns, values, strict=True)
@@ -70,7 +70,7 @@ def record_of(columns: Iterable[str], values: Iterable[Any]) -> Record:
 
 
 def rows_digest(rows: Sequence[tuple[str, Record]]) -> str:
-    """Give the SHA-256 (hex) over the records of an event's rows."""
+    """Return the SHA-256 (hex) over the records of an event's rows."""
     return hashlib.sha256(flat_json(rows)).hexdigest()
 
 
@@ -84,14 +84,14 @@ def listed_rows(event: Record) -> list[tuple[str, str]]:
 
 
 def event_hash(record: Mapping[str, str | int]) -> str:
-    """Give the SHA-256 (hex) over an event's record, its own hash left out."""
+    """Return the SHA-256 (hex) over an event's record, its own hash left out."""
     return hashlib.sha256(flat_json({k: v for k, v in record.items() if k != "hash"})).hexdigest()
 
 
 class NewRow(NamedTuple):
     """A domain row to record, given by its columns; identifiers may be 32 hex digits.
 
-    A batch has thousands: an instance of a mapped class for each would take longer than all the hashing.
+    A batch has thousands. An instance of a mapped class for each would take longer than all the hashing.
     """
 
     table: str
@@ -99,7 +99,7 @@ class NewRow(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """One of many events that are added together, and the rows that it speaks for."""
+    """One of many events that are added together, and the rows that are written with it."""
 
     rows: Sequence[NewRow]
     action: str
@@ -113,7 +113,7 @@ class Entry(NamedTuple):
 class Recorder:
     """Writes rows and their events inside one transaction that holds the chain lock (`Database.write`).
 
-    What is added is sent at the end, or by `flush`, a table at a time.
+    What is added is sent at the end of the transaction, or by `flush`, a table at a time.
     """
 
     def __init__(self, session: Session, software_version: str) -> None:
@@ -145,7 +145,7 @@ class Recorder:
         new: Mapping[str, Any] | None = None,
         reason: str | None = None,
     ) -> Head:
-        """Append one event that speaks for exactly these rows; gives the new head.
+        """Append one event that speaks for exactly these rows; return the new head.
 
         `old`, `new`, `reason`: for a change made by a person, what it replaces, by what, and why.
         """
@@ -157,12 +157,12 @@ class Recorder:
             "image_digest": image_digest,
             "artifact_digests": list(artifact_digests),
         }
-        common = _common(actor, run_id, model_digest, settings_digest) | {
+        common = _common_columns(actor, run_id, model_digest, settings_digest) | {
             "old_value": None if old is None else dict(old),
             "new_value": None if new is None else dict(new),
             "reason": None if reason is None else storable(reason),
         }
-        return self._append([[_new_row(row) for row in rows]], [given], common)
+        return self._append_events([[_new_row(row) for row in rows]], [given], common)
 
     def add_all(
         self,
@@ -173,12 +173,12 @@ class Recorder:
         model_digest: str | None = None,
         settings_digest: str | None = None,
     ) -> Head:
-        """Append events, in order, that have these in common, and their time; gives the new head."""
+        """Append events in order, which share their time and what is given here; return the new head."""
         given = [entry._asdict() for entry in entries]
-        common = _common(actor, run_id, model_digest, settings_digest)
-        return self._append([entry.rows for entry in entries], given, common)
+        common = _common_columns(actor, run_id, model_digest, settings_digest)
+        return self._append_events([entry.rows for entry in entries], given, common)
 
-    def _append(
+    def _append_events(
         self, rows: Sequence[Sequence[NewRow]], given: list[dict[str, Any]], common: dict[str, Any]
     ) -> Head:
         of_table: dict[str, list[dict[str, Any]]] = {}
@@ -193,11 +193,11 @@ class Recorder:
         for event, some in zip(given, rows, strict=True):
             covered = [(table, next(records[table])) for table, _ in some]
             event["sequence"], event["id"] = next(sequences)
-            # Table names and identifiers need no escapes.
+            # Joined as text because table names and identifiers need no escapes in JSON.
             listed = ",".join(['["' + name + '","' + str(row["id"]) + '"]' for name, row in covered])
             event["rows"] = CanonicalText(f"[{listed}]")
             event["rows_digest"] = rows_digest(covered)
-        # The hashes: each takes its turn below.
+        # Placeholders for the hashes: each event's own follows from the one before, below.
         common |= {"at": utc_now(), "software_version": self._software_version, "scheme": SCHEME}
         common |= {"previous_hash": GENESIS, "hash": GENESIS}
         events, tuples = spelled_rows(_EVENTS, given, common)
@@ -226,7 +226,7 @@ def _new_row(row: DomainRow | NewRow) -> NewRow:
     return row if isinstance(row, NewRow) else NewRow(row.__tablename__, row.__dict__)
 
 
-def _common(
+def _common_columns(
     actor: Actor, run_id: UUID | None, model_digest: str | None, settings_digest: str | None
 ) -> dict[str, Any]:
     return {

@@ -31,14 +31,21 @@ _IDENTIFIER = re.compile(r"[0-9a-f]{32}")
 def spelled_rows(
     table: Table, rows: Sequence[Mapping[str, Any]], common: Mapping[str, Any] | None = None
 ) -> tuple[list[Record], list[Row]]:
-    """Give the records of rows to be written, and the same as tuples in the order of `column_names`.
+    """Return the records of rows to be written, and the rows as tuples in the order of `column_names`.
 
-    A record has its columns in the order of canonical JSON. RecordError names the column that would not take
-    its value. `common`: columns in which all rows have the same value.
+    A record has its columns in the order of canonical JSON.
+
+    Args:
+        table: whose rows they are.
+        rows: values by column; a column that is left out is NULL.
+        common: columns in which all rows have the same value.
+
+    Raises:
+        RecordError: a column does not take a value; the message names the column.
     """
     names, common = column_names(table), common or {}
     columns = [
-        _column(
+        _spelled_column(
             table, name, [common[name]] * len(rows) if name in common else [row.get(name) for row in rows]
         )
         for name in names
@@ -74,12 +81,12 @@ def insert_rows(session: Session, table: Table, rows: Sequence[Row]) -> None:
 
 @cache
 def column_names(table: Table) -> tuple[str, ...]:
-    """Give the names of a table's columns, sorted."""
+    """Return the names of a table's columns, sorted."""
     return tuple(sorted(table.columns.keys()))
 
 
-def _column(table: Table, name: str, values: list[Any]) -> Sequence[Spelled | None]:
-    spell = _rule(table, name)
+def _spelled_column(table: Table, name: str, values: list[Any]) -> Sequence[Spelled | None]:
+    spell = _column_rule(table, name)
     try:
         if len(set(map(id, values))) == 1:  # one object: a run, a model, a time that the whole batch has
             first = values[0]
@@ -89,7 +96,7 @@ def _column(table: Table, name: str, values: list[Any]) -> Sequence[Spelled | No
         raise RecordError(f"{table.name}.{name}: {error}") from error
 
 
-def _text(value: Any) -> str:
+def _storable_text(value: Any) -> str:
     if not isinstance(value, str):
         raise RecordError(f"expected text, got {type(value).__name__}")
     if storable(value) != value:
@@ -99,7 +106,7 @@ def _text(value: Any) -> str:
     return str(value)
 
 
-def _identifier(value: Any) -> str:
+def _identifier_digits(value: Any) -> str:
     if isinstance(value, UUID):
         return value.hex
     if isinstance(value, str) and _IDENTIFIER.fullmatch(value):
@@ -107,37 +114,37 @@ def _identifier(value: Any) -> str:
     raise RecordError(f"expected an identifier, got {type(value).__name__}")
 
 
-def _float(value: Any) -> str:
+def _float_text(value: Any) -> str:
     number = float(value)
     if not math.isfinite(number):
         raise RecordError(f"{number} is not a number that can be recorded")
     return repr(number + 0.0)  # SQLite does not keep the sign of -0.0
 
 
-def _json(value: Any) -> str:
+def _json_text(value: Any) -> str:
     if not value and type(value) in (list, dict):
         return "[]" if type(value) is list else "{}"
     return str(canonical_json(value))
 
 
-def _boolean(value: Any) -> int:
+def _boolean_number(value: Any) -> int:
     return 1 if value else 0
 
 
 # The first that fits: Json, Time and Uuid columns are made of other types.
 _RULES: tuple[tuple[type[TypeEngine[Any]], Callable[[Any], Spelled]], ...] = (
-    (Json, _json),
+    (Json, _json_text),
     (Time, time_text),
-    (Uuid, _identifier),
-    (Boolean, _boolean),
-    (Double, _float),
+    (Uuid, _identifier_digits),
+    (Boolean, _boolean_number),
+    (Double, _float_text),
     (Integer, int),
-    (String, _text),
+    (String, _storable_text),
 )
 
 
 @cache
-def _rule(table: Table, name: str) -> Callable[[Any], Spelled]:
+def _column_rule(table: Table, name: str) -> Callable[[Any], Spelled]:
     kind = table.columns[name].type
     for column_type, spell in _RULES:
         if isinstance(kind, column_type):

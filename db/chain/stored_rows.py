@@ -1,4 +1,4 @@
-"""Rows as they are stored, past the column types: what is hashed, whatever somebody made of it."""
+"""Rows as they are stored, read past the column types: what is hashed, even where it was tampered with."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _TIME_TEXT = 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'
 
 
 def time_sql(column: str) -> str:
-    """Give the SQL of a time's text on PostgreSQL: one text for each time that its type can hold.
+    """Return the SQL of a time's text on PostgreSQL: one text for each time that its type can hold.
 
-    to_char, because the driver cannot give a time such as 'infinity', which a person could have written;
-    the era, because to_char leaves it out and years before ours would look like ours.
+    It uses to_char because the driver cannot return every time that a forger could write, such as 'infinity'.
+    It adds the era because to_char leaves it out, and years before Christ would look like ours.
     """
     return (
         f"to_char(timezone('UTC', {column}), '{_TIME_TEXT}')"
@@ -28,7 +28,7 @@ def time_sql(column: str) -> str:
 
 
 def raw_rows(session: Session, table: Table) -> Select[Any]:
-    """Give the statement for a table's rows as they are stored; add conditions, order and limit to it."""
+    """Return a statement that selects a table's rows as stored; add conditions, order and limit to it."""
     postgres = session.get_bind().dialect.name == "postgresql"
     return select(
         *(
@@ -41,12 +41,12 @@ def raw_rows(session: Session, table: Table) -> Select[Any]:
 
 
 def raw_records(session: Session, table: Table, condition: ColumnElement[bool]) -> list[Record]:
-    """Give the records, as they are hashed, of a table's rows that meet a condition."""
+    """Return the records, as they are hashed, of a table's rows that meet a condition."""
     return fetch_records(session, raw_rows(session, table).where(condition))
 
 
 def fetch_records(session: Session, statement: Select[Any]) -> list[Record]:
-    """Run a statement of `raw_rows`."""
+    """Run a statement of `raw_rows` and return the records."""
     rows = session.execute(statement)
     names = tuple(rows.keys())
     return [record_of(names, row) for row in rows]
