@@ -1,4 +1,7 @@
-"""Checkpoints: signed heads of the log, kept outside the database."""
+"""Checkpoints: signed heads of the log, kept outside the database.
+
+Whoever can write the whole database could replace the whole chain. A checkpoint in other hands shows it.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +31,7 @@ SIGNED, FAILED = "checkpoint.signed", "checkpoint.failed"
 
 
 class CheckpointFolder:
-    """Where notes are kept: a folder, or any fsspec URL, that whoever writes the database should not own."""
+    """The folder, or any fsspec URL, of the notes. Whoever writes the database should not own it."""
 
     def __init__(self, uri: str | Path) -> None:
         self._files, self.root = open_folder(uri)
@@ -37,12 +40,12 @@ class CheckpointFolder:
         return self.root
 
     def get(self, tree_size: int) -> str | None:
-        """Give the note of this size, if there is one."""
+        """Return the note about a tree of this size; None where there is none."""
         path = self._path(tree_size)
         return self._read(path) if self._files.exists(path) else None
 
     def put(self, tree_size: int, note: str) -> None:
-        """Keep a note; RecordError where another one of this size is there, for none is ever replaced."""
+        """Keep a note, which is never replaced: RecordError where another one of this size is there."""
         present = self.get(tree_size)
         if present is None:
             self._files.makedirs(self.root, exist_ok=True)
@@ -51,10 +54,14 @@ class CheckpointFolder:
             raise RecordError(f"{self._path(tree_size)}: holds another checkpoint, and none is ever replaced")
 
     def notes(self, *, newest_first: bool = False, above: int = 0) -> Iterator[tuple[str, str]]:
-        """Give file name and text of each note, the smallest tree first unless told otherwise.
+        """Yield file name and text of each note, the smallest tree first.
 
-        `above`: leave out what says by its name that it is about a tree of at most so many events.
-        RecordError without a folder.
+        Args:
+            newest_first: yield the largest tree first.
+            above: leave out notes whose name says that they are about at most this many events.
+
+        Raises:
+            RecordError: there is no folder.
         """
         try:
             paths = self._files.ls(self.root, detail=False)
@@ -67,7 +74,7 @@ class CheckpointFolder:
                 yield name, self._read(f"{self.root}/{name}")
 
     def newest(self) -> int:
-        """Give the size of the largest tree that a note is about; 0 without any."""
+        """Return the size of the largest tree that a note is about; 0 without a note."""
         if not self._files.exists(self.root):
             return 0
         found = (FILE.fullmatch(str(p).rpartition("/")[2]) for p in self._files.ls(self.root, detail=False))
@@ -102,7 +109,7 @@ _RECORDS = select(
 
 
 def latest_checkpoint(session: Session, upto: int | None = None) -> CheckpointRecord | None:
-    """Give the checkpoint of the largest tree, of those that were recorded in the first `upto` events."""
+    """Return the checkpoint of the largest tree, of those recorded in the first `upto` events; else None."""
     statement = _RECORDS.order_by(Checkpoint.tree_size.desc()).limit(1)
     if upto is not None:
         statement = statement.where(Checkpoint.event_sequence <= upto)
@@ -111,7 +118,7 @@ def latest_checkpoint(session: Session, upto: int | None = None) -> CheckpointRe
 
 
 def recorded_tree(session: Session, tree_size: int) -> Frontier:
-    """Give the tree that was recorded with a checkpoint; RecordError where there is none or it makes none."""
+    """Return the tree that was recorded with a checkpoint; RecordError where there is no sound one."""
     try:
         roots = session.scalars(select(Checkpoint.frontier).where(Checkpoint.tree_size == tree_size)).one()
         return Frontier(tree_size, [bytes.fromhex(root) for root in roots])
@@ -120,9 +127,10 @@ def recorded_tree(session: Session, tree_size: int) -> Frontier:
 
 
 def event_leaves(session: Session, above: int, upto: int) -> Iterator[bytes]:
-    """Give the hashes of events above one sequence number and up to another, in order, as raw bytes.
+    """Yield the hashes of events above one sequence number and up to another, in order, as raw bytes.
 
-    RecordError at the first event that is missing, does not continue the one before, or has no such hash.
+    Raises:
+        RecordError: an event is missing, does not continue the one before, or its hash is malformed.
     """
     expected = above + 1
     previous = GENESIS if above == 0 else session.scalar(hash_of(above))
@@ -151,10 +159,18 @@ def sign_checkpoint(
 ) -> CheckpointRecord:
     """Sign the log's present head, keep the note in the folder and record it.
 
-    Continues from the last checkpoint: only events since are read. Where nothing but that checkpoint's own
-    event came since, it is given back. `trusted`: keys beside our own that earlier checkpoints may bear.
-    Raises RecordError, and signs nothing, where the log is empty or no longer leads from the last checkpoint
-    (the recorded one and the folder's newest) to here: a broken history is never signed over.
+    Only events since the last checkpoint are read. Where its own event is the only one since, it is returned.
+
+    Args:
+        db: the record.
+        folder: where the note is kept.
+        key: signs it.
+        actor: who does it.
+        trusted: keys beside our own that may have signed earlier checkpoints.
+
+    Raises:
+        RecordError: the log is empty, or does not lead from the last checkpoint (the recorded one and the
+            folder's newest) to here. Nothing is signed then: that would vouch for a broken history.
     """
     keys = [key.verifier, *(k for k in trusted if k != key.verifier)]
     with db.session() as session:
@@ -167,9 +183,9 @@ def sign_checkpoint(
                 f"{folder} holds a checkpoint of {newest} events, but the log ends with event {at.sequence}: "
                 "its end was cut off or an older state was restored; nothing is signed over that"
             )
-        frontier = _continued(session, last, keys) if last is not None else Frontier()
+        frontier = _continued_tree(session, last, keys) if last is not None else Frontier()
         if newest and (last is None or newest > last.tree_size):
-            _same_as_kept(session, folder, newest, keys)
+            _check_newest_note(session, folder, newest, keys)
         if last is not None and last.event_sequence == at.sequence and last.tree_size == at.sequence - 1:
             folder.put(last.tree_size, last.note)  # again, should the folder have lost it
             return last
@@ -206,13 +222,13 @@ def sign_checkpoint(
 
 
 def record_failure(db: Database, reason: str, *, actor: Actor) -> None:
-    """Record that a checkpoint could not be made, and why: the run it belongs to goes on without it."""
+    """Record that a checkpoint could not be made, and why; the run it belongs to goes on without it."""
     with db.write() as recorder:
         recorder.add([], action=FAILED, actor=actor, entity="checkpoint", entity_id="none", reason=reason)
 
 
-def _continued(session: Session, last: CheckpointRecord, keys: Sequence[VerifierKey]) -> Frontier:
-    """Give the tree at the last recorded checkpoint, if it still is what was signed."""
+def _continued_tree(session: Session, last: CheckpointRecord, keys: Sequence[VerifierKey]) -> Frontier:
+    """Return the tree at the last recorded checkpoint; RecordError unless it still is what was signed."""
     where = f"the recorded checkpoint of {last.tree_size} events"
     try:
         frontier = recorded_tree(session, last.tree_size)
@@ -229,9 +245,10 @@ def _continued(session: Session, last: CheckpointRecord, keys: Sequence[Verifier
     return frontier
 
 
-def _same_as_kept(
+def _check_newest_note(
     session: Session, folder: CheckpointFolder, tree_size: int, keys: Sequence[VerifierKey]
 ) -> None:
+    """Raise RecordError unless the folder's newest note is about this log."""
     note = folder.get(tree_size)
     signed = open_checkpoint(note or "", keys)
     if signed.tree_size != tree_size or signed.head_hash != session.scalar(hash_of(tree_size)):
@@ -242,5 +259,5 @@ def _same_as_kept(
 
 
 def hash_of(sequence: int) -> Select[tuple[str]]:
-    """Select the hash of an event."""
+    """Return the statement that selects the hash of an event."""
     return select(AuditEvent.hash).where(AuditEvent.sequence == sequence)

@@ -1,7 +1,8 @@
 """Inclusion proofs: a finding's record for an outsider, who checks it with a checkpoint and no database.
 
-A proof holds events as they are hashed, the rows they speak for, and for each event its path to the Merkle
-root that a checkpoint signs. Who has the checkpoint's public key from elsewhere needs to trust nothing else.
+A proof holds events as they are hashed, the rows they speak for, and the path from each event to the Merkle
+root that a checkpoint signs. Its reader needs to trust nothing but the checkpoint's public key, which must
+reach them by another way.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ _AT_ONCE = 500  # events
 
 @dataclass(frozen=True, slots=True)
 class ProvedEvent:
-    """An event that a proof vouches for, and the rows it speaks for, as they were hashed."""
+    """An event that is proved, and the rows it speaks for, as they were hashed."""
 
     event: Record
     rows: tuple[tuple[str, Record], ...]
@@ -53,16 +54,16 @@ class ProvedEvent:
 
 @dataclass(frozen=True, slots=True)
 class CheckedProof:
-    """A proof that holds: what it proves, and the checkpoint that it leads to."""
+    """A proof that holds: the events that it proves, and the checkpoint that it leads to."""
 
     events: tuple[ProvedEvent, ...]
     checkpoint: CheckpointNote
 
 
 def events_of_finding(session: Session, reference: str) -> list[int]:
-    """Give the numbers of the events that make up a finding: its part, run, decision, dispositions.
+    """Return the numbers of the events that a finding's record is made of; RecordError if there is none.
 
-    RecordError if there is no such finding.
+    They are those of its part, its run, the decision on its picture, and its dispositions.
     """
     if not (found := events_of_findings(session, [reference])):
         raise RecordError(f"there is no finding {reference}: give a reference such as R000012-0003")
@@ -72,7 +73,7 @@ def events_of_finding(session: Session, reference: str) -> list[int]:
 def events_of_findings(
     session: Session, references: Collection[str], upto: int | None = None
 ) -> dict[str, list[int]]:
-    """Give for each of these findings, those that there are, the events up to `upto` that make it up."""
+    """Return, by finding, the events up to `upto` that its record is made of; unknown ones are left out."""
     finding = select(Finding.reference, Finding.id)
     line = and_(RunImage.prediction_id == Finding.prediction_id, RunImage.carried_over.is_(False))
     decided = finding.join(Disposition, Disposition.finding_id == Finding.id)
@@ -98,9 +99,16 @@ def events_of_findings(
 
 
 def make_proof(session: Session, events: Sequence[int], note: str, signed: CheckpointNote) -> dict[str, Any]:
-    """Give the proof, as JSON-ready values, that these events are in the log that a checkpoint signs.
+    """Return the proof that these events are in the log that a checkpoint signs, as values for JSON.
 
-    RecordError where the checkpoint does not cover them, or is not one of this log.
+    Args:
+        session: reads the log.
+        events: their numbers.
+        note: the checkpoint as it was signed.
+        signed: what it says.
+
+    Raises:
+        RecordError: the checkpoint does not cover the events, or is not one of this log.
     """
     if late := [sequence for sequence in events if sequence > signed.tree_size]:
         raise RecordError(
@@ -125,14 +133,14 @@ def make_proof(session: Session, events: Sequence[int], note: str, signed: Check
                 "leaf_index": sequence - 1,
                 "path": [base64.b64encode(node).decode() for node in path],
             }
-            for sequence, event, path in zip(events, _events(session, events), paths, strict=True)
+            for sequence, event, path in zip(events, _proof_events(session, events), paths, strict=True)
         ],
         "checkpoint": note,
     }
 
 
-def _events(session: Session, sequences: Sequence[int]) -> list[dict[str, Any]]:
-    """Give events with their rows, a bounded number of them at a time."""
+def _proof_events(session: Session, sequences: Sequence[int]) -> list[dict[str, Any]]:
+    """Return events with their rows; they are read 500 at a time."""
     events = Base.metadata.tables["audit_event"]
     given: list[dict[str, Any]] = []
     for start in range(0, len(sequences), _AT_ONCE):
@@ -145,11 +153,11 @@ def _events(session: Session, sequences: Sequence[int]) -> list[dict[str, Any]]:
         for table in DOMAIN_TABLES:
             for record in raw_records(session, table, table.c.event_sequence.in_(some)):
                 rows[int(record["event_sequence"])][table.name, str(record["id"])] = record
-        given += [_event(sequence, found.get(sequence), rows[sequence]) for sequence in some]
+        given += [_proof_event(sequence, found.get(sequence), rows[sequence]) for sequence in some]
     return given
 
 
-def _event(sequence: int, event: Record | None, rows: dict[tuple[str, str], Record]) -> dict[str, Any]:
+def _proof_event(sequence: int, event: Record | None, rows: dict[tuple[str, str], Record]) -> dict[str, Any]:
     if event is None:
         raise RecordError(f"there is no audit event {sequence}")
     listed = listed_rows(event)
@@ -159,7 +167,7 @@ def _event(sequence: int, event: Record | None, rows: dict[tuple[str, str], Reco
 
 
 def check_proof(proof: Mapping[str, Any], checkpoint: str, trusted: Sequence[VerifierKey]) -> CheckedProof:
-    """Check a proof against a checkpoint that came by another way; RecordError says which step fails."""
+    """Check a proof against a checkpoint that came by another way; RecordError names the step that fails."""
     signed = open_checkpoint(checkpoint, trusted)
     if (proof.get("format"), proof.get("version")) != (FORMAT, VERSION):
         raise RecordError(f"not a proof of this kind: expected {FORMAT!r}, version {VERSION}")
@@ -171,10 +179,10 @@ def check_proof(proof: Mapping[str, Any], checkpoint: str, trusted: Sequence[Ver
     entries = proof.get("events")
     if not isinstance(entries, list) or not entries:
         raise RecordError("the proof holds no event")
-    return CheckedProof(tuple(_checked(entry, signed) for entry in entries), signed)
+    return CheckedProof(tuple(_checked_event(entry, signed) for entry in entries), signed)
 
 
-def _checked(entry: Any, signed: CheckpointNote) -> ProvedEvent:
+def _checked_event(entry: Any, signed: CheckpointNote) -> ProvedEvent:
     try:
         event = cast(Record, dict(entry["event"]))
         rows = tuple((str(table), cast(Record, dict(record))) for table, record in entry["rows"])

@@ -1,6 +1,6 @@
-"""The Merkle tree over the audit log: RFC 9162 hashing, continued from a frontier, proofs in one pass.
+"""The Merkle tree over the audit log, hashed as RFC 9162 says: grown leaf by leaf, proofs made in one pass.
 
-Leaf n is the SHA-256 hash of event n + 1, as 32 raw bytes: an event's hash covers its whole record.
+Leaf n is the SHA-256 hash of event n + 1, as 32 raw bytes. That hash covers the event's whole record.
 """
 
 from __future__ import annotations
@@ -13,19 +13,19 @@ EMPTY_ROOT = hashlib.sha256(b"").digest()
 
 
 def leaf_hash(data: bytes) -> bytes:
-    """Give the hash of a leaf (RFC 9162, 2.1.1)."""
+    """Return the hash of a leaf (RFC 9162, 2.1.1)."""
     return hashlib.sha256(b"\x00" + data).digest()
 
 
 def node_hash(left: bytes, right: bytes) -> bytes:
-    """Give the hash of an inner node (RFC 9162, 2.1.1)."""
+    """Return the hash of an inner node (RFC 9162, 2.1.1)."""
     return hashlib.sha256(b"\x01" + left + right).digest()
 
 
 class Frontier:
     """A tree that only grows: its size, and the roots of its perfect subtrees from left to right.
 
-    A tree of `size` leaves has one perfect subtree for each bit of `size`, the largest first.
+    A tree of `size` leaves has one perfect subtree for each bit of `size` that is 1, the largest first.
     """
 
     def __init__(self, size: int = 0, roots: Sequence[bytes] = ()) -> None:
@@ -37,6 +37,7 @@ class Frontier:
     def append(self, data: bytes) -> None:
         """Add a leaf at the right."""
         node, size = leaf_hash(data), self.size
+        # As in adding 1 to a binary number, each 1 at the end is a subtree that is merged into the next.
         while size & 1:
             node = node_hash(self.roots.pop(), node)
             size >>= 1
@@ -49,19 +50,21 @@ class Frontier:
             self.append(data)
 
     def root(self) -> bytes:
-        """Give the Merkle tree hash of all leaves so far."""
-        return _fold(self.roots) if self.roots else EMPTY_ROOT
+        """Return the Merkle tree hash of all leaves so far."""
+        return _folded_root(self.roots) if self.roots else EMPTY_ROOT
 
 
 def inclusion_paths(indexes: Sequence[int], leaves: Iterable[bytes], size: int) -> list[list[bytes]]:
-    """Give the audit path of each of these leaves in the tree of the first `size` (RFC 9162, 2.1.3.1).
+    """Return the audit path of each of these leaves in the tree of the first `size` (RFC 9162, 2.1.3.1).
 
-    The leaves are read once, in order, and not kept. ValueError for an index outside of the tree, or fewer
-    leaves than `size`.
+    The leaves are read once, in order, and not kept.
+
+    Raises:
+        ValueError: an index lies outside of the tree, or there are fewer leaves than `size`.
     """
-    paths = [_siblings(index, size) for index in indexes]
-    # Nothing yet; each is a subtree that lies within the first `size` leaves, and is filled in below.
-    wanted = {part: b"" for path in paths for sibling in path for part in _perfect(*sibling)}
+    paths = [_sibling_ranges(index, size) for index in indexes]
+    # The perfect subtrees, as ranges of leaves, whose roots the paths are made of. They are filled in below.
+    wanted = {part: b"" for path in paths for sibling in path for part in _perfect_subtrees(*sibling)}
     stack: list[tuple[int, bytes]] = []
     position = 0
     for data in islice(leaves, size):
@@ -78,20 +81,21 @@ def inclusion_paths(indexes: Sequence[int], leaves: Iterable[bytes], size: int) 
     if position < size:
         raise ValueError(f"there are only {position} leaves, not {size}")
     return [
-        [_fold([wanted[part] or b"" for part in _perfect(*sibling)]) for sibling in path] for path in paths
+        [_folded_root([wanted[part] or b"" for part in _perfect_subtrees(*sibling)]) for sibling in path]
+        for path in paths
     ]
 
 
-def _fold(roots: Sequence[bytes]) -> bytes:
-    """Give the root over perfect subtrees, the largest first."""
+def _folded_root(roots: Sequence[bytes]) -> bytes:
+    """Return the root over perfect subtrees, which are given the largest first."""
     node = roots[-1]
     for left in reversed(roots[:-1]):
         node = node_hash(left, node)
     return node
 
 
-def _perfect(start: int, end: int) -> list[tuple[int, int]]:
-    """Cut a range of leaves that starts a subtree into perfect subtrees, the largest first."""
+def _perfect_subtrees(start: int, end: int) -> list[tuple[int, int]]:
+    """Cut a range of leaves that begins where a subtree begins into perfect subtrees, the largest first."""
     found = []
     while start < end:
         width = 1 << (end - start).bit_length() - 1
@@ -100,8 +104,8 @@ def _perfect(start: int, end: int) -> list[tuple[int, int]]:
     return found
 
 
-def _siblings(index: int, size: int) -> list[tuple[int, int]]:
-    """Give the ranges of leaves under the path's nodes, from the leaf's sibling up to the root's child."""
+def _sibling_ranges(index: int, size: int) -> list[tuple[int, int]]:
+    """Return the ranges of leaves under a path's nodes, from the leaf's sibling up to a child of the root."""
     if not 0 <= index < size:
         raise ValueError(f"leaf {index} is not in a tree of {size} leaves")
     found = []
@@ -118,10 +122,12 @@ def _siblings(index: int, size: int) -> list[tuple[int, int]]:
 
 
 def root_from_path(index: int, size: int, data: bytes, path: Sequence[bytes]) -> bytes:
-    """Give the root that an inclusion proof leads to (RFC 9162, 2.1.3.2).
+    """Return the root that an inclusion proof leads to (RFC 9162, 2.1.3.2).
 
-    The proof holds if this is the root of the tree. ValueError where the path's length is not that of such
-    a leaf's.
+    The proof holds if this is the root of the tree.
+
+    Raises:
+        ValueError: the index lies outside of the tree, or the path has another length than this leaf's.
     """
     if not 0 <= index < size:
         raise ValueError(f"leaf {index} is not in a tree of {size} leaves")

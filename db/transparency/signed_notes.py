@@ -1,7 +1,7 @@
 """Signed notes: short texts under an Ed25519 signature, and the checkpoints of a log in that form.
 
-The formats are C2SP's `signed-note` and `tlog-checkpoint`, which transparency logs use, so that a stranger
-can check a checkpoint with tools that are not ours.
+The formats are C2SP's `signed-note` and `tlog-checkpoint`, which transparency logs use. So a stranger can
+check a checkpoint with other tools than ours.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from db.columns import time_text
 from db.errors import RecordError
 
-_ED25519 = b"\x01"
-_DASH = "\N{EM DASH} "
+_ED25519 = b"\x01"  # the signature type of signed-note; it comes before the public key
+_DASH = "\N{EM DASH} "  # begins each signature line
 
 
 class NoteError(RecordError):
-    """A note, a checkpoint or a key is not what it should be, or nobody trusted signed it."""
+    """A note, a checkpoint or a key is malformed, or no trusted key signed it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class VerifierKey:
     def parse(cls, text: str) -> VerifierKey:
         """Read a key from its text; NoteError where it is not one."""
         try:
-            # base64 may hold plus signs, a name may not
+            # Split from the left: base64 may hold plus signs, a name may not.
             name, key_id, data = text.strip().split("+", 2)
             raw = base64.b64decode(data, validate=True)
         except ValueError:
@@ -61,7 +61,7 @@ class VerifierKey:
 
 @dataclass(frozen=True, slots=True)
 class SigningKey:
-    """A private key and the name that it signs as."""
+    """A private key and the name under which it signs."""
 
     name: str
     private: Ed25519PrivateKey
@@ -72,7 +72,7 @@ class SigningKey:
         return VerifierKey(self.name, self.private.public_key().public_bytes_raw())
 
     def sign(self, text: str) -> str:
-        """Give the signed note of a text, which must end with a line feed and have no empty line."""
+        """Return the signed note of a text, which must end with a line feed and have no empty line."""
         if not text.endswith("\n") or "\n\n" in text or text.startswith("\n"):
             raise NoteError("a note's text consists of lines that are not empty, each ended by a line feed")
         signature = self.verifier.key_id + self.private.sign(text.encode())
@@ -81,10 +81,10 @@ class SigningKey:
 
 @dataclass(frozen=True, slots=True)
 class CheckpointNote:
-    """What a checkpoint says of a log: its first `tree_size` events have this Merkle root.
+    """What a checkpoint says: the first `tree_size` events of the log have this Merkle root.
 
-    `head_hash`: hash (hex) of event number `tree_size`; `at`: when it was signed; `signed_by`: names of the
-    trusted keys whose signatures hold.
+    `origin`: the name of the log; `head_hash`: hash (hex) of event number `tree_size`; `at`: when it was
+    signed; `signed_by`: names of the trusted keys whose signatures hold.
     """
 
     origin: str
@@ -95,7 +95,7 @@ class CheckpointNote:
     signed_by: tuple[str, ...] = ()
 
     def text(self) -> str:
-        """Give the text to sign."""
+        """Return the text to sign."""
         return (
             f"{self.origin}\n{self.tree_size}\n{base64.b64encode(self.root).decode()}\n"
             f"head {self.head_hash}\ntime {time_text(self.at)}\n"
@@ -105,18 +105,19 @@ class CheckpointNote:
 def open_checkpoint(note: str, trusted: Sequence[VerifierKey]) -> CheckpointNote:
     """Read a checkpoint and check its signatures; NoteError where no trusted key's signature holds.
 
-    Signatures by keys that are not among the trusted are passed over, as the format wants; one by a trusted
-    key that does not hold is an error even beside another that does.
+    Signatures by other keys are ignored, as the format demands. A signature by a trusted key that does not
+    hold is an error, even beside another that does.
     """
-    return _parsed(*_opened(note, trusted))
+    return _checkpoint_note(*_verified_text(note, trusted))
 
 
 def parse_checkpoint(note: str) -> CheckpointNote:
-    """Read what a checkpoint says without asking who signed it; NoteError where it is none."""
-    return _parsed(note.partition("\n\n")[0] + "\n", ())
+    """Read what a checkpoint says without checking who signed it; NoteError where it is no checkpoint."""
+    return _checkpoint_note(note.partition("\n\n")[0] + "\n", ())
 
 
-def _parsed(text: str, signers: tuple[str, ...]) -> CheckpointNote:
+def _checkpoint_note(text: str, signers: tuple[str, ...]) -> CheckpointNote:
+    """Read a checkpoint's text, which must be exactly what `CheckpointNote.text` writes."""
     lines = text.splitlines()
     try:
         origin, size, root, head, at = lines[:5]
@@ -136,7 +137,8 @@ def _parsed(text: str, signers: tuple[str, ...]) -> CheckpointNote:
     return checkpoint
 
 
-def _opened(note: str, trusted: Sequence[VerifierKey]) -> tuple[str, tuple[str, ...]]:
+def _verified_text(note: str, trusted: Sequence[VerifierKey]) -> tuple[str, tuple[str, ...]]:
+    """Return a note's text and the names of the trusted keys that signed it."""
     text, separator, signatures = note.rpartition("\n\n")
     if not separator or not signatures.endswith("\n"):
         raise NoteError("not a signed note: no text, empty line and signatures")
@@ -148,7 +150,7 @@ def _opened(note: str, trusted: Sequence[VerifierKey]) -> tuple[str, tuple[str, 
             raw = base64.b64decode(data, validate=True)
         except ValueError:
             raw = b""
-        # base64 forgives bits that it does not use; a note has one spelling
+        # Decoding ignores the last bits, which carry nothing; a note must have one spelling.
         spelled = base64.b64encode(raw).decode() == data
         if not line.startswith(_DASH) or not name or len(raw) < 5 or not spelled:
             raise NoteError(f"{line[:80]!r} is not a signature line")
@@ -168,14 +170,14 @@ def _opened(note: str, trusted: Sequence[VerifierKey]) -> tuple[str, tuple[str, 
 
 
 def generate_key(name: str) -> SigningKey:
-    """Make a new key; NoteError for a name that is empty or holds spaces or plus signs."""
+    """Return a new key; NoteError for a name that is empty or holds spaces or plus signs."""
     return SigningKey(_checked_name(name), Ed25519PrivateKey.generate())
 
 
 def write_key(key: SigningKey, folder: Path, passphrase: str | None) -> tuple[Path, Path]:
-    """Write `NAME.key` (PEM, readable by its owner alone) and `NAME.pub`; NoteError where one is there.
+    """Write `NAME.key` (PEM, readable by its owner alone) and `NAME.pub`, and return their paths.
 
-    The name's slashes become dashes in file names.
+    Slashes in the name become dashes. NoteError where one of the files is there already.
     """
     stem = key.name.replace("/", "-")
     private, public = folder / f"{stem}.key", folder / f"{stem}.pub"
@@ -207,9 +209,11 @@ def read_verifier_keys(path: Path) -> list[VerifierKey]:
 
 
 def read_signing_key(path: Path, passphrase: str | None) -> SigningKey:
-    """Read a private key and, from `NAME.pub` beside it, the name that it signs as.
+    """Read a private key and, from `NAME.pub` beside it, the name under which it signs.
 
-    NoteError where it cannot be read, the passphrase is missing or wrong, or the two do not belong together.
+    Raises:
+        NoteError: a file cannot be read, the passphrase is missing or wrong, or the two files do not belong
+            together.
     """
     try:
         data = path.read_bytes()

@@ -11,7 +11,7 @@ from db.transparency.signed_notes import (
     NoteError,
     SigningKey,
     VerifierKey,
-    _opened,
+    _verified_text,
     generate_key,
     open_checkpoint,
     parse_checkpoint,
@@ -43,13 +43,13 @@ SIGNED = KEY.sign(NOTE.text())
 def test_a_note_that_another_implementation_signed() -> None:
     key = VerifierKey.parse(GO_KEY)
     assert str(key) == GO_KEY
-    text, signers = _opened(GO_NOTE, [key])
+    text, signers = _verified_text(GO_NOTE, [key])
     assert text.endswith("what your problem is.\n")
     assert signers == ("PeterNeumann",)
     with pytest.raises(
         NoteError, match="the signature of 'PeterNeumann' does not hold: the text was changed"
     ):
-        _opened(GO_NOTE.replace("cryptography", "blockchain"), [key])
+        _verified_text(GO_NOTE.replace("cryptography", "blockchain"), [key])
 
 
 def test_a_checkpoint_reads_as_it_was_signed() -> None:
