@@ -1,4 +1,4 @@
-"""Passwords: what is accepted, and how it is kept (argon2id)."""
+"""Passwords: which are accepted, and how they are kept (argon2id)."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ SHORTEST_PASSWORD, LONGEST_PASSWORD = 12, 1024
 
 
 def hash_password(login: str, password: str, hasher: PasswordHasher) -> str:
-    """Give the argon2 hash; RecordError for a password shorter than 12 characters, or the login itself.
+    """Return the argon2 hash; RecordError for fewer than 12 characters, too many, or the login itself.
 
-    Length alone counts, as NIST SP 800-63B has it: no rules about digits and signs.
+    Only length counts, as NIST SP 800-63B recommends: there are no rules about digits and signs.
     """
     normal = normal_password(password)
     if not SHORTEST_PASSWORD <= len(normal) <= LONGEST_PASSWORD:
@@ -30,5 +30,5 @@ def hash_password(login: str, password: str, hasher: PasswordHasher) -> str:
 
 
 def normal_password(password: str) -> str:
-    """Give one spelling (NFKC) of a password, however the keyboard composed its characters."""
+    """Return a password's NFKC spelling, which is the same however a keyboard composes its characters."""
     return unicodedata.normalize("NFKC", storable(password))

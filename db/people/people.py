@@ -1,6 +1,6 @@
-"""People who can sign: added, changed, disabled; each change a new revision, none ever deleted.
+"""People who can sign: added, changed, disabled. Each change is a new revision, and nobody is ever deleted.
 
-A role says what a person may do, and nobody may do everything: who manages people decides nothing.
+A role says what a person may do. Nobody may do everything: whoever manages people decides nothing.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from db.schema import ROLES, Person, PersonRevision
 
 Task = Literal["decide", "approve", "manage"]
 
-# The one table of who may do what; docs/dispositions.md prints it.
+# Who may do what; docs/dispositions.md prints this table.
 TASKS: Mapping[str, frozenset[Task]] = {
     "quality-engineer": frozenset({"decide"}),
     "quality-manager": frozenset({"decide", "approve"}),
     "auditor": frozenset(),
     "administrator": frozenset({"manage"}),
 }
-# How long after the password a signature may be made: 21 CFR 11.200 wants the identity proved at signing.
+# How long after sign-in a signature may be made: 21 CFR 11.200 wants the identity proved at signing.
 FRESH = timedelta(minutes=5)
 _LOGIN = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 _LONGEST_NAME = 200
@@ -40,7 +40,7 @@ _LONGEST_NAME = 200
 
 @dataclass(frozen=True, slots=True)
 class PersonRecord:
-    """A person as they are now. `changed_at`: since when name, role, password and state are these."""
+    """A person as they are now. `changed_at`: when their name, role, password or state last changed."""
 
     id: UUID
     login: str
@@ -54,7 +54,7 @@ class PersonRecord:
 
 @dataclass(frozen=True, slots=True)
 class Authenticated:
-    """A person whose identity was proved (`sign_in.authenticate`), as of one revision of their own."""
+    """A person whose identity was proved (`sign_in.authenticate`), as of one revision of their record."""
 
     person_id: UUID
     login: str
@@ -70,9 +70,9 @@ class Authenticated:
 
 
 def list_people(session: Session) -> list[PersonRecord]:
-    """Give everybody, disabled ones included, in the order of their logins."""
-    rows = session.execute(_people().order_by(Person.login))
-    return [_record(person, revision) for person, revision in rows]
+    """Return everybody, disabled people included, in the order of their logins."""
+    rows = session.execute(_people_query().order_by(Person.login))
+    return [_person_record(person, revision) for person, revision in rows]
 
 
 def add_person(
@@ -85,20 +85,21 @@ def add_person(
     by: Authenticated | Actor,
     hasher: PasswordHasher = HASHER,
 ) -> PersonRecord:
-    """Add a person; `by` an administrator or, for the first person alone, the account that sets kensa up.
+    """Add a person; `by` an administrator or, for the first person only, the account that sets kensa up.
 
-    RecordError for a login that somebody has or had, a name that cannot be printed, an unknown role, a weak
-    password, a first person who is no administrator, and where `by` may not.
+    Raises:
+        RecordError: somebody has or had the login, the name cannot be printed, the role is unknown, the
+            password is weak, the first person is no administrator, or `by` may not add people.
     """
     if not _LOGIN.fullmatch(login):
         raise RecordError(
             f"login {login!r}: give 1 to 63 of a-z, 0-9, dot, hyphen and underscore, a letter or digit first"
         )
-    name, role = _printable(name), _known_role(role)
+    name, role = _printable_name(name), _known_role(role)
     hashed = hash_password(login, password, hasher)
     with db.write() as recorder:
         session = recorder.session
-        actor = _manager(session, by)
+        actor = _managing_actor(session, by)
         if isinstance(by, Actor) and role != "administrator":
             raise RecordError("the first person manages the others: give them the role administrator")
         if session.scalar(select(Person.id).where(Person.login == login)) is not None:
@@ -122,9 +123,9 @@ def add_person(
             entity="person",
             entity_id=person.id,
             payload={"login": login},
-            new=_public(person, revision),
+            new=_public_fields(person, revision),
         )
-        return _record(person, revision)
+        return _person_record(person, revision)
 
 
 def disable_person(db: Database, login: str, *, by: Authenticated, reason: str | None = None) -> PersonRecord:
@@ -132,12 +133,12 @@ def disable_person(db: Database, login: str, *, by: Authenticated, reason: str |
 
     RecordError for the last active administrator.
     """
-    return _revise(db, login, "person.disabled", {"active": False}, by=by, reason=reason)
+    return _add_revision(db, login, "person.disabled", {"active": False}, by=by, reason=reason)
 
 
 def enable_person(db: Database, login: str, *, by: Authenticated, reason: str | None = None) -> PersonRecord:
     """Let a disabled person sign in again, with the password they had."""
-    return _revise(db, login, "person.enabled", {"active": True}, by=by, reason=reason)
+    return _add_revision(db, login, "person.enabled", {"active": True}, by=by, reason=reason)
 
 
 def change_person(
@@ -150,25 +151,25 @@ def change_person(
     reason: str | None = None,
 ) -> PersonRecord:
     """Give a person another printed name or role from now on; RecordError where nothing would change."""
-    changes = {} if name is None else {"name": _printable(name)}
+    changes = {} if name is None else {"name": _printable_name(name)}
     if role is not None:
         changes["role"] = _known_role(role)
-    return _revise(db, login, "person.changed", changes, by=by, reason=reason)
+    return _add_revision(db, login, "person.changed", changes, by=by, reason=reason)
 
 
 def change_password(
     db: Database, login: str, password: str, *, by: Authenticated, hasher: PasswordHasher = HASHER
 ) -> PersonRecord:
-    """Give a person another password; `by` themselves or an administrator. RecordError for a weak one."""
+    """Give a person another password, by themselves or an administrator; RecordError for a weak one."""
     hashed = hash_password(login, password, hasher)
     own = by.login == login
-    return _revise(db, login, "person.password_changed", {"password_hash": hashed}, by=by, own=own)
+    return _add_revision(db, login, "person.password_changed", {"password_hash": hashed}, by=by, own=own)
 
 
 def require(session: Session, signer: Authenticated, task: Task | None) -> None:
     """Raise RecordError unless the sign-in still holds and the person's role allows the task (if any).
 
-    Call it under the lock that writes what they do.
+    Call it inside the transaction that writes what they do: the role cannot change in between.
     """
     person, now = current(session, signer.login)
     if (person.id, now.revision) != (signer.person_id, signer.revision) or not now.active:
@@ -190,7 +191,7 @@ _SPELLED: Mapping[Task, str] = {
 
 
 def current(session: Session, login: str) -> tuple[Person, PersonRevision]:
-    """Give a person and their latest revision; RecordError if there is no such login."""
+    """Return a person and their latest revision; RecordError if there is no such login."""
     found = lookup(session, login)
     if found is None:
         raise RecordError(f"there is no person {login!r}: `kensa people list` shows who there is")
@@ -198,12 +199,13 @@ def current(session: Session, login: str) -> tuple[Person, PersonRevision]:
 
 
 def lookup(session: Session, login: str) -> tuple[Person, PersonRevision] | None:
-    """Give a person and their latest revision, if there is such a login."""
-    row = session.execute(_people(Person.login == storable(login))).one_or_none()
+    """Return a person and their latest revision, if there is such a login."""
+    row = session.execute(_people_query(Person.login == storable(login))).one_or_none()
     return None if row is None else (row[0], row[1])
 
 
-def _people(*conditions: ColumnElement[bool]) -> Select[tuple[Person, PersonRevision]]:
+def _people_query(*conditions: ColumnElement[bool]) -> Select[tuple[Person, PersonRevision]]:
+    """Return the statement for people and their latest revisions."""
     latest = (
         select(func.max(PersonRevision.revision))
         .where(PersonRevision.person_id == Person.id)
@@ -216,7 +218,7 @@ def _people(*conditions: ColumnElement[bool]) -> Select[tuple[Person, PersonRevi
     return joined.where(*conditions)
 
 
-def _revise(
+def _add_revision(
     db: Database,
     login: str,
     action: str,
@@ -226,15 +228,15 @@ def _revise(
     own: bool = False,
     reason: str | None = None,
 ) -> PersonRecord:
-    """Record a new revision that differs in `changes`; RecordError where it would not.
+    """Record a new revision that differs in `changes`; RecordError where it would not differ.
 
-    `own`: whether it is the person's own affair.
+    `own`: whether the person may do it themselves, whatever their role.
     """
     with db.write() as recorder:
         session = recorder.session
-        if own:  # whatever the role: the sign-in counts
+        if own:
             require(session, by, None)
-        actor = by.actor if own else _manager(session, by)
+        actor = by.actor if own else _managing_actor(session, by)
         person, now = current(session, login)
         if all(getattr(now, name) == value for name, value in changes.items()):
             state = "active" if now.active else "disabled"
@@ -243,7 +245,7 @@ def _revise(
         values = {name: getattr(now, name) for name in names} | dict(changes)
         manages = now.active and now.role == "administrator"
         if manages and not (values["active"] and values["role"] == "administrator"):
-            others = _people(
+            others = _people_query(
                 PersonRevision.active.is_(True), PersonRevision.role == "administrator", Person.login != login
             )
             if session.execute(others.limit(1)).first() is None:
@@ -261,14 +263,15 @@ def _revise(
             entity="person",
             entity_id=person.id,
             payload={"login": login},
-            old=_public(person, now),
-            new=_public(person, revision),
+            old=_public_fields(person, now),
+            new=_public_fields(person, revision),
             reason=(reason or "").strip() or None,
         )
-        return _record(person, revision)
+        return _person_record(person, revision)
 
 
-def _manager(session: Session, by: Authenticated | Actor) -> Actor:
+def _managing_actor(session: Session, by: Authenticated | Actor) -> Actor:
+    """Return who manages people: an administrator or, while there is nobody yet, an account."""
     if isinstance(by, Authenticated):
         require(session, by, "manage")
         return by.actor
@@ -277,7 +280,7 @@ def _manager(session: Session, by: Authenticated | Actor) -> Actor:
     return by
 
 
-def _printable(name: str) -> str:
+def _printable_name(name: str) -> str:
     name = " ".join(storable(name).split())
     if not name or len(name) > _LONGEST_NAME or not name.isprintable():
         raise RecordError(
@@ -292,13 +295,13 @@ def _known_role(role: str) -> str:
     return role
 
 
-def _public(person: Person, revision: PersonRevision) -> dict[str, Any]:
-    """Give what an event says of a person: everything but the password's hash."""
-    record = asdict(_record(person, revision))
+def _public_fields(person: Person, revision: PersonRevision) -> dict[str, Any]:
+    """Return what an event says of a person: everything but the password's hash."""
+    record = asdict(_person_record(person, revision))
     return {name: record[name] for name in ("login", "name", "role", "active", "revision")}
 
 
-def _record(person: Person, revision: PersonRevision) -> PersonRecord:
+def _person_record(person: Person, revision: PersonRevision) -> PersonRecord:
     return PersonRecord(
         id=person.id,
         login=person.login,

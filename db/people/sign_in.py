@@ -1,7 +1,7 @@
 """Proving who somebody is: login and password, failed attempts recorded, a lock after five in a row.
 
-Whoever fails is told one thing, whatever was wrong, after the same work. The lock is no state of its own:
-the recorded events say whether it holds.
+Whoever fails gets one message after the same amount of work, whatever was wrong: neither tells which logins
+there are. The lock is no state of its own: the recorded events say whether it holds.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _REFUSED = (
     "sign-in failed: login or password is wrong, the person is disabled, or sign-in is locked for "
     f"{LOCKED_FOR.seconds // 60} minutes after {MOST_FAILURES} failures in a row"
 )
-# What ends a row of failures.
+# Events that end a row of failures.
 _FRESH_STARTS = (SIGNED_IN, "person.password_changed", "person.enabled")
 
 
@@ -41,24 +41,31 @@ def authenticate(
     hasher: PasswordHasher = HASHER,
     now: datetime | None = None,
 ) -> Authenticated:
-    """Give the person whose login and password these are; RecordError, with one message, in every other case.
+    """Return the person whose login and password these are; RecordError in every other case.
 
-    A failure is recorded as done by `account`, from which it was tried, under the person whose login was
-    given; a login that nobody has is not written down, for it may be a password typed into the wrong field.
-    A success is recorded where it ends a row of failures. `now`: when the attempt is made, if not now.
+    A failure is recorded under the person whose login was given. A login that nobody has is not written down:
+    it may be a password typed into the wrong field. A success is recorded where it ends a row of failures.
+
+    Args:
+        db: the record.
+        login: as typed.
+        password: as typed.
+        account: the account from which it is tried; a failure is recorded as done by it.
+        hasher: checks the password.
+        now: when the attempt is made, if not now.
     """
     normal = normal_password(password)[: LONGEST_PASSWORD + 1]
     with db.session() as session:
         found = lookup(session, login)
     if found is None:
-        hasher.hash(normal)  # as much work as for a login that there is
+        hasher.hash(normal)  # as much work as for a login that exists
         matches = False
     else:
-        matches = _matches(hasher, found[1].password_hash, normal, login)
+        matches = _password_matches(hasher, found[1].password_hash, normal, login)
     at = now or utc_now()
-    with db.session() as session:  # afresh: others may have failed meanwhile
-        failures = [] if found is None else _failures(session, found[0], at)
-    locked = _locked(failures, at)
+    with db.session() as session:  # a new snapshot: other attempts may have failed meanwhile
+        failures = [] if found is None else _failure_times(session, found[0], at)
+    locked = _is_locked(failures, at)
     if found is None or not matches or not found[1].active or locked:
         why = "login" if found is None else "locked" if locked else "password" if not matches else "disabled"
         with db.write() as recorder:
@@ -93,7 +100,7 @@ def authenticate(
     return signed_in
 
 
-def _matches(hasher: PasswordHasher, stored: str, password: str, login: str) -> bool:
+def _password_matches(hasher: PasswordHasher, stored: str, password: str, login: str) -> bool:
     try:
         return hasher.verify(stored, password)
     except VerifyMismatchError:
@@ -104,8 +111,8 @@ def _matches(hasher: PasswordHasher, stored: str, password: str, login: str) -> 
         ) from None
 
 
-def _failures(session: Session, person: Person, now: datetime) -> list[datetime]:
-    """Give when this person's latest sign-ins failed, in a row, oldest first; those under a lock left out."""
+def _failure_times(session: Session, person: Person, now: datetime) -> list[datetime]:
+    """Return when a person's latest sign-ins failed, in a row, oldest first; those under a lock left out."""
     rows = session.execute(
         select(AuditEvent.sequence, AuditEvent.action, AuditEvent.at, AuditEvent.payload).where(
             AuditEvent.action.in_((FAILED, *_FRESH_STARTS)),
@@ -114,7 +121,7 @@ def _failures(session: Session, person: Person, now: datetime) -> list[datetime]
         )
     ).all()
     failed: list[datetime] = []
-    # Sorted here: asked for the order, SQLite may walk the whole log in it.
+    # Sorted here: with ORDER BY, SQLite may walk the whole log in that order.
     for _, action, at, payload in sorted(rows, key=lambda row: row.sequence):
         if action != FAILED:
             failed = []
@@ -123,7 +130,7 @@ def _failures(session: Session, person: Person, now: datetime) -> list[datetime]
     return failed
 
 
-def _locked(failures: list[datetime], now: datetime) -> bool:
+def _is_locked(failures: list[datetime], now: datetime) -> bool:
     latest = failures[-MOST_FAILURES:]
     if len(latest) < MOST_FAILURES:
         return False

@@ -30,7 +30,7 @@ from db.people.people import (
     list_people,
     require,
 )
-from db.people.sign_in import LOCKED_FOR, _locked, authenticate
+from db.people.sign_in import LOCKED_FOR, _is_locked, authenticate
 from db.queries.events import EventFilter, EventRecord, find_events
 from db.schema import ROLES, PersonRevision
 from db.verification.walk import verify
@@ -299,7 +299,7 @@ def test_an_administrator_unlocks_by_giving_a_new_password(database: Database, b
 def test_when_sign_in_is_locked(failed_at: list[float], now: float, locked: bool) -> None:
     start = utc_now()
     failures = [start + timedelta(minutes=minutes) for minutes in failed_at]
-    assert _locked(failures, start + timedelta(minutes=now)) is locked
+    assert _is_locked(failures, start + timedelta(minutes=now)) is locked
 
 
 def test_the_one_spelling_of_a_password(database: Database, boss: Authenticated) -> None:
