@@ -1,4 +1,4 @@
-"""What the record says is stored, held against what is: two ascending streams of digests, merged."""
+"""What the record says is stored, compared with what is: two ascending streams of digests, merged."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _MOST_NAMED = 10
 
 @dataclass(frozen=True, slots=True)
 class Retention:
-    """That an artefact's bytes were removed by policy, or stored again after that, and when."""
+    """What the record last says of an artifact's bytes: removed by policy, or stored again after that."""
 
     state: str
     policy: str
@@ -39,7 +39,7 @@ class Retention:
 
 @dataclass(frozen=True, slots=True)
 class Stock:
-    """One digest. `kind` None: no record knows it; `stored`: bytes lie under it, whatever they are."""
+    """One digest. `kind`: None where no record knows it; `stored`: bytes lie under it, whatever they are."""
 
     digest: str
     kind: str | None
@@ -53,14 +53,14 @@ class Stock:
 
 
 def retention_of(session: Session, digests: Collection[str]) -> dict[str, Retention]:
-    """Give what the record last said of the retention of these artefacts; most have nothing said of them."""
+    """Return the last retention of each of these artifacts; most have none and are left out."""
     statement = select(ArtifactRetention).order_by(ArtifactRetention.event_sequence)
     rows = (row for (row,) in those(session, statement, ArtifactRetention.artifact_digest, digests))
     return {row.artifact_digest: Retention(row.state, row.policy, row.created_at) for row in rows}
 
 
 def inventory(session: Session, store: ArtifactStore) -> Iterator[Stock]:
-    """Stream every digest that the record or the store knows, ascending; memory does not grow with them."""
+    """Yield every digest that the record or the store knows, ascending; memory does not grow with them."""
     there = store.digests()
     next_there = next(there, None)
     for page in pages(session, select(Artifact.digest, Artifact.kind), Artifact.digest):
@@ -81,10 +81,14 @@ def inventory(session: Session, store: ArtifactStore) -> Iterator[Stock]:
 def check_artifacts(
     db: Database, session: Session, store: ArtifactStore, report: Callable[[str, str, str], None]
 ) -> tuple[int, list[str]]:
-    """Read every artefact again; gives how many are recorded, and remarks on what is no failure.
+    """Read every artifact again; return how many are recorded, and remarks on what is no failure.
 
-    `session` reads the snapshot that is verified; `report` takes kind, place and message of each artefact
-    that is missing or changed and was not pruned.
+    Args:
+        db: the record.
+        session: reads the snapshot that is verified.
+        store: the artifacts.
+        report: called with kind, place and message of each artifact that is missing or changed, and was not
+            pruned.
     """
     recorded = left = orphans = 0
     pruned: Counter[tuple[str, str]] = Counter()
@@ -110,12 +114,12 @@ def check_artifacts(
             left += stock.stored
         pruned[f"{said.at:%Y-%m-%d}", said.policy] += 1
     remarks = [
-        f"{many(count, 'artefact')} pruned by policy on {day} ({policy})"
+        f"{many(count, 'artifact')} pruned by policy on {day} ({policy})"
         for (day, policy), count in sorted(pruned.items())
     ]
     if left:
         remarks.append(
-            f"{many(left, 'artefact')} recorded as pruned, but the bytes are still there: "
+            f"{many(left, 'artifact')} recorded as pruned, but the bytes are still there: "
             "`kensa db prune` removes them"
         )
     if orphans:
@@ -130,12 +134,12 @@ def check_artifacts(
 
 
 def _pruned_meanwhile(db: Database, digest: str) -> Retention | None:
-    """Look past the snapshot: a prune that runs beside a verification must not look like a loss."""
+    """Return a removal that was recorded after the snapshot was taken: a prune meanwhile is no loss."""
     with db.session() as now:
         said = retention_of(now, [digest]).get(digest)
     return said if said is not None and said.pruned else None
 
 
 def many(count: int, what: str) -> str:
-    """Say how many of something, such as `3 pictures`."""
+    """Return a count with its noun, such as `3 pictures`."""
     return f"{count} {what}" if count == 1 else f"{count} {what}s"

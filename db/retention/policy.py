@@ -1,4 +1,4 @@
-"""Which artefacts a retention policy lets go: those that nothing recorded since the cut refers to."""
+"""Which artifacts a retention policy allows to be removed: those that nothing recent refers to."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ _AGE = re.compile(r"([1-9][0-9]{0,4})([dwmy])")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PrunePolicy:
-    """Which artefacts may go: of these kinds, and used by nothing recorded since `before` (aware).
+    """Which artifacts may be removed: of these kinds, and used by nothing recorded since `before` (aware).
 
-    Evidence of a flagged picture stays until each finding on it has a disposition in effect and none that
-    awaits approval, unless `undecided_too`; with `keep_findings` it stays in any case.
+    Evidence of a flagged picture stays until each finding on it has a disposition in effect, and none that
+    awaits approval. With `undecided_too` it need not wait for that; with `keep_findings` it always stays.
     """
 
     older_than: str
@@ -51,7 +51,7 @@ class PrunePolicy:
         wrong = [kind for kind in self.kinds if kind not in PRUNABLE]
         if wrong or not self.kinds:
             given = ", ".join(wrong) or "nothing"
-            raise RecordError(f"artefacts of kind {given} are not pruned: give some of {', '.join(PRUNABLE)}")
+            raise RecordError(f"artifacts of kind {given} are not pruned: give some of {', '.join(PRUNABLE)}")
         if self.keep_findings and self.undecided_too:
             raise RecordError(
                 "keeping the evidence of findings, and pruning it undecided: give one of the two"
@@ -63,7 +63,7 @@ class PrunePolicy:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """An artefact that a policy lets go; `size` in bytes."""
+    """An artifact that a policy allows to be removed; `size` in bytes."""
 
     digest: str
     kind: str
@@ -71,10 +71,10 @@ class Candidate:
 
 
 def age_before(age: str, now: datetime) -> datetime:
-    """Give the time that lies 90d (days), 6w (weeks), 18m (months) or 2y (years) before `now`.
+    """Return the time that lies 90d (days), 6w (weeks), 18m (months) or 2y (years) before `now`.
 
-    RecordError for anything else. Months and years go by the calendar: 1m before 31 March is the last of
-    February.
+    Months and years go by the calendar: 1m before 31 March is the last day of February. RecordError for an
+    age that is written in another way, or reaches back before the year 1.
     """
     matched = _AGE.fullmatch(age.strip())
     if matched is None:
@@ -90,7 +90,7 @@ def age_before(age: str, now: datetime) -> datetime:
 
 
 def candidates(session: Session, policy: PrunePolicy, digit: str) -> Iterator[Candidate]:
-    """Stream what may go among the digests that begin with a digit, ascending."""
+    """Yield what may be removed among the digests that begin with a hex digit, ascending."""
     needed = _needed_maps(session, policy, digit)
     old = (
         select(Artifact.digest, Artifact.kind, Artifact.size)
@@ -104,7 +104,7 @@ def candidates(session: Session, policy: PrunePolicy, digit: str) -> Iterator[Ca
     )
     pictures = select(Image.digest).join(Prediction, Prediction.image_id == Image.id)
     if "picture" in policy.kinds:
-        pictures = pictures.where(_kept(policy))
+        pictures = pictures.where(_evidence_stays(policy))
     for page in pages(session, old, Artifact.digest):
         rows = {row.digest: Candidate(*row) for row in page if row.digest not in needed}
         kept = {digest for (digest,) in those(session, pictures, Image.digest, rows)}
@@ -113,9 +113,9 @@ def candidates(session: Session, policy: PrunePolicy, digit: str) -> Iterator[Ca
 
 
 def _needed_maps(session: Session, policy: PrunePolicy, digit: str) -> set[str]:
-    """Give the maps of explanations that stay; equal maps of different findings share one artefact."""
+    """Return the digests of maps that stay: equal maps share an artifact, which stays if one of them does."""
     statement = (
-        select(Explanation.map_digest, Explanation.block_map_digests, _kept(policy))
+        select(Explanation.map_digest, Explanation.block_map_digests, _evidence_stays(policy))
         .join(Finding, Finding.id == Explanation.finding_id)
         .join(Prediction, Prediction.id == Finding.prediction_id)
         .execution_options(yield_per=500)
@@ -129,8 +129,8 @@ def _needed_maps(session: Session, policy: PrunePolicy, digit: str) -> set[str]:
     return needed
 
 
-def _kept(policy: PrunePolicy) -> ColumnElement[bool]:
-    """Give the condition on a prediction under which its evidence stays."""
+def _evidence_stays(policy: PrunePolicy) -> ColumnElement[bool]:
+    """Return the condition on a prediction under which its evidence stays."""
     line, own = aliased(RunImage), aliased(Finding)
     recent = exists().where(line.prediction_id == Prediction.id, line.created_at >= policy.before)
     if policy.undecided_too:
@@ -146,7 +146,7 @@ def _kept(policy: PrunePolicy) -> ColumnElement[bool]:
 
 
 def used_since(session: Session, since: int) -> set[str]:
-    """Give the artefacts of every prediction that was made, listed or decided about after an event."""
+    """Return the digests that are used by predictions made, listed again or decided about after an event."""
     listed: CompoundSelect[Any] = union(
         select(RunImage.prediction_id).where(RunImage.event_sequence > since),
         select(Finding.prediction_id)

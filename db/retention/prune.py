@@ -1,7 +1,7 @@
-"""Removing artefacts by policy, on the record: said first, then done, each batch under the chain lock.
+"""Removing artifacts by policy: recorded first, then done, each batch under the chain lock.
 
-A crash in between leaves bytes that are recorded as pruned, which `clear` removes; never a loss without a
-record. What a run has just stored is younger than `artifacts.GRACE` and stays.
+A crash in between leaves bytes that are recorded as pruned, which `clear` removes. So nothing is ever lost
+without a record. What a run has just stored is younger than `artifacts.GRACE` and stays.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from db.retention.inventory import inventory, retention_of
 from db.retention.policy import Candidate, PrunePolicy, candidates, used_since
 from db.schema import Artifact, ArtifactRetention
 
-_BATCH = 200  # artefacts per event, and per time that the chain lock is held
+_BATCH = 200  # artifacts per event, and per time that the chain lock is held
 
 
 @dataclass(slots=True)
 class Pruned:
-    """What a prune removed, or in a dry run would: artefacts and bytes by kind.
+    """What a prune removed, or in a dry run would: artifacts and bytes by kind.
 
-    `fresh`: not removed, for their bytes were stored again within a day; `missing`: not removed, for no bytes
-    are there, which verification reports.
+    `fresh`: not removed, because their bytes were stored again within a day; `missing`: not removed, because
+    there are no bytes, which verification reports.
     """
 
     counts: Counter[str] = field(default_factory=Counter)
@@ -57,13 +57,13 @@ def prune(
     reason: str | None = None,
     dry_run: bool = False,
 ) -> Pruned:
-    """Remove the artefacts that a policy lets go, in batches: each an event, then the bytes.
+    """Remove the artifacts that a policy allows to be removed, in batches: first the event, then the bytes.
 
-    An artefact goes when every row that refers to it was recorded before the cut: the prediction of a
-    picture, the explanation of a map, and each listing of the picture by a later run.
+    An artifact is removed if every row that refers to it was recorded before the policy's time: a picture's
+    prediction, a map's explanation, and each listing of the picture by a later run.
     """
     result = Pruned()
-    # By first digit: what newer explanations need is kept in mind for one sixteenth of the digests at a time.
+    # By first digit: memory then holds the maps that stay for one sixteenth of the digests at a time.
     for digit in "0123456789abcdef":
         with db.session() as session:
             since = head(session).sequence
@@ -78,7 +78,7 @@ def prune(
                     else:
                         gone.append(one)
                 if not dry_run:
-                    gone = _say(db, policy, gone, since, actor, reason)
+                    gone = _record_pruned(db, policy, gone, since, actor, reason)
                     _remove_pruned(db, store, [one.digest for one in gone])
                 for one in gone:
                     result.counts[one.kind] += 1
@@ -95,7 +95,7 @@ def clear(
     reason: str | None = None,
     dry_run: bool = False,
 ) -> Cleared:
-    """Remove bytes that are recorded as pruned, and with `orphans` those of no record older than a day.
+    """Remove bytes that are recorded as pruned and, with `orphans`, bytes of no record older than a day.
 
     The removal of orphans is recorded first, an event for each batch.
     """
@@ -119,7 +119,7 @@ def clear(
     return result
 
 
-def _say(
+def _record_pruned(
     db: Database,
     policy: PrunePolicy,
     batch: Sequence[Candidate],
@@ -127,7 +127,7 @@ def _say(
     actor: Actor,
     reason: str | None,
 ) -> list[Candidate]:
-    """Record that a batch is pruned; gives those of it that nothing has come to need since it was chosen."""
+    """Record as pruned, and return, those of a batch that have not come into use since it was chosen."""
     with db.write() as recorder:
         session, now = recorder.session, utc_now()
         said = retention_of(session, [one.digest for one in batch])
@@ -162,14 +162,14 @@ def _say(
 def _remove_pruned(
     db: Database, store: ArtifactStore, digests: Sequence[str], *, dry_run: bool = False
 ) -> int:
-    """Remove bytes that the record, read under the chain lock, says are pruned; gives how many."""
+    """Remove bytes that the record, read under the chain lock, says are pruned; return how many."""
     if not digests:
         return 0
     with db.exclusive() as connection, Session(connection) as session:
         gone = [
             digest
             for digest, said in retention_of(session, digests).items()
-            # Put again a moment ago: a run is about to record it as restored.
+            # Bytes put again a moment ago stay: a run is about to record them as restored.
             if said.pruned and store.settled(digest)
         ]
         for digest in gone if not dry_run else ():
@@ -185,7 +185,7 @@ def _remove_orphans(
     reason: str | None,
     dry_run: bool,
 ) -> int:
-    """Record, then remove, bytes that no record knows; gives how many."""
+    """Record, then remove, bytes that no record knows; return how many."""
 
     def unknown(session: Session) -> list[str]:
         known = {row.digest for row in those(session, select(Artifact.digest), Artifact.digest, digests)}

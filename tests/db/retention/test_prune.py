@@ -49,7 +49,7 @@ def clear(plant: Plant, **options: Any) -> Cleared:
 
 
 def remarks(plant: Plant) -> list[str]:
-    """What a verification, which must find nothing broken, says of the artefacts."""
+    """What a verification, which must find nothing broken, says of the artifacts."""
     found = plant.verify(artifacts=plant.store)
     assert found.problems == ()
     told = (" pruned by policy on ", " recorded as pruned, ", " to no record: ")
@@ -132,7 +132,7 @@ def test_evidence_goes_and_the_record_says_so(plant: Plant, run: RunHandle) -> N
     today, cut = utc_now(), utc_now() + LATER
     told = f"pruned by policy on {today:%Y-%m-%d} (older than 2y (before {cut:%Y-%m-%d}))"
     assert {str(each) for each in said.values()} == {told}
-    assert remarks(plant) == [f"6 artefacts {told}"]
+    assert remarks(plant) == [f"6 artifacts {told}"]
     # The report is there; a second prune finds nothing.
     assert prune(plant, policy(undecided_too=True)) == Pruned()
 
@@ -215,14 +215,14 @@ def test_a_decision_made_meanwhile_keeps_the_evidence(
     plant: Plant, run: RunHandle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dispose(plant, "R000001-0001")
-    say = pruning._say
+    say = pruning._record_pruned
 
     def late(*given: Any) -> Any:
-        monkeypatch.setattr(pruning, "_say", say)
+        monkeypatch.setattr(pruning, "_record_pruned", say)
         dispose(plant, "R000001-0001", needed=True)
         return say(*given)
 
-    monkeypatch.setattr(pruning, "_say", late)
+    monkeypatch.setattr(pruning, "_record_pruned", late)
     assert dict(prune(plant, policy()).counts) == {}
 
 
@@ -243,19 +243,19 @@ def test_what_a_run_records_meanwhile_stays(
     plant: Plant, run: RunHandle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A run lists the picture again after the prune has chosen it and before it holds the lock."""
-    say = pruning._say
+    say = pruning._record_pruned
     cut = utc_now()
 
     def late(*given: Any) -> Any:
-        monkeypatch.setattr(pruning, "_say", say)
+        monkeypatch.setattr(pruning, "_record_pruned", say)
         plant.record(plant.start(), replace(plant.outcome(1), verdict=None))
         return say(*given)
 
-    monkeypatch.setattr(pruning, "_say", late)
+    monkeypatch.setattr(pruning, "_record_pruned", late)
     result = prune(plant, policy(cut, undecided_too=True))
     assert there(plant, *evidence(1)) == [True] * 3
     assert dict(result.counts) == dict.fromkeys(PRUNABLE, 1)
-    assert remarks(plant)[0].startswith("3 artefacts pruned")
+    assert remarks(plant)[0].startswith("3 artifacts pruned")
 
 
 def test_missing_and_fresh_bytes_are_not_pruned(plant: Plant, run: RunHandle) -> None:
@@ -287,7 +287,7 @@ def test_a_crash_leaves_bytes_that_the_next_prune_removes(
         said = set(retention_of(session, both))
     assert said
     assert there(plant, *both) == [True] * 6
-    assert f"{len(said)} artefact" in remarks(plant)[1]
+    assert f"{len(said)} artifact" in remarks(plant)[1]
     assert "the bytes are still there: `kensa db prune` removes them" in remarks(plant)[1]
     assert clear(plant, dry_run=True) == Cleared(leftovers=len(said))
     assert clear(plant) == Cleared(leftovers=len(said))
@@ -305,7 +305,7 @@ def test_bytes_stored_again_are_recorded_as_restored(plant: Plant, run: RunHandl
     other = plant.start("line-2", settings_digest="other settings")
     outcome = plant.outcome(1, "review")  # puts picture, map and block map again
     refs = evidence(1)
-    with pytest.raises(RecordError, match="no artefact store was given"):
+    with pytest.raises(RecordError, match="no artifact store was given"):
         plant.record(other, outcome)
     record_batch(plant.db, other, [outcome], actor=plant.actor, store=plant.store)
     with plant.db.session() as session:
@@ -317,12 +317,12 @@ def test_bytes_stored_again_are_recorded_as_restored(plant: Plant, run: RunHandl
         )
     assert {(each.state, each.policy) for each in said.values()} == {("restored", "stored again")}
     assert rows == 3
-    assert remarks(plant)[0].startswith("3 artefacts pruned")
+    assert remarks(plant)[0].startswith("3 artifacts pruned")
     # A clearing leaves what was restored, and a later policy takes it again.
     age(plant.store)
     assert clear(plant) == Cleared()
     assert dict(prune(plant, policy(undecided_too=True)).counts) == dict.fromkeys(PRUNABLE, 1)
-    assert remarks(plant)[0].startswith("6 artefacts pruned")
+    assert remarks(plant)[0].startswith("6 artifacts pruned")
 
 
 def test_what_was_pruned_meanwhile_is_not_recorded_as_there(plant: Plant, run: RunHandle) -> None:
@@ -337,7 +337,7 @@ def test_what_was_pruned_meanwhile_is_not_recorded_as_there(plant: Plant, run: R
     assert events(plant) == before
     plant.outcome(1, "review")
     record_batch(plant.db, other, [outcome], actor=plant.actor, store=plant.store)
-    assert remarks(plant)[0].startswith("3 artefacts pruned")
+    assert remarks(plant)[0].startswith("3 artifacts pruned")
 
 
 def test_bytes_that_a_run_put_again_are_not_taken(plant: Plant, run: RunHandle) -> None:
@@ -347,7 +347,7 @@ def test_bytes_that_a_run_put_again_are_not_taken(plant: Plant, run: RunHandle) 
     assert there(plant, *evidence(1)) == [True] * 3
     other = plant.start("line-2", settings_digest="other settings")
     plant.record(other, outcome)
-    assert remarks(plant)[0].startswith("3 artefacts pruned")
+    assert remarks(plant)[0].startswith("3 artifacts pruned")
 
 
 def test_orphans_are_named_and_removed_on_record(plant: Plant, run: RunHandle) -> None:
@@ -397,7 +397,7 @@ def test_a_prune_beside_a_verification_looks_like_no_loss(
         return iter(listed)
 
     monkeypatch.setattr(ArtifactStore, "digests", late)
-    assert remarks(plant)[0].startswith("6 artefacts pruned")
+    assert remarks(plant)[0].startswith("6 artifacts pruned")
 
 
 def test_batches_and_pages_do_not_change_what_goes(
@@ -410,7 +410,7 @@ def test_batches_and_pages_do_not_change_what_goes(
     with plant.db.session() as session:
         pruned = select(func.count()).where(AuditEvent.action == "artifacts.pruned")
         assert session.scalar(pruned) == 6
-    assert remarks(plant)[0].startswith("6 artefacts pruned")
+    assert remarks(plant)[0].startswith("6 artifacts pruned")
 
 
 def test_old_bytes_are_renewed_when_put_again(plant: Plant) -> None:
