@@ -1,4 +1,4 @@
-"""One batch of outcomes, one transaction: images, predictions, findings, artefacts and their audit events."""
+"""One batch of outcomes, one transaction: images, predictions, findings, artifacts and their audit events."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def inspected_before(
 ) -> set[tuple[str, str]]:
     """Return those of the listed (uri, version) that another run of the source, model and settings inspected.
 
-    Pictures whose bytes could never be read do not count: they deserve another try.
+    Pictures whose bytes could not be read are left out: they are tried again.
     """
     spelled = {(uri, version): (storable(uri), storable(version)) for uri, version in listed}
     statement = (
@@ -58,7 +58,7 @@ def inspected_before(
 def known_outcomes(
     session: Session, digests: Collection[str], model_id: UUID, settings_digest: str
 ) -> dict[str, KnownOutcome]:
-    """Give the recorded outcome of each of these images under a model and settings, where there is one."""
+    """Return the recorded outcome of each of these images under a model and settings, where there is one."""
     statement = (
         select(Image.digest, Prediction.id, Prediction.verdict, Prediction.score, Prediction.reason)
         .join(Prediction, Prediction.image_id == Image.id)
@@ -76,13 +76,15 @@ def record_batch(
     actor: Actor,
     store: ArtifactStore | None = None,
 ) -> BatchResult:
-    """Record a batch of outcomes in one transaction, an event for each; what is recorded stays as it is.
+    """Record a batch of outcomes in one transaction, an event for each; what is recorded already stays.
 
-    A uri that the run has already is skipped. A digest that has an outcome under the same model and
-    settings, from this run or an earlier one, is linked to it and marked as carried over. Raises RecordError,
-    and writes nothing, for an outcome that contradicts itself or carries over nothing, and for new pictures
-    of a run that has ended. Artefacts that were pruned and are in `store` again are recorded as restored;
-    where they are not (a prune took them since they were put), nothing is recorded and RecordError says so.
+    A uri that the run has recorded is skipped. A digest that has an outcome under the same model and
+    settings, from this run or an earlier one, is linked to it and marked as carried over. Artifacts that were
+    pruned and are in `store` again are recorded as restored.
+
+    Raises:
+        RecordError: an outcome contradicts itself or carries over nothing, pictures are new in a run that has
+            ended, or a prune has removed an artifact since it was put. Nothing is written then.
     """
     for outcome in outcomes:
         outcome.check()
@@ -105,7 +107,7 @@ def record_batch(
 
 
 class _Batch:
-    """What the database holds of a batch: looked up once under the lock, kept up to date as rows are made."""
+    """What the database holds of a batch: looked up once under the lock, then updated as rows are made."""
 
     def __init__(
         self,
@@ -143,12 +145,12 @@ class _Batch:
         highest = session.scalar(select(func.max(Finding.number)).where(Finding.run_id == run.id))
         self._number: int = highest or 0
 
-    def _new(self, table: str, **values: Any) -> NewRow:
+    def _new_row(self, table: str, **values: Any) -> NewRow:
         values["id"] = next(self._identifiers)
         return NewRow(table, values)
 
     def entry(self, uri: str, outcome: ImageOutcome) -> Entry:
-        """Give the event of one outcome, with the rows it adds; the last is its line in the accounting."""
+        """Return the event of one outcome with the rows it adds; the last is its line in the accounting."""
         rows: list[NewRow] = []
         known = self._known.get(outcome.digest) if outcome.digest else None
         carried_over = known is not None
@@ -158,14 +160,14 @@ class _Batch:
                     f"outcome of {uri!r} carries over what is recorded for image {outcome.digest}, but "
                     "nothing is recorded under this model and these settings: classify it"
                 )
-            known = self._decide(rows, outcome, outcome.digest, outcome.verdict)
-        line = self._new(
+            known = self._add_decision(rows, outcome, outcome.digest, outcome.verdict)
+        line = self._new_row(
             "run_image",
             run_id=self._run_id,
             uri=uri,
             version=outcome.version,
             size=outcome.size,
-            part_id=self._part(rows, outcome),
+            part_id=self._part_id(rows, outcome),
             station=outcome.station,
             captured_at=outcome.captured_at,
             image_id=self._images[outcome.digest] if outcome.digest else None,
@@ -189,9 +191,11 @@ class _Batch:
             artifact_digests=[] if carried_over else [ref.digest for ref in _artifacts(outcome)],
         )
 
-    def _decide(self, rows: list[NewRow], outcome: ImageOutcome, digest: str, verdict: str) -> KnownOutcome:
+    def _add_decision(
+        self, rows: list[NewRow], outcome: ImageOutcome, digest: str, verdict: str
+    ) -> KnownOutcome:
         if digest not in self._images:
-            image = self._new(
+            image = self._new_row(
                 "image",
                 digest=digest,
                 size=outcome.size,
@@ -204,12 +208,12 @@ class _Batch:
             self._images[digest] = image.values["id"]
         for ref in _artifacts(outcome):
             if ref.digest not in self._stored:
-                rows.append(self._new("artifact", **asdict(ref)))
+                rows.append(self._new_row("artifact", **asdict(ref)))
                 self._stored.add(ref.digest)
             elif ref.digest in self._pruned:
-                rows.append(self._restored(ref.digest, self._pruned.pop(ref.digest)))
+                rows.append(self._restored_row(ref.digest, self._pruned.pop(ref.digest)))
         probabilities = outcome.probabilities
-        prediction = self._new(
+        prediction = self._new_row(
             "prediction",
             image_id=self._images[digest],
             model_version_id=self._model_id,
@@ -227,27 +231,30 @@ class _Batch:
             sharpness=outcome.sharpness,
         )
         rows.append(prediction)
-        if outcome.score is not None:  # else it is unreadable and has none
+        if outcome.score is not None:  # else the picture is unreadable and has no findings
             for finding in outcome.findings:
-                self._find(rows, prediction.values["id"], outcome.score, finding)
+                self._add_finding(rows, prediction.values["id"], outcome.score, finding)
         known = KnownOutcome(
             UUID(hex=prediction.values["id"]), verdict, outcome.score, prediction.values["reason"]
         )
         self._known[digest] = known
         return known
 
-    def _restored(self, digest: str, pruned: Retention) -> NewRow:
-        """Give the row that says a pruned artefact is there again, if it is: no prune can run meanwhile."""
+    def _restored_row(self, digest: str, pruned: Retention) -> NewRow:
+        """Return the row of a pruned artifact that is stored again; RecordError unless it is there.
+
+        It stays there: under the lock that the caller holds, no prune can run.
+        """
         try:
             if self._store is None:
-                raise ArtifactError("no artefact store was given to look for it")
+                raise ArtifactError("no artifact store was given to look for it")
             self._store.check(digest)
         except ArtifactError as error:
             raise RecordError(
-                f"artefact {digest} was {pruned} while this batch was being made, and is not stored again "
+                f"artifact {digest} was {pruned} while this batch was being made, and is not stored again "
                 f"({error}): run the inspection again, it goes on where it was"
             ) from error
-        return self._new(
+        return self._new_row(
             "artifact_retention",
             artifact_digest=digest,
             state="restored",
@@ -255,9 +262,11 @@ class _Batch:
             created_at=self.now,
         )
 
-    def _find(self, rows: list[NewRow], prediction_id: str, score: float, outcome: FindingOutcome) -> None:
+    def _add_finding(
+        self, rows: list[NewRow], prediction_id: str, score: float, outcome: FindingOutcome
+    ) -> None:
         self._number += 1
-        finding = self._new(
+        finding = self._new_row(
             "finding",
             reference=f"{self.run.reference}-{self._number:04d}",
             run_id=self._run_id,
@@ -272,10 +281,10 @@ class _Batch:
         rows.append(finding)
         self.references.append(finding.values["reference"])
         if outcome.explanation is not None:
-            rows.append(self._explanation(finding.values["id"], outcome.explanation))
+            rows.append(self._explanation_row(finding.values["id"], outcome.explanation))
 
-    def _explanation(self, finding_id: str, outcome: ExplanationOutcome) -> NewRow:
-        return self._new(
+    def _explanation_row(self, finding_id: str, outcome: ExplanationOutcome) -> NewRow:
+        return self._new_row(
             "explanation",
             finding_id=finding_id,
             method=outcome.method,
@@ -291,12 +300,12 @@ class _Batch:
             created_at=self.now,
         )
 
-    def _part(self, rows: list[NewRow], outcome: ImageOutcome) -> str | None:
+    def _part_id(self, rows: list[NewRow], outcome: ImageOutcome) -> str | None:
         key = _part_key(outcome)
         if key is None:
             return None
         if key not in self._parts:
-            part = self._new("part", serial=key[0], lot=key[1])
+            part = self._new_row("part", serial=key[0], lot=key[1])
             rows.append(part)
             self._parts[key] = part.values["id"]
         return self._parts[key]

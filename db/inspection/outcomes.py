@@ -1,4 +1,4 @@
-"""What the inspection flow hands over: one outcome for each listed picture."""
+"""What the inspection flow hands over to be recorded: one outcome for each listed picture."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class ExplanationOutcome:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FindingOutcome:
-    """One flagged class: its score in [0,1] and the threshold that the image's score reached."""
+    """One flagged class: its score in [0, 1] and the threshold that the image's score reached."""
 
     class_name: str
     class_score: float
@@ -56,10 +56,10 @@ class FindingOutcome:
 class ImageOutcome:
     """What became of one listed picture. Its texts are spelled as the database can hold them (`storable`).
 
-    `digest`: SHA-256 of its bytes, None where they could not be read (then it is unreadable).
-    `verdict` None: carry over the outcome already recorded for this digest (`known_outcomes`).
-    `picture`: where the bytes were put in the artefact store, if they were. `brightness`, `contrast`,
-    `sharpness`: of the picture as decoded (`sources.picture_statistics`), together or not at all.
+    `digest`: SHA-256 of its bytes; None where they could not be read, which makes it unreadable.
+    `verdict`: None carries over the outcome already recorded for this digest (`known_outcomes`).
+    `picture`: the bytes in the artifact store, if they were put there. `brightness`, `contrast`, `sharpness`:
+    of the picture as decoded (`sources.picture_statistics`), all three or none.
     """
 
     uri: str
@@ -95,29 +95,29 @@ class ImageOutcome:
         """Raise RecordError where the outcome contradicts itself."""
         if self.verdict is None:
             if self.digest is None:
-                raise self._wrong("carries over an outcome but has no digest to find it by")
+                raise self._contradiction("carries over an outcome but has no digest to find it by")
             return
         if self.verdict not in VERDICTS:
-            raise self._wrong(f"verdict {self.verdict!r} is none of {', '.join(VERDICTS)}")
+            raise self._contradiction(f"verdict {self.verdict!r} is none of {', '.join(VERDICTS)}")
         unreadable = self.verdict == "unreadable"
         if unreadable != (self.reason is not None):
-            raise self._wrong("an unreadable picture needs a reason, and no other verdict takes one")
+            raise self._contradiction("an unreadable picture needs a reason, and no other verdict takes one")
         if self.digest is None and not unreadable:
-            raise self._wrong(f"verdict {self.verdict!r} needs the digest of the picture it is about")
+            raise self._contradiction(f"verdict {self.verdict!r} needs the digest of the picture it is about")
         thresholds = (self.review_threshold, self.reject_threshold)
         if unreadable != (self.score is None) or (not unreadable and None in thresholds):
-            raise self._wrong("score and both thresholds go with every verdict but unreadable")
-        # a flagged picture without a finding would never be put before a person
+            raise self._contradiction("score and both thresholds go with every verdict but unreadable")
+        # A flagged picture without a finding would never be shown to a person.
         if bool(self.findings) != (self.verdict in ("review", "reject")):
-            raise self._wrong(f"verdict {self.verdict!r} with {len(self.findings)} findings")
+            raise self._contradiction(f"verdict {self.verdict!r} with {len(self.findings)} findings")
         if len({finding.class_name for finding in self.findings}) != len(self.findings):
-            raise self._wrong("two findings of the same class")
+            raise self._contradiction("two findings of the same class")
         if len({x is None for x in (self.brightness, self.contrast, self.sharpness)}) != 1:
-            raise self._wrong("brightness, contrast and sharpness come together")
+            raise self._contradiction("brightness, contrast and sharpness come together")
         if self.picture is not None and self.picture.digest != self.digest:
-            raise self._wrong("the stored picture is not the one that was inspected: digests differ")
+            raise self._contradiction("the stored picture is not the one that was inspected: digests differ")
 
-    def _wrong(self, what: str) -> RecordError:
+    def _contradiction(self, what: str) -> RecordError:
         return RecordError(f"outcome of {self.uri!r}: {what}")
 
 
@@ -133,9 +133,9 @@ class KnownOutcome:
 
 @dataclass(frozen=True, slots=True)
 class BatchResult:
-    """What `record_batch` wrote. `already_recorded`: listed pictures that had their row before.
+    """What `record_batch` wrote. `already_recorded`: listed pictures that the run had recorded before.
 
-    `verdicts` counts the pictures written now, carried-over ones included; `findings` are references.
+    `verdicts` counts the pictures written now, carried-over ones included. `findings` are references.
     """
 
     recorded: int

@@ -45,7 +45,7 @@ class ModelRecord:
 
     @classmethod
     def of(cls, row: ModelVersion) -> ModelRecord:
-        """Give the record of a row."""
+        """Return the record of a row."""
         return cls(
             id=row.id,
             digest=row.digest,
@@ -60,7 +60,7 @@ class ModelRecord:
 
 @dataclass(frozen=True, slots=True)
 class RunHandle:
-    """A run that is under way. `resumed`: it had been started before and not finished."""
+    """A run that is under way. `resumed`: it was started before and not finished."""
 
     id: UUID
     number: int
@@ -78,7 +78,7 @@ class RunHandle:
 
 @dataclass(frozen=True, slots=True)
 class RunCounts:
-    """The accounting: listed = passed + review + reject + unreadable. `missing`: announced, not there."""
+    """The accounting: listed = passed + review + reject + unreadable. `missing`: announced and not found."""
 
     listed: int
     passed: int
@@ -90,17 +90,17 @@ class RunCounts:
     findings: int
 
     def as_dict(self) -> dict[str, int]:
-        """Give the counts under the glossary's names (`pass` is a word Python keeps for itself)."""
+        """Return the counts under the glossary's names (`pass` is a keyword of Python)."""
         return {("pass" if name == "passed" else name): count for name, count in asdict(self).items()}
 
 
 def run_reference(number: int) -> str:
-    """Give the printed number of a run, such as R000012."""
+    """Return the printed number of a run, such as R000012."""
     return f"R{number:06d}"
 
 
 def find_run_id(session: Session, which: UUID | int | str) -> UUID:
-    """Give the id of a run named by id, number, "12" or "R000012"; RecordError if there is none."""
+    """Return the id of a run named by id, number, "12" or "R000012"; RecordError if there is none."""
     key: ColumnElement[bool] | None = None
     if isinstance(which, UUID):
         key = Run.id == which
@@ -127,9 +127,9 @@ def register_model(
     actor: Actor,
     artifacts: Sequence[ArtifactRef] = (),
 ) -> ModelRecord:
-    """Record a model package under its digest; one that is recorded already is given back as it stands.
+    """Record a model package under its digest; return the record, which may be there already.
 
-    `artifacts`: the package's files in the artefact store. Of a model that was recorded without them an
+    `artifacts`: the package's files in the artifact store. Where the model was recorded without them, an
     event of its own says that they are stored now.
     """
     with db.write() as recorder:
@@ -166,7 +166,7 @@ def register_model(
 
 
 def model_artifacts(session: Session, model_digest: str) -> dict[str, ArtifactRef]:
-    """Give the stored files of a model package by their media type; empty where none were stored."""
+    """Return the stored files of a model package by their media type; empty where none were stored."""
     listed = session.scalars(
         select(AuditEvent.artifact_digests)
         .where(
@@ -191,9 +191,10 @@ def start_or_resume_run(
     host: str,
     trigger: str = "manual",
 ) -> RunHandle:
-    """Start a run under the next number, or take up the latest unfinished one of the same kind.
+    """Start a run under the next number, or resume the latest unfinished run of the same kind.
 
-    The same kind: same source, settings digest and model. `settings` are kept as they are, frozen.
+    Of the same kind are runs with the same source, settings digest and model. `settings` are recorded as they
+    are.
     """
     with db.write() as recorder:
         unfinished = (
@@ -245,7 +246,7 @@ def start_or_resume_run(
 
 
 def run_counts(session: Session, run_id: UUID, missing: int, upto: int | None = None) -> RunCounts:
-    """Count a run's listed pictures by verdict, and the findings on them, from the rows up to an event."""
+    """Return how many pictures a run listed, by verdict, and the findings on them, as of event `upto`."""
     mine = [RunImage.run_id == run_id]
     if upto is not None:
         mine.append(RunImage.event_sequence <= upto)
@@ -284,10 +285,20 @@ def finish_run(
     missing: Sequence[str] = (),
     note: str = "",
 ) -> RunCounts:
-    """Record a run's end with its counts, taken from its rows; a run that has ended keeps the end it has.
+    """Record a run's end with its counts, taken from its rows; a run that has ended keeps its end.
 
-    `listed`: how many pictures the source listed; a completed run that recorded another number is refused
-    with RecordError, for a picture would have been skipped. `missing`: announced but not found.
+    Args:
+        db: the record.
+        run: which run.
+        actor: who ends it.
+        status: completed or failed.
+        listed: how many pictures the source listed.
+        missing: uris that were announced and not found.
+        note: what a reader of the record should know.
+
+    Raises:
+        RecordError: the status is unknown, or the run is completed and recorded another number of pictures
+            than were listed: one would have been skipped.
     """
     if status not in RUN_STATUSES:
         raise RecordError(f"run status {status!r} is none of {', '.join(RUN_STATUSES)}")
@@ -324,10 +335,10 @@ def finish_run(
 
 
 def counts_from(stored: Mapping[str, int]) -> RunCounts:
-    """Give the counts of a stored mapping."""
+    """Return the counts of a mapping that `RunCounts.as_dict` made."""
     return RunCounts(**{("passed" if name == "pass" else name): count for name, count in stored.items()})
 
 
 def artifact_row(ref: ArtifactRef) -> Artifact:
-    """Give the row of stored bytes."""
+    """Return the row that records stored bytes."""
     return Artifact(**asdict(ref))

@@ -32,7 +32,7 @@ def _run(connection: Connection) -> None:
     if migrating:
         views.drop(connection)
     context.run_migrations()
-    # After every migration, not only the first: batch mode on SQLite recreates tables without triggers.
+    # After every migration, not only the first: batch mode on SQLite recreates tables without their triggers.
     if inspect(connection).has_table("audit_event"):
         guards.install(connection)
         if context.get_context().get_current_revision() == context.get_head_revision():

@@ -1,11 +1,12 @@
 """The audit trail: who and why on each event, people, approvals, checkpoints, retention, replays.
 
-Nothing recorded is rewritten: new columns are NULL in old rows, and a NULL column is no part of a row's
-digest. All of it is one transaction, so that a lock lasts until its end: ACCESS EXCLUSIVE (nobody reads) on
-audit_event, disposition and artifact, for their columns and kinds; SHARE (nobody writes) on the tables that
-get an index. SQLite is locked for writers throughout, as in every migration. Measured with 1,000,000 pictures
-(`python -m benchmarks.db --only migration`): 3.3 s in all on PostgreSQL, 0.7 s the longest index; 6.5 s on
-SQLite.
+Nothing recorded is rewritten: new columns are NULL in old rows, and a NULL column does not enter a row's
+digest. All of it is one transaction, so each lock lasts until its end. On PostgreSQL, audit_event,
+disposition and artifact cannot be read meanwhile (ACCESS EXCLUSIVE, for their columns and kinds), and the
+tables that get an index cannot be written (SHARE). SQLite cannot be written at all, as in every migration.
+
+Measured with 1,000,000 pictures (`python -m benchmarks.db --only migration`): 3.3 s on PostgreSQL, of which
+the longest index takes 0.7 s; 6.5 s on SQLite.
 
 Revision 0002.
 """

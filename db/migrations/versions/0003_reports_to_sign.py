@@ -1,13 +1,16 @@
 """Reports of more than runs, people's signatures on them, and picture statistics beside each decision.
 
-Nothing recorded is rewritten: new columns are NULL in old rows, and a NULL column is no part of a row's
-digest. `report` is extended rather than put beside a second table, because a number, its revisions and the
-head that each prints are one idea whatever the report is about; only `run_id` loses its NOT NULL, for which
-SQLite recreates the table (a row for each report: small). All of it is one transaction, so that a lock lasts
-until its end: ACCESS EXCLUSIVE (nobody reads) on report and on prediction, whose columns have neither default
-nor check and so touch no row: the time does not grow with the record. SQLite is locked for writers
-throughout, as in every migration. Measured with 200,000 pictures (`python -m benchmarks.db --only
-migration`): 0.3 s in all on PostgreSQL, no statement above 0.04 s; 0.1 s on SQLite.
+Nothing recorded is rewritten: new columns are NULL in old rows, and a NULL column does not enter a row's
+digest. `report` gets new columns and no second table beside it: a number, its revisions and the head that
+each prints are one idea, whatever the report is about. Only `run_id` loses its NOT NULL. For that SQLite
+recreates the table, which has a row for each report and so is small.
+
+All of it is one transaction, so each lock lasts until its end. On PostgreSQL, report and prediction cannot be
+read meanwhile (ACCESS EXCLUSIVE). Prediction's new columns have neither default nor check and touch no row,
+so the time does not grow with the record. SQLite cannot be written at all, as in every migration.
+
+Measured with 200,000 pictures (`python -m benchmarks.db --only migration`): 0.3 s on PostgreSQL, with no
+statement above 0.04 s; 0.1 s on SQLite.
 
 Revision 0003.
 """
