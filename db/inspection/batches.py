@@ -60,12 +60,12 @@ def known_outcomes(
 ) -> dict[str, KnownOutcome]:
     """Return the recorded outcome of each of these images under a model and settings, where there is one."""
     statement = (
-        select(Image.digest, Prediction.id, Prediction.verdict, Prediction.score, Prediction.reason)
+        select(Image.digest, Prediction.id, Prediction.verdict, Prediction.reason)
         .join(Prediction, Prediction.image_id == Image.id)
         .where(Prediction.model_version_id == model_id, Prediction.settings_digest == settings_digest)
     )
     rows = those(session, statement, Image.digest, digests)
-    return {row.digest: KnownOutcome(row.id, row.verdict, row.score, row.reason) for row in rows}
+    return {row.digest: KnownOutcome(row.id, row.verdict, row.reason) for row in rows}
 
 
 def record_batch(
@@ -91,7 +91,7 @@ def record_batch(
     with db.write() as recorder:
         batch = _Batch(recorder.session, run, outcomes, store)
         recorder.add_all(
-            [batch.entry(uri, outcome) for uri, outcome in batch.todo.items()],
+            [batch.entry(outcome) for outcome in batch.todo],
             actor=actor,
             run_id=run.id,
             model_digest=run.model.digest,
@@ -126,18 +126,18 @@ class _Batch:
             listed.setdefault(outcome.uri, outcome)
         for uri in recorded_uris(session, run.id, listed):
             del listed[uri]
-        self.todo: dict[str, ImageOutcome] = listed
+        self.todo = list(listed.values())
         if self.todo and session.scalar(select(RunEnd.id).where(RunEnd.run_id == run.id)):
-            raise RecordError(f"run {run.reference} has ended: start a new run for {next(iter(self.todo))!r}")
+            raise RecordError(f"run {run.reference} has ended: start a new run for {self.todo[0].uri!r}")
 
-        digests = {outcome.digest for outcome in self.todo.values() if outcome.digest is not None}
+        digests = {outcome.digest for outcome in self.todo if outcome.digest is not None}
         self._known = known_outcomes(session, digests, run.model.id, run.settings_digest)
         images = those(session, select(Image.digest, Image.id), Image.digest, digests)
         self._images: dict[str, str] = {row.digest: row.id.hex for row in images}
-        keys = {key for outcome in self.todo.values() if (key := _part_key(outcome))}
+        keys = {key for outcome in self.todo if (key := _part_key(outcome))}
         parts = those(session, select(Part.serial, Part.lot, Part.id), Part.serial, {key[0] for key in keys})
         self._parts: dict[tuple[str, str], str] = {(row.serial, row.lot): row.id.hex for row in parts}
-        refs = {ref.digest for outcome in self.todo.values() for ref in _artifacts(outcome)}
+        refs = {ref.digest for outcome in self.todo for ref in _artifacts(outcome)}
         stored = those(session, select(Artifact.digest), Artifact.digest, refs)
         self._stored: set[str] = {row.digest for row in stored}
         said = retention_of(session, self._stored)
@@ -149,7 +149,7 @@ class _Batch:
         values["id"] = next(self._identifiers)
         return NewRow(table, values)
 
-    def entry(self, uri: str, outcome: ImageOutcome) -> Entry:
+    def entry(self, outcome: ImageOutcome) -> Entry:
         """Return the event of one outcome with the rows it adds; the last is its line in the accounting."""
         rows: list[NewRow] = []
         known = self._known.get(outcome.digest) if outcome.digest else None
@@ -157,14 +157,14 @@ class _Batch:
         if outcome.digest is not None and known is None:
             if outcome.verdict is None:
                 raise RecordError(
-                    f"outcome of {uri!r} carries over what is recorded for image {outcome.digest}, but "
-                    "nothing is recorded under this model and these settings: classify it"
+                    f"outcome of {outcome.uri!r} carries over what is recorded for image {outcome.digest}, "
+                    "but nothing is recorded under this model and these settings: classify it"
                 )
             known = self._add_decision(rows, outcome, outcome.digest, outcome.verdict)
         line = self._new_row(
             "run_image",
             run_id=self._run_id,
-            uri=uri,
+            uri=outcome.uri,
             version=outcome.version,
             size=outcome.size,
             part_id=self._part_id(rows, outcome),
@@ -186,7 +186,7 @@ class _Batch:
             action="image.unreadable" if verdict == "unreadable" else action,
             entity="run_image",
             entity_id=line.values["id"],
-            payload={"uri": uri, "verdict": verdict},
+            payload={"uri": outcome.uri, "verdict": verdict},
             image_digest=outcome.digest,
             artifact_digests=[] if carried_over else [ref.digest for ref in _artifacts(outcome)],
         )
@@ -234,9 +234,7 @@ class _Batch:
         if outcome.score is not None:  # else the picture is unreadable and has no findings
             for finding in outcome.findings:
                 self._add_finding(rows, prediction.values["id"], outcome.score, finding)
-        known = KnownOutcome(
-            UUID(hex=prediction.values["id"]), verdict, outcome.score, prediction.values["reason"]
-        )
+        known = KnownOutcome(UUID(hex=prediction.values["id"]), verdict, prediction.values["reason"])
         self._known[digest] = known
         return known
 

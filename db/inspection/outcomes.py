@@ -127,7 +127,6 @@ class KnownOutcome:
 
     prediction_id: UUID
     verdict: str
-    score: float | None
     reason: str | None
 
 
