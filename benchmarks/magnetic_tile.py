@@ -32,7 +32,7 @@ from db.queries.finding_records import run_findings
 from db.queries.runs import latest_run
 from db.verification.walk import verify
 from explainers.drawing import resize_map, top_mask
-from operations.inspection.evidence import decode_map
+from operations.inspection.map_files import decode_map
 
 DATA = Path(os.environ.get("KENSA_DATA", "../shared/data")).resolve()
 TILES = DATA / "magnetic_tile"
@@ -155,7 +155,7 @@ def main() -> None:
     config = work / "line.yaml"
     config.write_text(yaml.safe_dump(settings))
     timed(seconds, "run", ["run", "-c", str(config)])
-    timed(seconds, "report", ["report", "-c", str(config)])
+    timed(seconds, "report", ["report", "run", "-c", str(config)])
     timed(seconds, "audit verify", ["audit", "verify", "-c", str(config)])
 
     package = load_package(calibrated)
