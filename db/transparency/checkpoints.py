@@ -134,17 +134,18 @@ def event_leaves(session: Session, above: int, upto: int) -> Iterator[bytes]:
     """
     expected = above + 1
     previous = GENESIS if above == 0 else session.scalar(hash_of(above))
-    rows = session.execute(
+    statement = (
         select(AuditEvent.sequence, AuditEvent.previous_hash, AuditEvent.hash)
         .where(AuditEvent.sequence > above, AuditEvent.sequence <= upto)
         .order_by(AuditEvent.sequence)
         .execution_options(yield_per=_AT_ONCE)
     )
-    for sequence, before, own in rows:
-        if sequence != expected or before != previous or not _HASH.fullmatch(own):
-            break
-        yield bytes.fromhex(own)
-        expected, previous = sequence + 1, own
+    with session.execute(statement) as rows:  # a cursor that is left open on the server is a leak
+        for sequence, before, own in rows:
+            if sequence != expected or before != previous or not _HASH.fullmatch(own):
+                break
+            yield bytes.fromhex(own)
+            expected, previous = sequence + 1, own
     if expected <= upto:
         raise RecordError(f"the log is broken at event {expected}: run `kensa audit verify`")
 
