@@ -33,7 +33,8 @@ from sqlalchemy import event, func, select
 from sqlalchemy.orm import Session
 
 from benchmarks import ingestion, line, postgres
-from db.chain.events import GENESIS, Head
+from db.chain import events as chain
+from db.columns import flat_json
 from db.engine import MIGRATIONS, VERSION_TABLE, Database, open_database
 from db.inspection.batches import record_batch
 from db.inspection.runs import finish_run
@@ -45,8 +46,7 @@ from db.queries.runs import run_images, run_summary
 from db.schema import Base, Finding, Image, Part, Run, RunImage
 from db.transparency.checkpoints import CheckpointFolder, sign_checkpoint
 from db.transparency.signed_notes import generate_key
-from db.verification import sound_windows
-from db.verification.sound_windows import FastWalk
+from db.verification.log_walk import LogWalk
 from db.verification.walk import Verification, verify
 from db.verification.witness import Witness
 
@@ -238,25 +238,23 @@ def bare_hashing(db: Database) -> tuple[float, int]:
     """
     spent, size, kept = 0.0, 0, []
 
-    def keep(data: bytes) -> Any:
-        kept.append(data)
-        return sha256(data)
+    def keep(value: Any) -> bytes:
+        kept.append(flat_json(value))
+        return kept[-1]
 
-    sound_windows.sha256 = keep  # type: ignore[attr-defined]
+    chain.flat_json = keep  # type: ignore[attr-defined]
     try:
-        with db.session() as session, FastWalk(session) as fast:
-            at = Head(0, GENESIS)
-            while (sound := fast.window(at)) is not None:
-                fast.pause()
+        with db.session() as session:
+            walk = LogWalk(session)
+            while walk.window():
                 started = time.perf_counter()
                 for data in kept:
                     sha256(data).hexdigest()
                 spent += time.perf_counter() - started
                 size += sum(map(len, kept))
                 kept.clear()
-                at = sound.head
     finally:
-        sound_windows.sha256 = sha256  # type: ignore[attr-defined]
+        chain.flat_json = flat_json  # type: ignore[attr-defined]
     return spent, size
 
 

@@ -26,6 +26,9 @@ from db.schema import ACTOR_KINDS, DOMAIN_TABLES, AuditEvent, Base, DomainRow
 GENESIS = "0" * 64
 SCHEME = 1
 
+# What `encoded` leaves as it is: calling it for these, which are most values, would cost as much as the rest.
+_SPELLED = frozenset((str, int, type(None)))
+
 _TABLES = Base.metadata.tables
 _EVENTS = _TABLES["audit_event"]
 
@@ -65,7 +68,7 @@ def record_of(columns: Iterable[str], values: Iterable[Any]) -> Record:
     return {
         column: text
         for column, value in zip(columns, values, strict=True)
-        if (text := encoded(value)) is not None
+        if (text := value if type(value) in _SPELLED else encoded(value)) is not None
     }
 
 

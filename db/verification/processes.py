@@ -1,13 +1,14 @@
 """Sound stretches of a long audit log, looked at by several processes at once.
 
-What is recorded does not change, so that each process may read a snapshot of its own: a stretch is sound, or
-it takes a closer look, which `verification` then takes from there on, in its own process and snapshot.
+What is recorded does not change, so that each process may read a snapshot of its own. From the first stretch
+on that is not sound, `walk` looks at everything itself, in its own snapshot, and says what is wrong.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
 from multiprocessing import get_context
 
 from sqlalchemy import select
@@ -16,13 +17,22 @@ from sqlalchemy.orm import Session
 from db.chain.events import Head
 from db.engine import Database, open_database
 from db.schema import AuditEvent
-from db.verification.sound_windows import WINDOW, FastWalk, Sound
+from db.verification.log_walk import LogWalk
 
-STRETCH = 25 * WINDOW  # events that a process looks at, one window after the other
+STRETCH = 100_000  # events that a process looks at
+
+
+@dataclass(frozen=True, slots=True)
+class Sound:
+    """A stretch in which everything is as it was recorded: its last event, its events and their rows."""
+
+    head: Head
+    events: int
+    rows: int
 
 
 def sound_stretches(db: Database, session: Session, start: Head, last: int, jobs: int) -> Iterator[Sound]:
-    """Give the sound stretches after `start`, in order, up to the first that takes a closer look.
+    """Give the sound stretches after `start`, in order, up to the first in which something is wrong.
 
     `last`: the log's last event; what is left over after whole stretches is not looked at. Nothing is given
     where there is too little to be worth starting processes. Each stretch begins with the head with which
@@ -59,12 +69,10 @@ def sound_stretches(db: Database, session: Session, start: Head, last: int, jobs
 
 
 def _look(url: str, head: Head, upto: int) -> Sound | None:
-    """Look at the events after `head` up to another; None where one of them takes a closer look."""
-    at, events, rows = head, 0, 0
-    with open_database(url) as db, db.session() as session, FastWalk(session, upto) as fast:
-        while at.sequence < upto:
-            sound = fast.window(at)
-            if sound is None:
-                return None
-            at, events, rows = sound.head, events + sound.events, rows + sound.rows
-    return Sound(at, events, rows)
+    """Look at the events after `head` up to another; None where something is wrong with them."""
+    with open_database(url) as db, db.session() as session:
+        walk = LogWalk(session, head)
+        while not walk.problems and walk.window(upto):
+            pass
+        sound = not walk.problems and walk.head.sequence == upto
+        return Sound(walk.head, walk.events, walk.rows) if sound else None

@@ -1,7 +1,4 @@
-"""Walking the audit trail: is it whole, and do the tables still say what it speaks for?
-
-Everything is read as it is stored, past the column types, and in windows: memory does not grow with the log.
-"""
+"""Verification of the audit trail: is it whole, and do the tables still say what it speaks for?"""
 
 from __future__ import annotations
 
@@ -12,15 +9,13 @@ from functools import cached_property
 from itertools import chain
 from typing import Any
 
-from sqlalchemy import ColumnElement, Table, func, or_, select, true
+from sqlalchemy import func, select, true
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from db import grants, guards
 from db.artifacts import ArtifactStore
-from db.chain.events import GENESIS, SCHEME, Head, event_hash, listed_rows, rows_digest
-from db.chain.row_text import Record
-from db.chain.stored_rows import fetch_records, raw_rows
+from db.chain.events import GENESIS, Head
 from db.dispositions.signatures import check_signatures
 from db.engine import Database
 from db.errors import RecordError
@@ -28,34 +23,12 @@ from db.inspection.runs import run_counts, run_reference
 from db.issued.sign_offs import check_sign_offs
 from db.lookup import pages
 from db.retention.inventory import check_artifacts
-from db.schema import DOMAIN_TABLES, AuditEvent, Base, Report, Run, RunEnd
+from db.schema import AuditEvent, Report, Run, RunEnd
 from db.transparency.merkle import Frontier
 from db.transparency.signed_notes import CheckpointNote
-from db.verification import sound_windows
+from db.verification.log_walk import LogWalk, Problem
 from db.verification.processes import sound_stretches
-from db.verification.sound_windows import FastWalk, Sound
 from db.verification.witness import ReportFile, Witness, attest, check_report, conclusion, trusted_start
-
-_EVENTS = Base.metadata.tables["audit_event"]
-_WINDOW = 500  # events looked at together, with their rows
-_MOST_PROBLEMS = 100
-
-
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """One broken place; `sequence` is the event concerned, where there is one.
-
-    `kind`: gap, link, event, row, uncovered, run, signature, report, head, checkpoint, guard,
-    artifact or unreadable.
-    """
-
-    kind: str
-    where: str
-    message: str
-    sequence: int | None = None
-
-    def __str__(self) -> str:
-        return f"{self.where}: {self.message}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +79,8 @@ def verify(
         try:
             start = trusted_start(session, witness) if incremental and witness else None
             if start is not None:
-                walk.start, walk.head = start[0].tree_size, Head(start[0].tree_size, start[0].head_hash)
+                walk.start = start[0].tree_size
+                walk.go_on_from(Head(start[0].tree_size, start[0].head_hash))
                 walk.remarks.append(
                     f"incremental: events 1 to {start[0].tree_size} and their rows were not looked at again"
                 )
@@ -160,22 +134,13 @@ def _damaged_text_allowed(db: Database, session: Session) -> Iterator[None]:
         raw.text_factory = str
 
 
-class _Walk:
+class _Walk(LogWalk):
     def __init__(self, session: Session, progress: Callable[[int, int], None] | None) -> None:
-        self.session = session
-        self.problems: list[Problem] = []
+        super().__init__(session)
         self.remarks: list[str] = []
-        self.truncated = False
-        self.events = self.rows = self.artifacts_read = 0
+        self.artifacts_read = 0
         self.start = 0
-        self.head = Head(0, GENESIS)
         self._progress = progress
-
-    def report(self, kind: str, where: str, message: str, sequence: int | None = None) -> None:
-        if len(self.problems) < _MOST_PROBLEMS:
-            self.problems.append(Problem(kind, where, message, sequence))
-        else:
-            self.truncated = True
 
     @contextmanager
     def unreadable(self, what: str) -> Iterator[None]:
@@ -209,43 +174,19 @@ class _Walk:
             self.remarks += [told] if told else []
 
     def ahead(self, db: Database, jobs: int) -> None:
-        """Have other processes look at a long log; ends where it takes a closer look, or little is left."""
-        last = self.session.scalar(select(func.max(_EVENTS.c.sequence))) or 0
+        """Have other processes look at a long log; ends where one finds something, or little is left."""
+        last = self.session.scalar(select(func.max(AuditEvent.sequence))) or 0
         for found in sound_stretches(db, self.session, self.head, last, jobs):
-            self._sound(found)
+            self.go_on_from(found.head)
+            self.events += found.events
+            self.rows += found.rows
+            self._tell()
 
     def chain(self) -> None:
-        """Walk events in order, and with each window of them the rows that name them."""
-        # Without a start even a row of event 0 or below, which no log has, is looked at.
-        above: int | None = self.head.sequence or None
-        with FastWalk(self.session) as fast:
-            closely = 0  # windows to be looked at closely before the next is taken at a run
-            while True:
-                settled = not closely and self.head.sequence == (above or 0)
-                if settled and (found := fast.window(self.head)) is not None:
-                    above = self._sound(found)
-                    continue
-                fast.pause()
-                reached = self._closely(above)
-                if reached is None:
-                    break
-                above, closely = reached, (closely or sound_windows.WINDOW // _WINDOW) - 1
-                self._tell()
-        for table in DOMAIN_TABLES:
-            key = table.c.event_sequence
-            beyond = or_(key.is_(None), true() if above is None else key > above)
-            records = fetch_records(
-                self.session, raw_rows(self.session, table).where(beyond).limit(_MOST_PROBLEMS)
-            )
-            self._uncovered({(table.name, str(record.get("id"))): record for record in records})
-
-    def _sound(self, found: Sound) -> int:
-        """Take over what was found to be sound; gives its last event."""
-        self.head = found.head
-        self.events += found.events
-        self.rows += found.rows
-        self._tell()
-        return found.head.sequence
+        """Walk what is left of the log to its end, and find rows beyond it."""
+        while self.window():
+            self._tell()
+        self.rows_beyond()
 
     def _tell(self) -> None:
         if self._progress:
@@ -253,26 +194,8 @@ class _Walk:
 
     @cached_property
     def _total(self) -> int:
-        later = _EVENTS.c.sequence > self.start if self.start else true()
-        return self.session.scalar(select(func.count()).select_from(_EVENTS).where(later)) or 0
-
-    def _closely(self, above: int | None) -> int | None:
-        """Look at each value of a window of events and of the rows that name them; gives its last event."""
-        events = self._raw(_EVENTS, _EVENTS.c.sequence, above, None)
-        if not events:
-            return None
-        upto = int(events[-1]["sequence"])
-        found = {
-            (table.name, str(record["id"])): record
-            for table in DOMAIN_TABLES
-            for record in self._raw(table, table.c.event_sequence, above, upto)
-        }
-        for event in events:
-            self._event(event)
-            self._rows_of(event, found)
-        self._uncovered(found)
-        self.events += len(events)
-        return upto
+        later = AuditEvent.sequence > self.start if self.start else true()
+        return self.session.scalar(select(func.count()).select_from(AuditEvent).where(later)) or 0
 
     def finished_runs(self) -> None:
         """Check that the counts each run that ended since the start ended with are those of its rows."""
@@ -307,48 +230,6 @@ class _Walk:
         self.artifacts_read, remarks = check_artifacts(db, self.session, store, self.report)
         self.remarks += remarks
 
-    def _event(self, event: Record) -> None:
-        sequence = int(event["sequence"])
-        where, wanted = f"event {sequence}", self.head.sequence + 1
-        if sequence < wanted:
-            self.report("event", where, "does not belong: the log begins with event 1", sequence)
-            return
-        if sequence != wanted:
-            gone = f"event {wanted}" if sequence == wanted + 1 else f"events {wanted} to {sequence - 1}"
-            self.report("gap", gone, f"missing: event {sequence} follows event {wanted - 1}", wanted)
-        elif event.get("previous_hash") != self.head.hash:
-            before = f"event {wanted - 1}" if wanted > 1 else "the beginning"
-            self.report("link", where, f"does not continue {before}: one of the two was replaced", sequence)
-        if event.get("scheme") != SCHEME:
-            self.report("event", where, f"follows scheme {event.get('scheme')}, not {SCHEME}", sequence)
-        elif event_hash(event) != event.get("hash"):
-            self.report("event", where, "was changed: its hash is not that of its contents", sequence)
-        self.head = Head(sequence, str(event.get("hash")))
-
-    def _rows_of(self, event: Record, found: dict[tuple[str, str], Record]) -> None:
-        sequence = int(event["sequence"])
-        records: list[tuple[str, Record]] = []
-        complete = True
-        for table, identifier in _listed(event):
-            record = found.get((table, identifier))
-            if record is None or record.get("event_sequence") != sequence:
-                complete = False
-                message = f"{table} row {identifier}, which it speaks for, is missing"
-                self.report("row", f"event {sequence}", message, sequence)
-            else:
-                del found[table, identifier]
-                records.append((table, record))
-        self.rows += len(records)
-        if complete and rows_digest(records) != event.get("rows_digest"):
-            names = ", ".join(f"{table} {record['id']}" for table, record in records) or "none listed"
-            message = f"the rows it speaks for were changed ({event.get('action')}; rows: {names})"
-            self.report("row", f"event {sequence}", message, sequence)
-
-    def _uncovered(self, left: dict[tuple[str, str], Record]) -> None:
-        for (table, identifier), record in left.items():
-            message = f"no event speaks for it (it names event {record.get('event_sequence')})"
-            self.report("uncovered", f"{table} row {identifier}", message)
-
     def _head(self, head: Head, kind: str, where: str) -> None:
         present = self.session.scalar(select(AuditEvent.hash).where(AuditEvent.sequence == head.sequence))
         if head != Head(0, GENESIS) and present != head.hash:
@@ -356,22 +237,3 @@ class _Walk:
             self.report(
                 kind, where, f"audit head {head.sequence}, {head.hash}: that event {what}", head.sequence
             )
-
-    def _raw(
-        self, table: Table, key: ColumnElement[Any], above: int | None, upto: int | None
-    ) -> list[Record]:
-        statement = raw_rows(self.session, table)
-        if above is not None:
-            statement = statement.where(key > above)
-        return fetch_records(
-            self.session,
-            statement.where(key <= upto) if upto is not None else statement.order_by(key).limit(_WINDOW),
-        )
-
-
-def _listed(event: Record) -> list[tuple[str, str]]:
-    """Give the rows an event lists; none where its text was damaged, which its hash has told already."""
-    try:
-        return listed_rows(event)
-    except (KeyError, TypeError, ValueError):
-        return []

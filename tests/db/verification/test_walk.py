@@ -19,13 +19,27 @@ from sqlalchemy.types import NullType
 from db import lookup
 from db.chain.events import Head, event_hash, rows_digest
 from db.chain.events import head as audit_head
+from db.chain.stored_rows import raw_records
 from db.columns import Json, Time, utc_now, uuid7
 from db.engine import Database
 from db.errors import RecordError
 from db.inspection.runs import RunHandle
-from db.schema import Artifact, AuditEvent, Base, Finding, Image, Part, Prediction, Report, RunEnd, RunImage
-from db.verification import walk as verification
-from db.verification.walk import Problem, verify
+from db.schema import (
+    DOMAIN_TABLES,
+    Artifact,
+    AuditEvent,
+    Base,
+    Finding,
+    Image,
+    Part,
+    Prediction,
+    Report,
+    RunEnd,
+    RunImage,
+)
+from db.verification import log_walk
+from db.verification.log_walk import LogWalk, Problem
+from db.verification.walk import verify
 
 Plant = Any  # tests/db/conftest.py; test folders are not packages
 Attack = Any
@@ -53,9 +67,7 @@ def test_an_untouched_record_verifies(plant: Plant, run: RunHandle) -> None:
     assert found.problems == ()
     with plant.db.session() as session:
         head = audit_head(session)
-        rows = sum(
-            session.scalar(select(func.count()).select_from(t)) or 0 for t in verification.DOMAIN_TABLES
-        )
+        rows = sum(session.scalar(select(func.count()).select_from(t)) or 0 for t in DOMAIN_TABLES)
         artifacts = session.scalar(select(func.count()).select_from(Artifact))
     assert (found.ok, found.events, found.rows, found.head) == (True, 12, rows, head)
     assert (found.artifacts, found.truncated, told) == (artifacts, False, [(12, 12)])
@@ -71,14 +83,14 @@ def test_windows_do_not_change_what_is_found(
     plant: Plant, run: RunHandle, attack: Attack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = plant.verify()
-    monkeypatch.setattr(verification, "_WINDOW", 3)
+    monkeypatch.setattr(log_walk, "_WINDOW", 3)
     monkeypatch.setattr(lookup, "_AT_ONCE", 3)
     assert plant.verify() == whole
     attack(
         "UPDATE image SET width = 65 WHERE event_sequence = 8", "DELETE FROM part WHERE event_sequence = 10"
     )
     small = plant.verify()
-    monkeypatch.setattr(verification, "_WINDOW", 500)
+    monkeypatch.setattr(log_walk, "_WINDOW", 2_000)
     monkeypatch.setattr(lookup, "_AT_ONCE", 500)
     assert plant.verify() == small
     assert [(p.kind, p.where) for p in small.problems] == [("row", "event 8"), ("row", "event 10")]
@@ -138,9 +150,7 @@ def test_a_deleted_event(plant: Plant, run: RunHandle, attack: Attack) -> None:
 
 
 def test_several_deleted_events_with_their_rows(plant: Plant, run: RunHandle, attack: Attack) -> None:
-    tables = [
-        t.name for t in reversed(verification.DOMAIN_TABLES) if t.name in ("run_image", "prediction", "image")
-    ]
+    tables = [t.name for t in reversed(DOMAIN_TABLES) if t.name in ("run_image", "prediction", "image")]
     gone = [f"DELETE FROM {t} WHERE event_sequence IN (3, 6, 7)" for t in tables]  # noqa: S608
     attack("DELETE FROM audit_event WHERE sequence IN (6, 7)", *gone)
     found = plant.verify()
@@ -211,9 +221,10 @@ def rehash(plant: Plant, attack: Attack, change: str, sequence: int, upto: int) 
     attack(change)
     for number in range(sequence, upto + 1):
         with plant.db.session() as session:
-            walk = verification._Walk(session, None)
-            events = walk._raw(verification._EVENTS, verification._EVENTS.c.sequence, number - 2, None)
-            before, event = events[0], events[1]
+            events = AuditEvent.__table__
+            before, event = (
+                raw_records(session, events, events.c.sequence == n)[0] for n in (number - 1, number)
+            )
         event["previous_hash"] = before["hash"]
         attack(
             f"UPDATE audit_event SET previous_hash = '{before['hash']}', hash = '{event_hash(event)}' "  # noqa: S608
@@ -242,12 +253,8 @@ def test_all_hashes_recomputed_from_some_point_on(plant: Plant, run: RunHandle, 
     # with the report's row rewritten as well, only a head kept elsewhere tells
     attack("UPDATE report SET head_hash = (SELECT hash FROM audit_event WHERE sequence = 11)")
     with plant.db.session() as session:
-        walk = verification._Walk(session, None)
-        table = Base.metadata.tables
-        rows = [
-            ("artifact", walk._raw(table["artifact"], table["artifact"].c.event_sequence, 11, 12)[0]),
-            ("report", walk._raw(table["report"], table["report"].c.event_sequence, 11, 12)[0]),
-        ]
+        tables = [Base.metadata.tables[name] for name in ("artifact", "report")]
+        rows = [(t.name, raw_records(session, t, t.c.event_sequence == 12)[0]) for t in tables]
     digest = rows_digest(rows)
     rehash(plant, attack, f"UPDATE audit_event SET rows_digest = '{digest}' WHERE sequence = 12", 12, 12)  # noqa: S608
     assert plant.verify().ok
@@ -312,7 +319,7 @@ def test_a_missing_guard(plant: Plant, run: RunHandle) -> None:
 def test_problems_are_listed_up_to_a_limit(
     plant: Plant, run: RunHandle, attack: Attack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(verification, "_MOST_PROBLEMS", 3)
+    monkeypatch.setattr(log_walk, "_MOST_PROBLEMS", 3)
     attack("UPDATE run_image SET size = size + 1")
     found = plant.verify()
     assert [p.where for p in found.problems] == ["event 3", "event 4", "event 5"]
@@ -383,10 +390,16 @@ def test_the_least_change_to_any_column_of_any_table_is_found(plant: Plant) -> N
                 assert problems, f"{table.name}.{column.name}"
                 if column.name != "sequence":
                     assert problems[0].sequence == at, f"{table.name}.{column.name}: {problems[0]}"
-        clean = verification._Walk(session, None)
-        clean.chain()
-        assert clean.problems == []
+        assert _walked(session) == []
     assert tried > 135
+
+
+def _walked(session: Session) -> list[Problem]:
+    walk = LogWalk(session)
+    while walk.window():
+        pass
+    walk.rows_beyond()
+    return walk.problems
 
 
 def _try_change(session: Session, table: Table, name: str, row: Any) -> list[Problem] | None:
@@ -403,9 +416,7 @@ def _try_change(session: Session, table: Table, name: str, row: Any) -> list[Pro
     inner = session.begin_nested()
     try:
         assert session.execute(statement).rowcount == 1  # type: ignore[attr-defined]
-        walk = verification._Walk(session, None)
-        walk.chain()
-        return walk.problems
+        return _walked(session)
     except (IntegrityError, DataError):
         return None
     finally:
