@@ -7,7 +7,7 @@ from sqlalchemy.orm import Session
 
 from classifiers.measure.reference import QUANTILES, Spread, read_reference
 from db.figures.scopes import Scope
-from db.figures.series import SampleFigures, SubgroupFigures, drift, run_history, subgroups
+from db.figures.series import GroupFigures, SampleFigures, period_figures, run_figures
 from db.queries.runs import RunSummary
 from reports.content.process import Process
 from reports.stats.control_chart import Subgroup
@@ -38,19 +38,17 @@ def references_of(card: Mapping[str, Any]) -> References:
     return {name: _reference(each) for name, each in spreads.items() if each is not None}
 
 
-def run_process(session: Session, run: RunSummary, zone: str, upto: int) -> Process:
+def run_process(session: Session, run: RunSummary, upto: int) -> Process:
     """Chart a run among the runs before it; the first runs of a model by stretches of pictures instead."""
     references = references_of(run.model.card)
-    limits = _limits(references)
-    history = run_history(session, run.id, last=_RUNS, limits=limits, upto=upto)
-    scope = Scope(run=run.id)
-    if len(history) > _ENOUGH:
-        points = [(each.reference, each.inspected, each.flagged, each.statistics) for each in history]
-        return _process(session, scope, "run", points, references, run.reference, upto)
     inspected = run.counts.listed - run.counts.unreadable
     size = max(_SMALLEST, -(-inspected // _STRETCHES))
-    figures = subgroups(session, scope, size, zone=zone, limits=limits, upto=upto)
-    return _process(session, scope, "stretch", _points(figures), references, None, upto)
+    history, stretches, whole = run_figures(
+        session, run.id, size, last=_RUNS, limits=_limits(references), upto=upto
+    )
+    if len(history) > _ENOUGH:
+        return _process("run", history, whole, references, run.reference)
+    return _process("stretch", stretches, whole, references)
 
 
 def period_process(
@@ -61,57 +59,45 @@ def period_process(
     `card`: of the one model that decided; None where several did, for each has a calibration set of its own.
     """
     references = {} if card is None else references_of(card)
-    limits = _limits(references)
-    unit: Literal["day", "run"] = "day"
-    figures = subgroups(session, scope, unit, zone=zone, limits=limits, upto=upto)
-    if len(figures) <= _ENOUGH:
-        unit = "run"
-        figures = subgroups(session, scope, unit, zone=zone, limits=limits, upto=upto)
-    return _process(session, scope, unit, _points(figures), references, None, upto)
-
-
-_Point = tuple[str, int, int, Mapping[str, SampleFigures]]
-
-
-def _points(figures: list[SubgroupFigures]) -> list[_Point]:
-    return [(each.label, each.inspected, each.flagged, each.statistics) for each in figures]
+    days, runs, whole = period_figures(session, scope, zone=zone, limits=_limits(references), upto=upto)
+    if len(days) > _ENOUGH:
+        return _process("day", days, whole, references)
+    return _process("run", runs, whole, references)
 
 
 def _process(
-    session: Session,
-    scope: Scope,
     unit: Literal["run", "day", "stretch"],
-    points: list[_Point],
+    points: list[GroupFigures],
+    whole: GroupFigures,
     references: References,
-    present: str | None,
-    upto: int,
+    present: str | None = None,
 ) -> Process:
-    own = drift(session, scope, _limits(references), upto=upto)
+    """Compare each point and the whole report with the references; `present`: the report's own point."""
     compared: list[Drift] = []
     for name, reference in references.items():
-        sample = _sample("this report", own.samples[name], current=True)
+        sample = _sample("this report", whole.statistics[name], current=True)
         if sample is not None:
             compared.append(compare(name, reference, sample))
     trends: list[Trend] = []
     for name, reference in references.items():
-        samples = [_sample(label, of[name], current=label == present) for label, _, _, of in points]
+        samples = [_sample(at.label, at.statistics[name], current=at.label == present) for at in points]
         if known := [each for each in samples if each is not None]:
             trends.append(trend(name, reference, known))
     return Process(
         unit=unit,
         subgroups=tuple(
             Subgroup(
-                label,
-                inspected,
-                flagged,
-                reference=label != present or present is None,
-                current=label == present,
+                at.label,
+                at.inspected,
+                at.flagged,
+                reference=at.label != present,
+                current=at.label == present,
             )
-            for label, inspected, flagged, _ in points
+            for at in points
         ),
         trends=tuple(trends),
         own=tuple(compared),
-        scores=own.histogram,
+        scores=whole.histogram,
     )
 
 

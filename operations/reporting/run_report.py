@@ -85,7 +85,7 @@ def read_run_report(
         max_finding_pages=settings.max_findings,
         unreadable=tuple((record.uri, record.reason) for record in run_unreadable(session, run_id, upto)),
         missing=run.missing,
-        process=run_process(session, run, settings.timezone, upto),
+        process=run_process(session, run, upto),
         review=review_of(session, scope, findings, upto),
         **heading(session, settings, what),
     )

@@ -10,7 +10,7 @@ from db.chain.events import head as audit_head
 from db.errors import RecordError
 from db.figures.periods import period_summary, scope_findings, scope_unreadable
 from db.figures.scopes import Scope, scope_of
-from db.figures.series import subgroups
+from db.figures.series import period_figures
 from db.inspection.outcomes import ImageOutcome
 from db.inspection.runs import RunHandle, finish_run
 from db.issued.reports import ReportSubject
@@ -135,4 +135,5 @@ def test_one_station(plant: Plant, station: str, listed: int) -> None:
     with plant.db.session() as session:
         scope = Scope(lot="L0", station=station)
         assert period_summary(session, scope).counts.listed == listed
-        assert sum(group.inspected for group in subgroups(session, scope, "day")) == listed
+        days, _, whole = period_figures(session, scope)
+        assert sum(day.inspected for day in days) == whole.inspected == listed

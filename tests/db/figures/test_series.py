@@ -1,17 +1,20 @@
 """Series for charts: what is counted, in which order, and figures known by hand."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from statistics import fmean, stdev
 from typing import Any
 
 import pytest
+from sqlalchemy import event
 
 from db.errors import RecordError
 from db.figures.scopes import Scope
-from db.figures.series import BINS, drift, run_history, subgroups
+from db.figures.series import BINS, period_figures, run_figures
 
 Plant = Any  # tests/db/conftest.py; test folders are not packages
 MORNING = datetime(2026, 3, 2, 22, 30, tzinfo=UTC)
+BEGINNING, END = datetime(2020, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
 
 
 def test_runs_before_this_one_with_their_statistics(plant: Plant) -> None:
@@ -19,14 +22,14 @@ def test_runs_before_this_one_with_their_statistics(plant: Plant) -> None:
     second = plant.finished_run(range(4, 12))  # carries 4 to 7 over
     plant.start()  # has not finished
     with plant.db.session() as session:
-        points = run_history(session, second.id)
-        assert run_history(session, first.number) == points[:1]
-        assert run_history(session, second.id, last=1) == points[1:]
+        points, stretches, whole = run_figures(session, second.id, 5)
+        assert run_figures(session, first.number, 5)[0] == points[:1]
+        assert run_figures(session, second.id, 5, last=1)[0] == points[1:]
         upto = session.connection().exec_driver_sql("SELECT min(event_sequence) FROM run_end").scalar()
-        assert run_history(session, second.id, upto=upto) == points[:1]
-        assert run_history(session, second.id, upto=upto - 1) == []
-    assert [point.reference for point in points] == ["R000001", "R000002"]
-    assert points[1].counts.carried_over == 4
+        assert run_figures(session, second.id, 5, upto=upto)[0] == points[:1]
+        assert run_figures(session, second.id, 5, upto=upto - 1)[0] == []
+        history, _, other = run_figures(session, 3, 5)
+    assert [point.label for point in points] == ["R000001", "R000002"]
     # Statistics of the pictures that are new in it: 8, 9, 10 (11 is unreadable).
     brightness = [0.5 + number / 1_000 for number in (8, 9, 10)]
     assert points[1].statistics["brightness"].n == 3
@@ -36,25 +39,26 @@ def test_runs_before_this_one_with_their_statistics(plant: Plant) -> None:
     assert points[0].statistics["score"].n == 2
     assert (points[0].inspected, points[0].flagged) == (6, 4)
     assert (points[1].inspected, points[1].flagged) == (3, 2)
+    assert whole == replace(points[1], label="")
+    assert sum(stretch.inspected for stretch in stretches) > whole.inspected  # those carried over as well
+    assert (history, other.inspected) == (points, 0)
 
 
-def test_drift_counts_what_lies_outside_limits(plant: Plant) -> None:
+def test_values_outside_limits_are_counted(plant: Plant) -> None:
     run = plant.start()
     plant.record(run, *(plant.outcome(n) for n in range(10)), plant.outcome(10, "unreadable"))
     old = plant.outcome(11, "reject", brightness=None, contrast=None, sharpness=None, score=1.0)
     plant.record(run, old)
     limits = {"brightness": (0.502, 0.507), "score": (0.0, 1.0)}
     with plant.db.session() as session:
-        found = drift(session, Scope(run=run.id), limits)
-        with pytest.raises(RecordError, match="statistic 'hue' is none of score, brightness"):
-            drift(session, Scope(run=run.id), {"hue": (0, 1)})
-    brightness, score = found.samples["brightness"], found.samples["score"]
+        _, _, found = run_figures(session, run.id, 5, limits=limits)
+    brightness, score = found.statistics["brightness"], found.statistics["score"]
     assert (brightness.n, brightness.below, brightness.above) == (10, 2, 2)
-    assert (score.n, score.below, score.above, found.without) == (10, 0, 0, 1)  # of those that passed
+    assert (score.n, score.below, score.above) == (10, 0, 0)  # of those that passed
     assert found.histogram == tuple({2: 10, BINS - 1: 1}.get(n, 0) for n in range(BINS))
 
 
-def test_subgroups_follow_the_order_in_which_pictures_were_taken(plant: Plant) -> None:
+def test_groups_follow_the_order_in_which_pictures_were_taken(plant: Plant) -> None:
     run = plant.start()
     verdicts = ("pass", "reject", "review", "unreadable", "pass")
     taken = [
@@ -62,22 +66,40 @@ def test_subgroups_follow_the_order_in_which_pictures_were_taken(plant: Plant) -
         for n, verdict in enumerate(verdicts)
     ]
     plant.record(run, *taken)
-    scope = Scope(run=run.id)
     with plant.db.session() as session:
-        pairs = subgroups(session, scope, 2)
-        days = subgroups(session, scope, "day", zone="Asia/Tokyo")
-        hours = subgroups(session, scope, "hour")
-        (whole,) = subgroups(session, scope, "run")
+        _, pairs, _ = run_figures(session, run.id, 2)
+        days, (whole,), everything = period_figures(session, Scope(run=run.id), zone="Asia/Tokyo")
+        utc, _, _ = period_figures(session, Scope(run=run.id), zone="America/New_York")
     # Taken in the order 4, 3, 2, 1, 0.
-    assert [(g.label, g.inspected, g.flagged, g.rejected, g.unreadable) for g in pairs] == [
-        ("1-2", 1, 0, 0, 1), ("3-4", 2, 2, 1, 0), ("5-5", 1, 0, 0, 0),
-    ]  # fmt: skip
-    assert (pairs[0].since, pairs[0].until) == (taken[4].captured_at, taken[3].captured_at)
+    assert [(g.label, g.inspected, g.flagged) for g in pairs] == [("1-2", 1, 0), ("3-4", 2, 2), ("5-5", 1, 0)]
     assert pairs[1].statistics["sharpness"].mean == pytest.approx(1.015)
     assert pairs[2].statistics["sharpness"].sd is None
     assert [(g.label, g.inspected) for g in days] == [("2026-03-03", 4)]
-    assert [g.label for g in hours] == ["2026-03-02 21:00 +0000", "2026-03-02 22:00 +0000"]
-    assert (whole.label, whole.inspected, whole.unreadable) == ("R000001", 4, 1)
+    assert [g.label for g in utc] == ["2026-03-02"]
+    assert (whole.label, whole.inspected) == ("R000001", 4)
+    assert everything == replace(whole, label="") == replace(days[0], label="")
+
+
+def test_a_period_is_read_once(plant: Plant) -> None:
+    """Two days and two runs that overlap: each picture is in one day and one run, whatever their order."""
+    for first, days in ((0, (0, 1)), (4, (1, 0))):
+        run = plant.start() if not first else plant.start(settings_digest="other")
+        plant.record(
+            run,
+            *(
+                plant.outcome(first + n, "pass", captured_at=MORNING + timedelta(days=day))
+                for n, day in enumerate(days)
+            ),
+        )
+    asked: list[str] = []
+    with plant.db.session() as session:
+        listener = lambda *given: asked.append(given[2])  # noqa: E731
+        event.listen(session.connection(), "before_cursor_execute", listener)
+        days, runs, whole = period_figures(session, Scope(since=BEGINNING, until=END))
+    assert len(asked) == 1
+    assert [(day.label, day.inspected) for day in days] == [("2026-03-02", 2), ("2026-03-03", 2)]
+    assert [(run.label, run.inspected) for run in runs] == [("R000001", 2), ("R000002", 2)]
+    assert whole.statistics["brightness"].n == 4
 
 
 def test_a_scope_says_one_thing() -> None:
@@ -87,10 +109,3 @@ def test_a_scope_says_one_thing() -> None:
     with pytest.raises(RecordError, match="one run, or about pictures across runs"):
         Scope(run=1, lot="L0").check()
     Scope(lot="L0", since=MORNING).check()
-
-
-def test_subgroups_of_no_size(plant: Plant) -> None:
-    run = plant.start()
-    with plant.db.session() as session, pytest.raises(RecordError, match="give at least 1"):
-        subgroups(session, Scope(run=run.id), 0)
-    assert Scope is Scope
