@@ -24,7 +24,7 @@ from cli.options import (
 )
 from db.queries.part_history import LifeEntry, PartHistory, part_history
 from db.queries.recall import TracedPart, TraceFilter, TraceSummary, trace_parts, trace_summary
-from db.queries.sentences import proof, sentence
+from db.queries.sentences import evidence_line, sentence
 from db.retention.inventory import many
 
 
@@ -85,7 +85,7 @@ def audit_part(
         out.print(("\n" if number else "") + f"[bold]{heading}[/bold]")
         for entry in part.entries:
             out.print(f"{when(entry.at)}  {safe(sentence(entry))}")
-            out.print(f"[dim]                      {safe(proof(entry))}[/dim]")
+            out.print(f"[dim]                      {safe(evidence_line(entry))}[/dim]")
 
 
 def audit_trace(

@@ -22,7 +22,7 @@ def sentence(entry: LifeEntry) -> str:
     return _TELLERS[entry.kind](entry.facts, dict(entry.evidence))
 
 
-def proof(entry: LifeEntry) -> str:
+def evidence_line(entry: LifeEntry) -> str:
     """Name the evidence behind an entry: the audit event with the beginning of its hash, then digests."""
     digests = "".join(f"; {what} {digest[:DIGITS]}" for what, digest in entry.evidence)
     return f"audit event {entry.sequence} {entry.hash[:DIGITS]}{digests}"

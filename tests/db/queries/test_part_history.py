@@ -15,7 +15,7 @@ from db.issued.sign_offs import sign_report
 from db.queries.events import get_event
 from db.queries.part_history import KINDS, LifeEntry, PartHistory, part_history
 from db.queries.recall import TraceFilter, trace_parts, trace_summary
-from db.queries.sentences import proof, sentence
+from db.queries.sentences import evidence_line, sentence
 
 Plant = Any  # tests/db/conftest.py; test folders are not packages
 CAPTURED = datetime(2026, 11, 23, 6, 0, tzinfo=UTC)
@@ -66,13 +66,15 @@ def test_each_entry_names_the_evidence_behind_it(plant: Plant) -> None:
         for entry in part.entries:
             event = get_event(session, entry.sequence)
             assert (entry.hash, entry.at) == (event.hash, event.at)
-            assert proof(entry).startswith(f"audit event {event.sequence} {event.hash[:12]}")
+            assert evidence_line(entry).startswith(f"audit event {event.sequence} {event.hash[:12]}")
     digest = lambda data: hashlib.sha256(data).hexdigest()  # noqa: E731
     inspected, finding, report = part.entries[:3]
     assert inspected.evidence == (("picture", digest(b"picture 1")), ("model", plant.model.digest))
     assert finding.evidence == (("map", digest(b"map 1")), ("block map", digest(b"block map 1")))
     assert report.evidence[0] == ("report", digest(b"report of run 1"))
-    assert proof(finding).endswith(f"; map {digest(b'map 1')[:12]}; block map {digest(b'block map 1')[:12]}")
+    assert evidence_line(finding).endswith(
+        f"; map {digest(b'map 1')[:12]}; block map {digest(b'block map 1')[:12]}"
+    )
 
 
 def test_replays_pictures_taken_unreadable_ones_and_outcomes_carried_over(plant: Plant) -> None:
