@@ -19,6 +19,7 @@ from db.errors import RecordError
 from db.index_walk import NEWEST
 from db.inspection.runs import find_run_id
 from db.issued.reports import ReportSubject
+from db.queries.filters import time_conditions
 from db.schema import Part, Run, RunEnd, RunImage
 
 
@@ -91,11 +92,7 @@ def line_conditions(session: Session, scope: Scope, upto: int | None = None) -> 
         conditions.append(RunImage.station == scope.station)
     if scope.since is not None or scope.until is not None:
         conditions.append(RunImage.run_id.in_(runs_in(scope, upto)))
-    if scope.since is not None:
-        conditions.append(RunImage.created_at >= scope.since)
-    if scope.until is not None:
-        conditions.append(RunImage.created_at < scope.until)
-    return conditions
+    return conditions + time_conditions(RunImage.created_at, scope.since, scope.until)
 
 
 def lines_of(session: Session, scope: Scope, upto: int | None = None) -> CTE:

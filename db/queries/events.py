@@ -27,7 +27,14 @@ from db.index_walk import (
     walk,
 )
 from db.inspection.runs import find_run_id
-from db.queries.filters import FLAGGED_LINE, Lines, Subject, event_ways, find_model_digests
+from db.queries.filters import (
+    FLAGGED_LINE,
+    Lines,
+    RecordFilter,
+    event_ways,
+    find_model_digests,
+    time_conditions,
+)
 from db.schema import Approval, AuditEvent, Disposition, RunImage
 
 _SORTED = 20_000  # events of a time range, read from the index alone
@@ -65,23 +72,16 @@ class EventRecord:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EventFilter(Subject):
-    """Which events: every field given must match. `model`: digest, its first 6 digits or more, or name.
+class EventFilter(RecordFilter):
+    """Which events: every field given must match.
 
     The subject's fields select what was recorded or decided about such pictures and findings. `actor`: who
     caused the event; `person`: the same, or who signed a disposition or approval recorded with it. `reason`:
-    a piece of the event's reason or of the reason why a picture is unreadable, whatever the case. `run`: id,
-    number or R000012. `since` inclusive, `until` exclusive, both aware.
+    a piece of the event's reason or of the reason why a picture is unreadable, whatever the case.
     """
 
-    model: str | None = None
-    person: str | None = None
     actor: str | None = None
     action: str | None = None
-    reason: str | None = None
-    run: UUID | int | str | None = None
-    since: datetime | None = None
-    until: datetime | None = None
 
 
 def find_events(
@@ -97,7 +97,7 @@ def find_events(
         conditions.append(lines.of_event(AuditEvent.sequence))
         ways += event_ways(session, wanted, lines)
     span = None
-    if time := _time(wanted):
+    if time := time_conditions(AuditEvent.at, wanted.since, wanted.until):
         conditions += time
         ways.append(_time_way(session, time))
         span = partial(_span, session, wanted)
@@ -151,11 +151,6 @@ def _own(session: Session, wanted: EventFilter) -> tuple[list[ColumnElement[bool
     return conditions, ways
 
 
-def _time(wanted: EventFilter) -> list[ColumnElement[bool]]:
-    since = [] if wanted.since is None else [AuditEvent.at >= wanted.since]
-    return since if wanted.until is None else [*since, AuditEvent.at < wanted.until]
-
-
 def _time_way(session: Session, time: Sequence[ColumnElement[bool]]) -> Way:
     """Sort the events of a short time; of a long one, where the next is never far, look at them all."""
     within = select(AuditEvent.sequence).where(*time)
@@ -167,7 +162,8 @@ def _time_way(session: Session, time: Sequence[ColumnElement[bool]]) -> Way:
 
 def _span(session: Session, wanted: EventFilter) -> tuple[int, int]:
     # All of the range is read, from the index alone: clocks can disagree with the order of events.
-    time, sequence = _time(wanted), unordered(AuditEvent.sequence)
+    time = time_conditions(AuditEvent.at, wanted.since, wanted.until)
+    sequence = unordered(AuditEvent.sequence)
     lowest = None if wanted.since is None else session.scalar(select(func.min(sequence)).where(*time))
     if wanted.until is None:
         return lowest or 1, NEWEST

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 from sqlalchemy import ColumnElement, Select, and_, or_, select, text
 from sqlalchemy.orm import Session
@@ -50,8 +52,7 @@ class Subject:
 
     def check(self) -> None:
         """Raise RecordError for what no picture can meet."""
-        if self.verdict is not None and self.verdict not in VERDICTS:
-            raise RecordError(f"verdict {self.verdict!r} is none of {', '.join(VERDICTS)}")
+        check_verdict(self.verdict)
         low, high = self.min_score, self.max_score
         for bound in (low, high):
             if bound is not None and not 0 <= bound <= 1:
@@ -72,6 +73,22 @@ class Subject:
     def never_flagged(self) -> bool:
         """Whether no flagged picture can meet it."""
         return self.verdict in ("pass", "unreadable")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordFilter(Subject):
+    """What was recorded or decided: every field given must match.
+
+    `model`: digest, its first 6 digits or more, or name. `person`, `reason`: who decided and why, see the
+    filters made of this one. `run`: id, number or R000012. `since` inclusive, `until` exclusive, both aware.
+    """
+
+    model: str | None = None
+    person: str | None = None
+    reason: str | None = None
+    run: UUID | int | str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +157,18 @@ class Lines:
         classed = one_by_one(Finding.prediction_id == Replay.prediction_id, *self.finding)
         line = one_by_one(RunImage.prediction_id == Replay.prediction_id, *self.each)
         return and_(line.correlate(Replay), *([classed.correlate(Replay)] if self.finding else []))
+
+
+def check_verdict(verdict: str | None) -> None:
+    """Raise RecordError for a verdict that there is none of."""
+    if verdict is not None and verdict not in VERDICTS:
+        raise RecordError(f"verdict {verdict!r} is none of {', '.join(VERDICTS)}")
+
+
+def time_conditions(column: Any, since: datetime | None, until: datetime | None) -> list[Condition]:
+    """Return the conditions that a column of times lies from `since` to before `until`; None: no bound."""
+    begin = [] if since is None else [column >= since]
+    return begin if until is None else [*begin, column < until]
 
 
 def part_conditions(subject: Subject) -> list[Condition]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from functools import partial
 from typing import Any
 from uuid import UUID
@@ -33,10 +32,12 @@ from db.queries.filters import (
     FLAGGED_LINE,
     Condition,
     Lines,
+    RecordFilter,
     Subject,
     find_image_ids,
     find_model_digests,
     part_conditions,
+    time_conditions,
 )
 from db.queries.finding_records import FindingRecord, finding_record, finding_rows
 from db.schema import (
@@ -53,19 +54,12 @@ from db.schema import (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FindingFilter(Subject):
-    """Which findings: every field given must match. `model`: digest, its first 6 digits or more, or name.
+class FindingFilter(RecordFilter):
+    """Which findings: every field given must match.
 
     `person`: who decided about it, or approved or refused that; `reason`: a piece of the reason given for it,
-    whatever the case. `run`: id, number or R000012. `since` inclusive, `until` exclusive, both aware.
+    whatever the case. `since`, `until`: when it was made.
     """
-
-    model: str | None = None
-    person: str | None = None
-    reason: str | None = None
-    run: UUID | int | str | None = None
-    since: datetime | None = None
-    until: datetime | None = None
 
 
 def find_findings(
@@ -186,8 +180,7 @@ def _own(session: Session, wanted: FindingFilter) -> tuple[list[Condition], list
         )
         ways.append(_sorted_way(session, finding.where(Finding.run_id == run_id), met_again))
         spans.append(select(literal(1), last))
-    since = [] if wanted.since is None else [Finding.created_at >= wanted.since]
-    if time := since if wanted.until is None else [*since, Finding.created_at < wanted.until]:
+    if time := time_conditions(Finding.created_at, wanted.since, wanted.until):
         conditions += time
         ways.append(_sorted_way(session, finding.where(*time)))
         # Read from the index alone: clocks can disagree with the order of events.

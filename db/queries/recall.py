@@ -16,7 +16,7 @@ from db.errors import RecordError
 from db.index_walk import FEW, NEWEST, Candidates, Way, best, count_upto, one_by_one, unordered, walk
 from db.inspection.runs import run_reference
 from db.lookup import those
-from db.queries.filters import Condition, find_model_digests
+from db.queries.filters import Condition, check_verdict, find_model_digests, time_conditions
 from db.queries.finding_records import effective_decision
 from db.schema import VERDICTS, AuditEvent, Finding, Image, ModelVersion, Part, Run, RunImage
 
@@ -155,21 +155,15 @@ def trace_parts(
 
 def _touched(session: Session, wanted: TraceFilter) -> tuple[list[str], list[Condition]]:
     """Give the digests of the models, and the conditions on `RunImage` joined with its `Run`."""
-    if wanted.verdict is not None and wanted.verdict not in VERDICTS:
-        raise RecordError(f"verdict {wanted.verdict!r} is none of {', '.join(VERDICTS)}")
+    check_verdict(wanted.verdict)
     digests = find_model_digests(session, wanted.model)
     models = session.scalars(select(ModelVersion.id).where(ModelVersion.digest.in_(digests))).all()
     conditions: list[Condition] = [Run.model_version_id.in_(models)]
     if wanted.verdict is not None:
         conditions.append(RunImage.verdict == wanted.verdict)
-    if time := _time(wanted):
+    if time := time_conditions(AuditEvent.at, wanted.since, wanted.until):
         conditions.append(one_by_one(AuditEvent.sequence == RunImage.event_sequence, *time))
     return digests, conditions
-
-
-def _time(wanted: TraceFilter) -> list[Condition]:
-    since = [] if wanted.since is None else [AuditEvent.at >= wanted.since]
-    return since if wanted.until is None else [*since, AuditEvent.at < wanted.until]
 
 
 def _few_events(session: Session, *events: Select[Any]) -> Way | None:
@@ -185,7 +179,7 @@ def _few_events(session: Session, *events: Select[Any]) -> Way | None:
 
 def _span(session: Session, wanted: TraceFilter) -> tuple[int, int]:
     """Give the first and the last event of the time."""
-    if not (time := _time(wanted)):
+    if not (time := time_conditions(AuditEvent.at, wanted.since, wanted.until)):
         return 1, NEWEST
     # All of the range is read, from the index alone: clocks can disagree with the order of events.
     sequence = unordered(AuditEvent.sequence)
