@@ -147,16 +147,6 @@ def finding_state(session: Session, reference: str) -> FindingState:
     return FindingState(found.id, signed, classes, history, label_of(signed.class_name, history))
 
 
-def dispositions_of(session: Session, reference: str) -> tuple[DispositionRecord, ...]:
-    """Give all that was decided about a finding, oldest first, each with what became of it."""
-    return finding_state(session, reference).history
-
-
-def effective_disposition(session: Session, reference: str) -> DispositionRecord | None:
-    """Give the decision about a finding that holds, if there is one."""
-    return finding_state(session, reference).in_effect
-
-
 def histories(
     session: Session, finding_ids: Collection[UUID], upto: int | None = None
 ) -> dict[UUID, tuple[DispositionRecord, ...]]:

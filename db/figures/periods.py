@@ -31,14 +31,11 @@ class PeriodRun:
 
     id: UUID
     reference: str
-    source: str
     status: str
-    note: str
     started_at: datetime
     finished_at: datetime | None
     model_digest: str
     settings_digest: str
-    software_version: str
     listed: int
     counted: int
 
@@ -63,18 +60,11 @@ class PeriodSummary:
     models: tuple[ModelRecord, ...]
     settings: tuple[tuple[str, Mapping[str, Any]], ...]
     missing: tuple[tuple[str, str], ...]
-    first_at: datetime | None
-    last_at: datetime | None
 
     @property
     def repeated(self) -> int:
         """Lines of pictures that were listed again, and do not count."""
         return self.listings - self.counts.listed
-
-    @property
-    def unfinished(self) -> tuple[PeriodRun, ...]:
-        """Runs that did not complete."""
-        return tuple(run for run in self.runs if run.status != "completed")
 
 
 def period_summary(session: Session, scope: Scope, upto: int | None = None) -> PeriodSummary:
@@ -114,8 +104,6 @@ def period_summary(session: Session, scope: Scope, upto: int | None = None) -> P
         models=models,
         settings=settings,
         missing=missing,
-        first_at=min((tally.first_at for tally in tallies), default=None),
-        last_at=max((tally.last_at for tally in tallies), default=None),
     )
 
 
@@ -180,8 +168,6 @@ class _Tally(NamedTuple):
     carried_over: bool
     listed: int
     counted: int
-    first_at: datetime
-    last_at: datetime
 
 
 def _tallies(session: Session, lines: CTE) -> list[_Tally]:
@@ -189,7 +175,6 @@ def _tallies(session: Session, lines: CTE) -> list[_Tally]:
     alike = (lines.c.run_id, Part.lot, lines.c.station, lines.c.verdict, lines.c.carried_over)
     rows = session.execute(
         select(*alike, func.count(), func.sum(lines.c.counted))
-        .add_columns(func.min(lines.c.created_at), func.max(lines.c.created_at))
         .select_from(lines)
         .outerjoin(Part, Part.id == lines.c.part_id)
         .group_by(*alike)
@@ -227,14 +212,11 @@ def _runs(
             PeriodRun(
                 id=run.id,
                 reference=run_reference(run.number),
-                source=run.source,
                 status=end.status if end else "unfinished",
-                note=end.note if end else "",
                 started_at=run.started_at,
                 finished_at=end.finished_at if end else None,
                 model_digest=model.digest,
                 settings_digest=run.settings_digest,
-                software_version=run.software_version,
                 listed=listed[run.id],
                 counted=counted[run.id],
             )
