@@ -43,7 +43,7 @@ def dispose(
         session = recorder.session
         require(session, signer, "decide")
         state = finding_state(session, reference)
-        _unchanged(state, seen)
+        _check_unchanged(state, seen)
         state.check(decision, class_name, reason)
         now = state.in_effect
         row = Disposition(
@@ -58,7 +58,7 @@ def dispose(
             signature=None,
         )
         row.signature = sign_disposition(signer, row.created_at, state.signed, row)
-        _record(
+        _record_decision(
             recorder,
             row,
             state,
@@ -75,25 +75,25 @@ def dispose(
 def approve(
     db: Database, reference: str, *, reason: str, signer: Authenticated, seen: FindingState | None = None
 ) -> DispositionRecord:
-    """Put the decision that awaits approval into effect, signed by a second person who may approve."""
-    return _answer(db, reference, "approve", reason, signer, seen)
+    """Put the decision that awaits approval into effect, signed by a second person who may approve it."""
+    return _record_answer(db, reference, "approve", reason, signer, seen)
 
 
 def refuse(
     db: Database, reference: str, *, reason: str, signer: Authenticated, seen: FindingState | None = None
 ) -> DispositionRecord:
-    """Refuse the decision that awaits approval, signed by a second person; what held before it holds on."""
-    return _answer(db, reference, "refuse", reason, signer, seen)
+    """Refuse the decision that awaits approval, signed by a second person; what was in effect stays so."""
+    return _record_answer(db, reference, "refuse", reason, signer, seen)
 
 
-def _answer(
+def _record_answer(
     db: Database, reference: str, decision: str, reason: str, signer: Authenticated, seen: FindingState | None
 ) -> DispositionRecord:
     with db.write() as recorder:
         session = recorder.session
         require(session, signer, "approve")
         state = finding_state(session, reference)
-        _unchanged(state, seen)
+        _check_unchanged(state, seen)
         made = session.get_one(Disposition, state.awaiting(signer.login).id)
         now = state.in_effect
         row = Approval(
@@ -107,7 +107,7 @@ def _answer(
         row.signature = sign_approval(signer, row.created_at, state.signed, made, row)
         before = {"decision": now.decision if now else None, "class": state.label}
         takes_effect = {"decision": made.decision, "class": made.class_name}
-        _record(
+        _record_decision(
             recorder,
             row,
             state,
@@ -121,7 +121,7 @@ def _answer(
         return history_of([(made, row, reference)])[0]
 
 
-def _record(
+def _record_decision(
     recorder: Recorder,
     row: Disposition | Approval,
     state: FindingState,
@@ -153,7 +153,7 @@ def _record(
     )
 
 
-def _unchanged(state: FindingState, seen: FindingState | None) -> None:
+def _check_unchanged(state: FindingState, seen: FindingState | None) -> None:
     if seen is not None and seen.latest != state.latest:
         raise RecordError(
             f"finding {state.signed.reference}: somebody decided meanwhile and nothing was signed: look again"

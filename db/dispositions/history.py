@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any, Literal
 from uuid import UUID
@@ -95,7 +95,7 @@ class FindingState:
         return (self.history[-1].id, self.history[-1].state) if self.history else None
 
     def awaiting(self, login: str) -> DispositionRecord:
-        """Give the decision that awaits approval; RecordError if there is none, or this person made it."""
+        """Return the decision that awaits approval; RecordError if there is none, or this person made it."""
         if self.pending is None:
             raise RecordError(f"finding {self.signed.reference}: no decision awaits approval")
         if self.pending.person == login:
@@ -131,7 +131,7 @@ class FindingState:
 
 
 def finding_state(session: Session, reference: str) -> FindingState:
-    """Give a finding by its reference with what was decided about it; RecordError if there is none."""
+    """Return a finding by its reference with what was decided about it; RecordError if there is none."""
     found = session.execute(
         select(Finding.id, ModelVersion.classes, ModelVersion.card)
         .join(Prediction, Prediction.id == Finding.prediction_id)
@@ -150,7 +150,7 @@ def finding_state(session: Session, reference: str) -> FindingState:
 def histories(
     session: Session, finding_ids: Collection[UUID], upto: int | None = None
 ) -> dict[UUID, tuple[DispositionRecord, ...]]:
-    """Give the decisions about each of these findings, oldest first, as of event `upto`."""
+    """Return the decisions about each of these findings, oldest first, as of event `upto`."""
     last = upto or NEWEST
     answered = and_(Approval.disposition_id == Disposition.id, Approval.event_sequence <= last)
     statement = (
@@ -167,10 +167,10 @@ def histories(
 
 
 def label_of(class_name: str, history: Sequence[DispositionRecord]) -> str | None:
-    """Give the class that a finding's picture shows, by the decisions that took effect; None: no defect.
+    """Return the class that a finding's picture shows, by the decisions that took effect; None: no defect.
 
-    Confirm says the model's class, reclassify another, overrule none: but after rework or repair it says
-    that the part is good now, and the picture still shows what it did.
+    Confirm means the model's class, reclassify another class, overrule no defect. After rework or repair,
+    overrule means that the part is good now: the picture still shows the defect that it showed.
     """
     label: str | None = class_name
     before = None
@@ -188,14 +188,17 @@ def label_of(class_name: str, history: Sequence[DispositionRecord]) -> str | Non
 
 
 def given_reason(reason: str) -> str:
-    """Give a reason as it is recorded; RecordError for an empty one."""
+    """Return a reason as it is recorded; RecordError for an empty one."""
     if not (text := storable(reason).strip()):
         raise RecordError("a decision needs a reason: say in a sentence why")
     return text
 
 
 def history_of(rows: Sequence[tuple[Disposition, Approval | None, str]]) -> tuple[DispositionRecord, ...]:
-    """Give records of a finding's decisions, oldest first; the last that took effect is the one in effect."""
+    """Return records of a finding's decisions, oldest first.
+
+    The last one that took effect is in effect; those that took effect before it are superseded.
+    """
     records: list[DispositionRecord] = []
     later_took_effect = False
     for made, second, reference in reversed(rows):
@@ -221,18 +224,11 @@ def history_of(rows: Sequence[tuple[Disposition, Approval | None, str]]) -> tupl
                 signature=made.signature,
                 event_sequence=made.event_sequence,
                 state=state,
-                approval=None if second is None else _approval(second),
+                approval=None if second is None else _approval_record(second),
             )
         )
     return tuple(reversed(records))
 
 
-def _approval(row: Approval) -> ApprovalRecord:
-    return ApprovalRecord(
-        decision=row.decision,
-        reason=row.reason,
-        person=row.person,
-        created_at=row.created_at,
-        signature=row.signature,
-        event_sequence=row.event_sequence,
-    )
+def _approval_record(row: Approval) -> ApprovalRecord:
+    return ApprovalRecord(**{field.name: getattr(row, field.name) for field in fields(ApprovalRecord)})

@@ -58,7 +58,7 @@ class SignedFinding:
     map_digest: str | None
 
     def content(self) -> dict[str, Any]:
-        """Give the finding's part of what is signed."""
+        """Return the finding's part of what is signed."""
         return {
             "reference": self.reference,
             "recorded_by": self.recorded_by,
@@ -76,40 +76,40 @@ class SignedFinding:
 
 
 def signed_finding(session: Session, finding_id: UUID) -> SignedFinding:
-    """Give what is signed of a finding."""
-    return _finding_of(session.execute(_facts(Finding).where(Finding.id == finding_id)).one())
+    """Return what a signature says of a finding."""
+    return _signed_finding(session.execute(_finding_facts(Finding).where(Finding.id == finding_id)).one())
 
 
 def sign_disposition(
     signer: Authenticated, at: datetime, finding: SignedFinding, row: Disposition
 ) -> dict[str, Any]:
-    """Give the signature of who decides, over the finding and the decision."""
+    """Return the signature of who decides, over the finding and the decision."""
     return sign(signer, at, "responsibility", _disposition_content(finding, row))
 
 
 def sign_approval(
     signer: Authenticated, at: datetime, finding: SignedFinding, disposition: Disposition, row: Approval
 ) -> dict[str, Any]:
-    """Give the second person's signature, over the finding, the decision as it was signed, and their own."""
+    """Return the second person's signature over the finding, the decision as signed, and their answer."""
     return sign(signer, at, MEANING_OF[row.decision], _approval_content(finding, disposition, row))
 
 
 def check_signatures(session: Session) -> Iterator[tuple[str, str]]:
     """Compute every signature's digest again; yield (where, what is wrong) for each that does not hold.
 
-    Checks as well that who signed was, by their record at that time, an active person of that name and role
-    who might do so, and that nobody approved their own decision. Reads 500 signatures at a time. For a
-    record that is otherwise whole: rows that the audit trail says were changed may not even be readable.
+    Checks as well that each signer was, when they signed, an active person of that name and role who was
+    allowed to sign, and that nobody approved their own decision. Reads 500 signatures at a time. Call it for
+    a record whose log is whole: rows that were changed may not even be readable.
     """
-    for page in pages(session, _dispositions(), Disposition.id, of=_first_id):
+    for page in pages(session, _dispositions_statement(), Disposition.id, of=_first_id):
         register = Register(session, {row.Disposition.person for row in page})
         for row in page:
             made: Disposition = row.Disposition
             where = f"disposition {made.id} of finding {row.reference}"
-            content = _disposition_content(_finding_of(row), made)
+            content = _disposition_content(_signed_finding(row), made)
             for message in wrong(made.signature, made, "responsibility", "decide", content, register):
                 yield where, message
-    for page in pages(session, _approvals(), Approval.id, of=_first_id):
+    for page in pages(session, _approvals_statement(), Approval.id, of=_first_id):
         register = Register(session, {row.Approval.person for row in page})
         for row in page:
             second: Approval = row.Approval
@@ -121,14 +121,14 @@ def check_signatures(session: Session) -> Iterator[tuple[str, str]]:
                 yield where, "the decision did not need a second person"
             if second.event_sequence <= made.event_sequence:
                 yield where, "is recorded before the decision itself"
-            content = _approval_content(_finding_of(row), made, second)
+            content = _approval_content(_signed_finding(row), made, second)
             meaning = MEANING_OF[second.decision]
             for message in wrong(second.signature, second, meaning, "approve", content, register):
                 yield where, message
 
 
 def sign(signer: Authenticated, at: datetime, meaning: str, content: Mapping[str, Any]) -> dict[str, Any]:
-    """Give a person's signature over some content."""
+    """Return a person's signature over some content."""
     signature = {
         "scheme": SCHEME,
         "login": signer.login,
@@ -137,10 +137,10 @@ def sign(signer: Authenticated, at: datetime, meaning: str, content: Mapping[str
         "at": time_text(at),
         "meaning": meaning,
     }
-    return signature | {"digest": _digest(signature, content)}
+    return signature | {"digest": _signature_digest(signature, content)}
 
 
-def _digest(signature: Mapping[str, Any], content: Mapping[str, Any]) -> str:
+def _signature_digest(signature: Mapping[str, Any], content: Mapping[str, Any]) -> str:
     # Who, when and why are part of it: a signature moved to another decision, or another's name, shows.
     return digest_of({"signed_by": {name: signature[name] for name in _FIELDS}, **content})
 
@@ -166,7 +166,7 @@ def _approval_content(finding: SignedFinding, disposition: Disposition, row: App
     }
 
 
-def _facts(*first: Any) -> Select[Any]:
+def _finding_facts(*first: Any) -> Select[Any]:
     recorded = aliased(AuditEvent)
     return (
         select(
@@ -192,17 +192,17 @@ def _facts(*first: Any) -> Select[Any]:
     )
 
 
-def _finding_of(row: Row[Any]) -> SignedFinding:
+def _signed_finding(row: Row[Any]) -> SignedFinding:
     return SignedFinding(**{name: getattr(row, name) for name in SignedFinding.__slots__})
 
 
-def _dispositions() -> Select[Any]:
-    return _facts(Disposition).join_from(Finding, Disposition, Disposition.finding_id == Finding.id)
+def _dispositions_statement() -> Select[Any]:
+    return _finding_facts(Disposition).join_from(Finding, Disposition, Disposition.finding_id == Finding.id)
 
 
-def _approvals() -> Select[Any]:
+def _approvals_statement() -> Select[Any]:
     return (
-        _facts(Approval, Disposition)
+        _finding_facts(Approval, Disposition)
         .join_from(Finding, Disposition, Disposition.finding_id == Finding.id)
         .join(Approval, Approval.disposition_id == Disposition.id)
     )
@@ -229,7 +229,7 @@ class Register:
             self._rows.setdefault(row.login, []).append(row)
 
     def at(self, login: str, sequence: int) -> Row[Any] | None:
-        """Give the revision that was in force when an event was written."""
+        """Return the revision that was in force when an event was written."""
         earlier = [row for row in self._rows.get(login, []) if row.event_sequence <= sequence]
         return earlier[-1] if earlier else None
 
@@ -242,7 +242,7 @@ def wrong(
     content: Mapping[str, Any],
     register: Register,
 ) -> Iterator[str]:
-    """Say what is wrong with a row's signature: its digest over the content, and who it names."""
+    """Yield a sentence for each thing that is wrong with a row's signature: its digest, or who it names."""
     if not isinstance(signature, dict) or set(signature) != {*_FIELDS, "digest"}:
         yield "carries no signature"
         return
@@ -250,7 +250,7 @@ def wrong(
         yield f"its signature follows scheme {signature['scheme']}, not {SCHEME}"
         return
     try:
-        digest = _digest(signature, content)
+        digest = _signature_digest(signature, content)
     except RecordError as error:
         yield f"what was signed cannot be read: {error}"
         return

@@ -1,4 +1,4 @@
-"""Findings about which two people said something: what agreement between reviewers is computed from."""
+"""Findings that two people judged: what agreement between reviewers is computed from."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from db.figures.scopes import Scope, lines_of
 from db.index_walk import NEWEST
 from db.schema import Disposition, Finding
 
-# Decisions that say what the picture shows. Those about the part that come after them are another question.
+# Decisions about what the picture shows. Those that come after them are about what to do with the part.
 ASSESSMENTS = ("confirm", "overrule", "reclassify")
 
 
@@ -33,7 +33,7 @@ class DoubleDecision:
 
 
 def double_decisions(session: Session, scope: Scope, upto: int | None = None) -> list[DoubleDecision]:
-    """Give, for each finding in a scope that two people judged, the first such pair, in order of findings.
+    """Return for each finding in a scope that two people judged the first such pair, in order of findings.
 
     A pair is an assessment (confirm, overrule, reclassify) and the next one by another person, or a decision
     and the answer of the person who approved or refused it, whichever came first.
@@ -48,11 +48,11 @@ def double_decisions(session: Session, scope: Scope, upto: int | None = None) ->
         .order_by(Finding.reference)
     ).all()
     made = histories(session, [finding_id for finding_id, _ in findings], upto)
-    pairs = (_pair(made.get(finding_id, ())) for finding_id, _ in findings)
+    pairs = (_first_pair(made.get(finding_id, ())) for finding_id, _ in findings)
     return [pair for pair in pairs if pair is not None]
 
 
-def _pair(history: tuple[DispositionRecord, ...]) -> DoubleDecision | None:
+def _first_pair(history: tuple[DispositionRecord, ...]) -> DoubleDecision | None:
     found: list[tuple[int, DoubleDecision]] = []
     assessed = [row for row in history if row.decision in ASSESSMENTS]
     if assessed:
@@ -60,18 +60,23 @@ def _pair(history: tuple[DispositionRecord, ...]) -> DoubleDecision | None:
         second = next((row for row in assessed if row.person != first.person), None)
         if second is not None:
             pair = DoubleDecision(
-                first.finding, first.person, _said(first), second.person, _said(second), "superseded"
+                first.finding,
+                first.person,
+                _judgement(first),
+                second.person,
+                _judgement(second),
+                "superseded",
             )
             found.append((second.event_sequence, pair))
     for row in history:
         if (answer := row.approval) is not None:
             agreed = answer.decision == "approve"
-            said = _said(row) if agreed else f"not {_said(row)}"
+            said = _judgement(row) if agreed else f"not {_judgement(row)}"
             how = "approved" if agreed else "refused"
-            pair = DoubleDecision(row.finding, row.person, _said(row), answer.person, said, how)
+            pair = DoubleDecision(row.finding, row.person, _judgement(row), answer.person, said, how)
             found.append((answer.event_sequence, pair))
     return min(found, key=lambda entry: entry[0])[1] if found else None
 
 
-def _said(row: DispositionRecord) -> str:
+def _judgement(row: DispositionRecord) -> str:
     return f"{row.decision}: {row.class_name}" if row.class_name else row.decision

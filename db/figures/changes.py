@@ -1,4 +1,4 @@
-"""What changed about a report's subject between two heads of the log: what a new revision has to say."""
+"""What changed about a report's subject between two heads of the log: what a new revision reports."""
 
 from __future__ import annotations
 
@@ -68,12 +68,12 @@ class Changes:
 
 
 def changes_of(session: Session, subject: ReportSubject, after: int, upto: int) -> Changes:
-    """Give what changed about a subject after event `after`, up to and with event `upto`.
+    """Return what changed about a subject after event `after`, up to and with event `upto`.
 
     RecordError where the record has no such subject.
     """
-    lines, findings = _about(session, subject, upto)
-    # Read by the index on events: what came after a report is little.
+    lines, findings = _subject_conditions(session, subject, upto)
+    # The index on events answers this: little is recorded after a report.
     listed = session.execute(
         select(RunImage.verdict, func.count())
         .where(RunImage.event_sequence > after, *lines)
@@ -93,15 +93,15 @@ def changes_of(session: Session, subject: ReportSubject, after: int, upto: int) 
         upto=upto,
         listed=dict(listed.tuples().all()),
         ended=tuple((run_reference(number), status) for number, status in ended),
-        decisions=tuple(_decisions(session, findings, after, upto)),
-        evidence=_evidence(session, findings, after, upto),
+        decisions=tuple(_decision_changes(session, findings, after, upto)),
+        evidence=_evidence_changes(session, findings, after, upto),
     )
 
 
-def _about(
+def _subject_conditions(
     session: Session, subject: ReportSubject, upto: int
 ) -> tuple[list[ColumnElement[bool]], Select[tuple[UUID]]]:
-    """Give conditions on `RunImage`, and a statement that selects the ids of the findings concerned."""
+    """Return conditions on `RunImage`, and a statement that selects the ids of the findings concerned."""
     concerned(session, subject)
     about = subject.about
     if subject.kind == "finding":
@@ -118,23 +118,25 @@ def _about(
     return lines, select(Finding.id).where(Finding.prediction_id.in_(on))
 
 
-def _decisions(
+def _decision_changes(
     session: Session, findings: Select[tuple[UUID]], after: int, upto: int
 ) -> list[DecisionChange]:
     found: list[DecisionChange] = []
     decided = select(Disposition, Finding.reference).join(Finding, Finding.id == Disposition.finding_id)
     new = (Disposition.event_sequence > after, Disposition.event_sequence <= upto)
     for row, reference in session.execute(decided.where(*new, Disposition.finding_id.in_(findings))):
-        found.append(_change(row, "decided", reference, row))
+        found.append(_decision_change(row, "decided", reference, row))
     answered = decided.add_columns(Approval).join(Approval, Approval.disposition_id == Disposition.id)
     new = (Approval.event_sequence > after, Approval.event_sequence <= upto)
     for row, reference, second in session.execute(answered.where(*new, Disposition.finding_id.in_(findings))):
         kind = "approved" if second.decision == "approve" else "refused"
-        found.append(_change(second, kind, reference, row))
+        found.append(_decision_change(second, kind, reference, row))
     return sorted(found, key=lambda change: change.event_sequence)
 
 
-def _change(row: Disposition | Approval, kind: str, reference: str, made: Disposition) -> DecisionChange:
+def _decision_change(
+    row: Disposition | Approval, kind: str, reference: str, made: Disposition
+) -> DecisionChange:
     signature: Mapping[str, Any] = row.signature or {}
     return DecisionChange(
         event_sequence=row.event_sequence,
@@ -150,8 +152,8 @@ def _change(row: Disposition | Approval, kind: str, reference: str, made: Dispos
     )
 
 
-def _evidence(session: Session, findings: Select[tuple[UUID]], after: int, upto: int) -> int:
-    """Count artefacts of these findings that were removed or stored again: pictures, maps, block maps."""
+def _evidence_changes(session: Session, findings: Select[tuple[UUID]], after: int, upto: int) -> int:
+    """Count artifacts of these findings that were removed or stored again: pictures, maps, block maps."""
     new = (ArtifactRetention.event_sequence > after, ArtifactRetention.event_sequence <= upto)
     changed = set(session.scalars(select(ArtifactRetention.artifact_digest).where(*new)))
     if not changed:

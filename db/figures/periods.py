@@ -46,7 +46,7 @@ class PeriodSummary:
 
     `counts`: of pictures, each once, with its latest outcome; `listings`: lines of runs, so that `repeated`
     of them are of pictures that were listed again. `missing` (run, uri): announced to a run of the scope, for
-    whatever lot and station, and listed by none. `models`, `settings`: all that decided, most pictures first;
+    any lot and station, and listed by no run. `models`, `settings`: all that decided, most pictures first;
     settings by their digest, as the first run that has them froze them.
     """
 
@@ -82,8 +82,8 @@ def period_summary(session: Session, scope: Scope, upto: int | None = None) -> P
     ).all()
     in_scope = line_conditions(session, scope, upto)
     parts = session.scalar(select(func.count(distinct(RunImage.part_id))).where(*in_scope))
-    runs, models, settings = _runs(session, scope, tallies, upto)
-    missing = _missing(session, [run.id for run in runs], in_scope, upto)
+    runs, models, settings = _runs_models_settings(session, scope, tallies, upto)
+    missing = _missing_pictures(session, [run.id for run in runs], in_scope, upto)
     return PeriodSummary(
         runs=runs,
         counts=RunCounts(
@@ -110,7 +110,7 @@ def period_summary(session: Session, scope: Scope, upto: int | None = None) -> P
 def scope_findings(
     session: Session, scope: Scope, *, limit: int | None = None, upto: int | None = None
 ) -> list[FindingRecord]:
-    """Give the findings on the counted pictures of a scope, highest score first, then by reference.
+    """Return the findings on the counted pictures of a scope, highest score first, then by reference.
 
     Decisions about them are as of event `upto`.
     """
@@ -147,7 +147,7 @@ def class_occurrence(
 
 
 def scope_unreadable(session: Session, scope: Scope, upto: int | None = None) -> list[UnreadableRecord]:
-    """Give the counted pictures of a scope that could not be inspected, in the order of their uris."""
+    """Return the counted pictures of a scope that could not be inspected, in the order of their uris."""
     lines = lines_of(session, scope, upto)
     rows = session.execute(
         select(lines.c.uri, lines.c.reason, Image.digest)
@@ -159,7 +159,7 @@ def scope_unreadable(session: Session, scope: Scope, upto: int | None = None) ->
 
 
 class _Tally(NamedTuple):
-    """Lines that are alike in all this, and how many of them count."""
+    """Lines with the same run, lot, station and outcome: how many there are, and how many of them count."""
 
     run_id: UUID
     lot: str | None
@@ -171,7 +171,7 @@ class _Tally(NamedTuple):
 
 
 def _tallies(session: Session, lines: CTE) -> list[_Tally]:
-    # All at once: which lines count takes far longer to tell than to add up.
+    # One statement for all counts: finding out which lines count takes far longer than adding them up.
     alike = (lines.c.run_id, Part.lot, lines.c.station, lines.c.verdict, lines.c.carried_over)
     rows = session.execute(
         select(*alike, func.count(), func.sum(lines.c.counted))
@@ -185,7 +185,7 @@ def _tallies(session: Session, lines: CTE) -> list[_Tally]:
 Settings = tuple[tuple[str, Mapping[str, Any]], ...]
 
 
-def _runs(
+def _runs_models_settings(
     session: Session, scope: Scope, tallies: list[_Tally], upto: int | None
 ) -> tuple[tuple[PeriodRun, ...], tuple[ModelRecord, ...], Settings]:
     listed: Counter[UUID] = Counter()
@@ -232,7 +232,7 @@ def _runs(
     )
 
 
-def _missing(
+def _missing_pictures(
     session: Session, runs: list[UUID], in_scope: list[ColumnElement[bool]], upto: int | None
 ) -> tuple[tuple[str, str], ...]:
     ends = select(Run.number, RunEnd.missing, RunEnd.run_id).join(RunEnd, RunEnd.run_id == Run.id)

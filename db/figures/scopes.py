@@ -40,7 +40,7 @@ class Scope:
     station: str | None = None
 
     def check(self) -> None:
-        """Raise RecordError for a scope that says nothing, or two things."""
+        """Raise RecordError for a scope that names no pictures, or names them in two ways."""
         across = (self.part, self.lot, self.since, self.until, self.station)
         if self.run is not None and any(each is not None for each in across):
             raise RecordError("a report is about one run, or about pictures across runs: give one of the two")
@@ -51,7 +51,7 @@ class Scope:
 
 
 def scope_of(subject: ReportSubject) -> Scope:
-    """Give the scope of a report about a run, a period or a part; RecordError for one about anything else."""
+    """Return the scope of a report about a run, a period or a part; RecordError for any other subject."""
     about = subject.about
     if subject.kind == "run":
         return Scope(run=str(about["run"]))
@@ -64,7 +64,7 @@ def scope_of(subject: ReportSubject) -> Scope:
 
 
 def runs_in(scope: Scope, upto: int | None) -> Select[Any]:
-    """Select ids of runs that can have recorded something in the time of a scope across runs."""
+    """Select the ids of runs that were under way at some time of a scope across runs."""
     ends = select(RunEnd.finished_at).where(RunEnd.run_id == Run.id).correlate(Run).scalar_subquery()
     conditions: list[ColumnElement[bool]] = [Run.event_sequence <= (upto or NEWEST)]
     if scope.until is not None:
@@ -75,7 +75,7 @@ def runs_in(scope: Scope, upto: int | None) -> Select[Any]:
 
 
 def line_conditions(session: Session, scope: Scope, upto: int | None = None) -> list[ColumnElement[bool]]:
-    """Give the conditions on `RunImage` for its being in a scope, as of event `upto`.
+    """Return the conditions that a line of `RunImage` is in a scope, as of event `upto`.
 
     RecordError for a run that there is none of.
     """
@@ -130,7 +130,7 @@ def lines_of(session: Session, scope: Scope, upto: int | None = None) -> CTE:
         ),
         order_by=(RunImage.event_sequence.desc(), RunImage.id.desc()),
     )
-    # Of a file that was read at another time, a line that could not read it says nothing.
+    # A line that could not read a file does not count where another line read the same file.
     read = func.count(RunImage.image_id).over(partition_by=(RunImage.uri, RunImage.version))
     ranked = select(*columns, latest.label("latest"), read.label("read")).where(*conditions).subquery()
     counts = (ranked.c.latest == 1) & (ranked.c.image_id.is_not(None) | (ranked.c.read == 0))

@@ -82,14 +82,15 @@ def period_figures(
         The figures of each day (in `zone`), those of each run, and those of all pictures.
     """
     where = ZoneInfo(zone)
-    groups = _grouped(
-        _measured(session, scope, upto),
+    groups = _groups_by_key(
+        _measured_pictures(session, scope, upto),
         lambda _, picture: (f"{picture.at.astimezone(where):%Y-%m-%d}", run_reference(picture.run)),
     )
     days, runs = (
-        [group.figures(label, limits) for label, group in _joined(groups, place).items()] for place in (0, 1)
+        [group.figures(label, limits) for label, group in _groups_joined(groups, place).items()]
+        for place in (0, 1)
     )
-    return days, runs, _all(groups.values()).figures("", limits)
+    return days, runs, _group_of_all(groups.values()).figures("", limits)
 
 
 def run_figures(
@@ -103,7 +104,7 @@ def run_figures(
 ) -> tuple[list[GroupFigures], list[GroupFigures], GroupFigures]:
     """Read a run's pictures once, and those of the finished runs with the same model before it.
 
-    Of pictures whose outcome a run carried over only its stretches know: they were measured before.
+    Pictures whose outcome was carried over count in the stretches alone: an earlier run measured them.
 
     Returns:
         The figures of the `last` finished runs up to and with this one, oldest first, this one among them if
@@ -119,26 +120,26 @@ def run_figures(
         .order_by(Run.number.desc())
         .limit(last)
     ).all()
-    own = _grouped(
-        _measured(session, Scope(run=run_id), upto),
+    own = _groups_by_key(
+        _measured_pictures(session, Scope(run=run_id), upto),
         lambda position, picture: (position // stretch, picture.carried_over),
     )
-    whole = _all(group for (_, carried_over), group in own.items() if not carried_over)
+    whole = _group_of_all(group for (_, carried_over), group in own.items() if not carried_over)
     history = []
     for before, before_number in reversed(ended):
         group = whole
         if before != run_id:
-            pictures = _measured(session, Scope(run=before), upto)
+            pictures = _measured_pictures(session, Scope(run=before), upto)
             group = _Group().add(picture for picture in pictures if not picture.carried_over)
         history.append(group.figures(run_reference(before_number), limits))
     stretches, first = [], 1
-    for group in _joined(own, 0).values():
+    for group in _groups_joined(own, 0).values():
         stretches.append(group.figures(f"{first}-{first + group.pictures - 1}", limits))
         first += group.pictures
     return history, stretches, whole.figures("", limits)
 
 
-def _measured(session: Session, scope: Scope, upto: int | None) -> Iterator[Measured]:
+def _measured_pictures(session: Session, scope: Scope, upto: int | None) -> Iterator[Measured]:
     """Stream the counted pictures of a scope in the order in which they were taken, else inspected."""
     lines = lines_of(session, scope, upto)
     at = func.coalesce(lines.c.captured_at, lines.c.created_at, type_=lines.c.created_at.type)
@@ -157,8 +158,8 @@ def _measured(session: Session, scope: Scope, upto: int | None) -> Iterator[Meas
 class _Group:
     """Pictures added up, and the values of each statistic, eight bytes each.
 
-    Scores are those of pictures that passed: how many did not is told by the counts, and the high scores of
-    those few would hide a shift of all the others.
+    Scores are those of pictures that passed. The counts say how many did not; the high scores of those few
+    would hide a shift of all the others.
     """
 
     def __init__(self) -> None:
@@ -179,29 +180,29 @@ class _Group:
         return self
 
     def figures(self, label: str, limits: Limits) -> GroupFigures:
-        statistics = {name: _figures(values, limits.get(name)) for name, values in self.values.items()}
+        statistics = {name: _sample_figures(values, limits.get(name)) for name, values in self.values.items()}
         return GroupFigures(label, self.inspected, self.flagged, statistics, tuple(self.bins))
 
 
-def _grouped(
+def _groups_by_key(
     pictures: Iterable[Measured], key: Callable[[int, Measured], tuple[Any, ...]]
 ) -> dict[tuple[Any, ...], _Group]:
-    """Add pictures up that have the same key, which is asked for with their position."""
+    """Add up the pictures of each key; `key` is called with a picture's position and the picture."""
     groups: dict[tuple[Any, ...], _Group] = {}
     for position, picture in enumerate(pictures):
         groups.setdefault(key(position, picture), _Group()).add((picture,))
     return groups
 
 
-def _joined(groups: Mapping[tuple[Any, ...], _Group], place: int) -> dict[Any, _Group]:
-    """Put groups together whose keys are alike at one place, in the order of their first pictures."""
+def _groups_joined(groups: Mapping[tuple[Any, ...], _Group], place: int) -> dict[Any, _Group]:
+    """Join the groups whose keys have the same value at one place, in the order of their first pictures."""
     alike: dict[Any, list[_Group]] = {}
     for key, group in groups.items():
         alike.setdefault(key[place], []).append(group)
-    return {value: _all(some) for value, some in alike.items()}
+    return {value: _group_of_all(some) for value, some in alike.items()}
 
 
-def _all(groups: Iterable[_Group]) -> _Group:
+def _group_of_all(groups: Iterable[_Group]) -> _Group:
     whole = _Group()
     for group in groups:
         whole.pictures += group.pictures
@@ -213,7 +214,7 @@ def _all(groups: Iterable[_Group]) -> _Group:
     return whole
 
 
-def _figures(values: array[float], limits: tuple[float, float] | None) -> SampleFigures:
+def _sample_figures(values: array[float], limits: tuple[float, float] | None) -> SampleFigures:
     n = len(values)
     if not n:
         return SampleFigures(0, None, None, 0, 0)

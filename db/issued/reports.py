@@ -117,7 +117,7 @@ class SignOffRecord:
 
     @classmethod
     def of(cls, row: ReportSignature) -> SignOffRecord:
-        """Give the record of a row."""
+        """Return the record of a row."""
         return cls(
             id=row.id,
             number=row.number,
@@ -174,7 +174,7 @@ class ReportRecord:
 
 @dataclass(frozen=True, slots=True)
 class NextReport:
-    """What the next report about a subject is to print: its number and revision; whom it supersedes."""
+    """What the next report about a subject is to print: its number and revision; what it supersedes."""
 
     subject: ReportSubject
     number: str
@@ -193,22 +193,24 @@ class Concerned:
 
 
 def reports_of(session: Session, subject: ReportSubject) -> list[ReportRecord]:
-    """Give the reports issued about a subject, oldest first."""
+    """Return the reports issued about a subject, oldest first."""
     if subject.kind == "run":
         return run_reports(session, find_run_id(session, str(subject.about["run"])))
-    return _records(session, _reports(Report.kind == subject.kind, Report.subject == dict(subject.about)))
+    return _report_records(
+        session, _reports_statement(Report.kind == subject.kind, Report.subject == dict(subject.about))
+    )
 
 
 def run_reports(session: Session, run_id: UUID) -> list[ReportRecord]:
-    """Give the reports issued of a run, oldest first."""
-    return _records(session, _reports(Report.run_id == run_id))
+    """Return the reports issued of a run, oldest first."""
+    return _report_records(session, _reports_statement(Report.run_id == run_id))
 
 
 def report_by_number(session: Session, number: str, revision: int | None = None) -> ReportRecord:
-    """Give a report by its printed number, the latest revision unless one is named; RecordError if none."""
+    """Return a report by its printed number, the latest revision unless one is named; RecordError if none."""
     wanted = number.strip().upper()
     if wanted[:1] in set(_LETTERS.values()):
-        found = _records(session, _reports(Report.number == storable(wanted)))
+        found = _report_records(session, _reports_statement(Report.number == storable(wanted)))
     else:
         found = run_reports(session, find_run_id(session, wanted))
     chosen = [report for report in found if revision in (None, report.revision)]
@@ -219,15 +221,15 @@ def report_by_number(session: Session, number: str, revision: int | None = None)
 
 
 def report_by_artifact(session: Session, digest: str) -> ReportRecord | None:
-    """Give the report that a file with this SHA-256 is: as issued, before the house signed, or signed."""
+    """Return the report whose file has this SHA-256: as issued, before the house's seal, or signed."""
     signed = select(ReportSignature.report_id).where(ReportSignature.artifact_digest == digest)
     found = or_(Report.artifact_digest == digest, Report.id.in_(signed), Report.content_digest == digest)
-    reports = _records(session, _reports(found))
+    reports = _report_records(session, _reports_statement(found))
     return reports[0] if reports else None
 
 
 def next_report(session: Session, subject: ReportSubject) -> NextReport:
-    """Give what the next report about a subject prints; RecordError for a subject that is not recorded."""
+    """Return what the next report about a subject prints; RecordError for a subject that is not recorded."""
     concerned(session, subject)
     earlier = reports_of(session, subject)
     if earlier:
@@ -300,7 +302,7 @@ def record_report(
             image_digest=about.image_digest,
             artifact_digests=[artifact.digest],
         )
-        return _record(row, None, ())
+        return _report_record(row, None, ())
 
 
 def record_unsealed(db: Database, report: ReportRecord, reason: str, *, actor: Actor) -> None:
@@ -319,7 +321,7 @@ def record_unsealed(db: Database, report: ReportRecord, reason: str, *, actor: A
 
 
 def concerned(session: Session, subject: ReportSubject) -> Concerned:
-    """Give what a report about this subject concerns; RecordError where the record has no such subject."""
+    """Return what a report about this subject concerns; RecordError where the record has no such subject."""
     about = subject.about
     if subject.kind == "run":
         run_id = find_run_id(session, str(about["run"]))
@@ -352,7 +354,7 @@ def concerned(session: Session, subject: ReportSubject) -> Concerned:
     return Concerned()
 
 
-def _reports(*conditions: ColumnElement[bool]) -> Select[Any]:
+def _reports_statement(*conditions: ColumnElement[bool]) -> Select[Any]:
     return (
         select(Report, Run.number)
         .outerjoin(Run, Run.id == Report.run_id)
@@ -361,16 +363,16 @@ def _reports(*conditions: ColumnElement[bool]) -> Select[Any]:
     )
 
 
-def _records(session: Session, statement: Select[Any]) -> list[ReportRecord]:
+def _report_records(session: Session, statement: Select[Any]) -> list[ReportRecord]:
     rows = session.execute(statement).all()
     signed: dict[UUID, list[SignOffRecord]] = {row.Report.id: [] for row in rows}
     statement = select(ReportSignature).order_by(ReportSignature.number)
     for (made,) in those(session, statement, ReportSignature.report_id, signed):
         signed[made.report_id].append(SignOffRecord.of(made))
-    return [_record(row.Report, row.number, tuple(signed[row.Report.id])) for row in rows]
+    return [_report_record(row.Report, row.number, tuple(signed[row.Report.id])) for row in rows]
 
 
-def _record(row: Report, run_number: int | None, sign_offs: tuple[SignOffRecord, ...]) -> ReportRecord:
+def _report_record(row: Report, run_number: int | None, sign_offs: tuple[SignOffRecord, ...]) -> ReportRecord:
     number, subject = row.number, row.subject
     if number is None and run_number is not None:  # older than the columns, and about a run
         number = run_reference(run_number)

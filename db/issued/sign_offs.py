@@ -24,7 +24,7 @@ _TASKS: Mapping[str, Task] = {"reviewed": "decide", "approved": "approve"}
 
 
 def meaning_of(capacity: str, decision: str) -> str:
-    """Give what a signature on a report means: review, approval, or refusal by who could have approved."""
+    """Return the meaning of a signature on a report: review, approval, or refusal by who may approve."""
     if capacity == "reviewed":
         return "review"
     return "refusal" if decision == "do not accept" else "approval"
@@ -154,7 +154,7 @@ def check_sign_offs(session: Session) -> Iterator[tuple[str, str]]:
 def signed_content(
     report: Report, recorded_by: str, before: list[str], row: ReportSignature
 ) -> dict[str, Any]:
-    """Give what is signed: the report as issued, the signatures before this one, and what is said of it."""
+    """Return what is signed: the report as issued, the signatures before this one, and what is said of it."""
     return {
         "report": {
             "recorded_by": recorded_by,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -37,7 +37,7 @@ from db.queries.filters import (
 )
 from db.schema import Approval, AuditEvent, Disposition, RunImage
 
-_SORTED = 20_000  # events of a time range, read from the index alone
+_SORTED = 20_000  # events of a time that are sorted at most: the index alone gives them
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,12 +87,12 @@ class EventFilter(RecordFilter):
 def find_events(
     session: Session, wanted: EventFilter, *, limit: int = 100, before: int | None = None
 ) -> list[EventRecord]:
-    """Give events that match, newest first. `before`: the sequence of the last event of the page before.
+    """Return events that match, newest first. `before`: the sequence of the last event of the page before.
 
     RecordError for a model, image or run there is none of, and for scores and verdicts that cannot be.
     """
     lines = Lines.of(session, wanted)
-    conditions, ways = _own(session, wanted)
+    conditions, ways = _event_filters(session, wanted)
     if lines:
         conditions.append(lines.of_event(AuditEvent.sequence))
         ways += event_ways(session, wanted, lines)
@@ -100,7 +100,7 @@ def find_events(
     if time := time_conditions(AuditEvent.at, wanted.since, wanted.until):
         conditions += time
         ways.append(_time_way(session, time))
-        span = partial(_span, session, wanted)
+        span = partial(_event_span, session, wanted)
 
     def check(window: Sequence[int], most: int) -> Sequence[AuditEvent]:
         those = AuditEvent.sequence.in_(window)
@@ -110,11 +110,11 @@ def find_events(
     everything = Candidates(select(AuditEvent.sequence), AuditEvent.sequence)
     top = NEWEST if before is None else before - 1
     rows = walk(session, best(ways, everything), check, top=top, limit=limit, span=span)
-    return [_record(row) for row in rows]
+    return [_event_record(row) for row in rows]
 
 
-def _own(session: Session, wanted: EventFilter) -> tuple[list[ColumnElement[bool]], list[Way]]:
-    """Give conditions on the event itself, and the ways to such events, the more selective kinds first."""
+def _event_filters(session: Session, wanted: EventFilter) -> tuple[list[ColumnElement[bool]], list[Way]]:
+    """Return the conditions on events themselves, and the ways to them, the more selective ones first."""
     conditions: list[ColumnElement[bool]] = []
     ways: list[Way] = []
     event = select(AuditEvent.sequence)
@@ -152,7 +152,7 @@ def _own(session: Session, wanted: EventFilter) -> tuple[list[ColumnElement[bool
 
 
 def _time_way(session: Session, time: Sequence[ColumnElement[bool]]) -> Way:
-    """Sort the events of a short time; of a long one, where the next is never far, look at them all."""
+    """Return a way through a time: few events are sorted; among many the next match is never far."""
     within = select(AuditEvent.sequence).where(*time)
     size = count_upto(session, within, _SORTED)
     if size <= _SORTED:
@@ -160,7 +160,7 @@ def _time_way(session: Session, time: Sequence[ColumnElement[bool]]) -> Way:
     return Way(size, (Candidates(select(AuditEvent.sequence), AuditEvent.sequence),))
 
 
-def _span(session: Session, wanted: EventFilter) -> tuple[int, int]:
+def _event_span(session: Session, wanted: EventFilter) -> tuple[int, int]:
     # All of the range is read, from the index alone: clocks can disagree with the order of events.
     time = time_conditions(AuditEvent.at, wanted.since, wanted.until)
     sequence = unordered(AuditEvent.sequence)
@@ -171,7 +171,7 @@ def _span(session: Session, wanted: EventFilter) -> tuple[int, int]:
 
 
 def get_event(session: Session, which: int | UUID | str) -> EventRecord:
-    """Give the event of a sequence number or id (either may be text); RecordError if there is none."""
+    """Return the event of a sequence number or id (either may be text); RecordError if there is none."""
     key = which
     if isinstance(key, str):
         try:
@@ -182,34 +182,11 @@ def get_event(session: Session, which: int | UUID | str) -> EventRecord:
     row = session.scalar(select(AuditEvent).where(condition))
     if row is None:
         raise RecordError(f"there is no audit event {which}")
-    return _record(row)
+    return _event_record(row)
 
 
-def _record(row: AuditEvent) -> EventRecord:
-    return EventRecord(
-        sequence=row.sequence,
-        id=row.id,
-        at=row.at,
-        actor_id=row.actor_id,
-        actor_kind=row.actor_kind,
-        actor_name=row.actor_name,
-        actor_role=row.actor_role,
-        action=row.action,
-        entity=row.entity,
-        entity_id=row.entity_id,
-        run_id=row.run_id,
-        payload=row.payload,
-        old_value=row.old_value,
-        new_value=row.new_value,
-        reason=row.reason,
-        software_version=row.software_version,
-        model_digest=row.model_digest,
-        settings_digest=row.settings_digest,
-        image_digest=row.image_digest,
-        artifact_digests=tuple(row.artifact_digests),
-        rows=tuple((table, identifier) for table, identifier in row.rows),
-        rows_digest=row.rows_digest,
-        previous_hash=row.previous_hash,
-        hash=row.hash,
-        scheme=row.scheme,
-    )
+def _event_record(row: AuditEvent) -> EventRecord:
+    values = {field.name: getattr(row, field.name) for field in fields(EventRecord)}
+    values["artifact_digests"] = tuple(row.artifact_digests)
+    values["rows"] = tuple((table, identifier) for table, identifier in row.rows)
+    return EventRecord(**values)

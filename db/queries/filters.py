@@ -27,8 +27,12 @@ from db.schema import (
     RunImage,
 )
 
-_COVERED = 20_000  # what an index holds by itself is sorted faster
-_FINDINGS = 8_000  # with more it is faster to look at decisions, newest first
+# So many candidates are sorted within a few milliseconds where the index alone answers (FEW: where rows
+# are read as well).
+_COVERED = 20_000
+# Up to so many findings, their decisions are looked up by key; with more, walking all decisions, newest
+# first, is faster.
+_FINDINGS = 8_000
 
 Condition = ColumnElement[bool]
 
@@ -66,7 +70,7 @@ class Subject:
         return self.min_score is not None or self.max_score is not None
 
     def score_range(self, column: Any) -> list[Condition]:
-        """Give the conditions on a column of scores."""
+        """Return the conditions on a column of scores."""
         low = [] if self.min_score is None else [column >= self.min_score]
         return low if self.max_score is None else [*low, column <= self.max_score]
 
@@ -126,12 +130,12 @@ class Lines:
         return bool(self.each or self.finding)
 
     def classed(self) -> list[Condition]:
-        """Give the condition that a listed picture has such a finding, if one is asked for."""
+        """Return the condition that a listed picture has such a finding, if one is asked for."""
         found = one_by_one(Finding.prediction_id == RunImage.prediction_id, *self.finding)
         return [found.correlate(RunImage)] if self.finding else []
 
     def of_event(self, sequence: Column) -> Condition:
-        """Give the condition that an event concerns such a picture or a finding on one."""
+        """Return the condition that an event concerns such a picture or a finding on one."""
         return or_(
             one_by_one(RunImage.event_sequence == sequence, *self.each, *self.classed()),
             one_by_one(Disposition.event_sequence == sequence, self.of_disposition()),
@@ -144,7 +148,7 @@ class Lines:
         )
 
     def of_disposition(self) -> Condition:
-        """Give the condition that a disposition is about a finding on such a picture."""
+        """Return the condition that a disposition is about a finding on such a picture."""
         return one_by_one(
             Finding.id == Disposition.finding_id,
             RunImage.prediction_id == Finding.prediction_id,
@@ -153,7 +157,7 @@ class Lines:
         ).correlate(Disposition)
 
     def of_replay(self) -> Condition:
-        """Give the condition that a replay computed such a picture's decision again."""
+        """Return the condition that a replay computed such a picture's decision again."""
         classed = one_by_one(Finding.prediction_id == Replay.prediction_id, *self.finding)
         line = one_by_one(RunImage.prediction_id == Replay.prediction_id, *self.each)
         return and_(line.correlate(Replay), *([classed.correlate(Replay)] if self.finding else []))
@@ -172,7 +176,7 @@ def time_conditions(column: Any, since: datetime | None, until: datetime | None)
 
 
 def part_conditions(subject: Subject) -> list[Condition]:
-    """Give the conditions on `Part`."""
+    """Return the conditions on `Part` of a subject's serial and lot."""
     serial = [] if subject.part is None else [Part.serial == subject.part]
     return serial if subject.lot is None else [*serial, Part.lot == subject.lot]
 
@@ -183,7 +187,7 @@ CARRIED_LINE = text(f"run_image.{CARRIED_OVER}")
 
 
 def event_ways(session: Session, subject: Subject, lines: Lines) -> list[Way]:
-    """Give, for each filter, a way to the events that concern what it selects; `lines`: the whole subject."""
+    """Return for each filter a way to the events about what it selects; `lines`: the whole subject."""
     ways: list[Way] = []
     line = select(RunImage.event_sequence)
     met_again = line.where(CARRIED_LINE, *lines.each, *lines.classed())
@@ -200,10 +204,18 @@ def event_ways(session: Session, subject: Subject, lines: Lines) -> list[Way]:
         flagged = listed.where(FLAGGED_LINE)
         if subject.verdict not in (None, "pass"):
             listed = flagged = flagged.where(RunImage.verdict == subject.verdict)
-        ways.append(_indexed_lines(session, lines, listed, _decisions(session, lines, flagged, _on(flagged))))
+        ways.append(
+            _indexed_lines(
+                session, lines, listed, _decision_candidates(session, lines, flagged, _finding_ids(flagged))
+            )
+        )
     elif subject.verdict not in (None, "pass"):
         listed = line.where(RunImage.verdict == subject.verdict, FLAGGED_LINE)
-        decided = () if subject.never_flagged() else _decisions(session, lines, listed, _on(listed))
+        decided = (
+            ()
+            if subject.never_flagged()
+            else _decision_candidates(session, lines, listed, _finding_ids(listed))
+        )
         ways.append(_indexed_lines(session, lines, listed, decided))
     if subject.part is not None or subject.lot is not None:
         parts = line.join(Part, Part.id == RunImage.part_id).where(*part_conditions(subject))
@@ -212,7 +224,7 @@ def event_ways(session: Session, subject: Subject, lines: Lines) -> list[Way]:
         ways.append(_score_way(session, subject, lines, carried))
     if subject.verdict == "pass":
         passed = Candidates(line.where(RunImage.verdict == subject.verdict), RunImage.event_sequence)
-        ways.append(Way(FEW + 1, (passed, *_replays(lines))))
+        ways.append(Way(FEW + 1, (passed, *_replays_by_line(lines))))
     return ways
 
 
@@ -221,16 +233,16 @@ def _indexed_lines(
 ) -> Way:
     """Follow lines that an index gives in order, and what was decided about them."""
     size = count_upto(session, listed)
-    replayed = _replays_of(_predictions(listed)) if size <= FEW else _replays(lines)
+    replayed = _replays_by_prediction(_prediction_ids(listed)) if size <= FEW else _replays_by_line(lines)
     return Way(size, (Candidates(listed, RunImage.event_sequence), *decided, *replayed))
 
 
 def _sorted_lines(session: Session, lines: Lines, listed: Select[Any]) -> Way:
     """Sort lines that no index has in order, and what was decided about them."""
     size = count_upto(session, listed)
-    replayed = _replays_of(_predictions(listed)) if size <= FEW else _replays(lines)
+    replayed = _replays_by_prediction(_prediction_ids(listed)) if size <= FEW else _replays_by_line(lines)
     flagged = listed.where(RunImage.verdict.in_(("review", "reject")))
-    decided = _decisions(session, lines, flagged, _on(flagged))
+    decided = _decision_candidates(session, lines, flagged, _finding_ids(flagged))
     return Way(size, (Candidates(listed, unordered(RunImage.event_sequence)), *decided, *replayed))
 
 
@@ -239,14 +251,14 @@ def _class_way(session: Session, subject: Subject, lines: Lines, carried: Candid
     named = Finding.class_name == subject.class_name
     made = select(Finding.event_sequence).where(named)
     size = count_upto(session, made)
-    decided = _decisions(session, lines, made, select(Finding.id).where(named))
+    decided = _decision_candidates(session, lines, made, select(Finding.id).where(named))
     if size > FEW:
-        replayed = _replays(lines)
+        replayed = _replays_by_line(lines)
     else:
         predictions = select(Finding.prediction_id).where(named)
         met_again = select(RunImage.event_sequence).where(RunImage.prediction_id.in_(predictions))
         carried = Candidates(met_again, unordered(RunImage.event_sequence))
-        replayed = _replays_of(predictions)
+        replayed = _replays_by_prediction(predictions)
     return Way(size, (Candidates(made, Finding.event_sequence), carried, *decided, *replayed))
 
 
@@ -258,30 +270,30 @@ def _score_way(session: Session, subject: Subject, lines: Lines, carried: Candid
     sequence = Prediction.event_sequence if size > _COVERED else unordered(Prediction.event_sequence)
     flagged = subject.score_range(Finding.score)
     if size > FEW:
-        replayed = _replays(lines)
+        replayed = _replays_by_line(lines)
     else:
         predictions = select(Prediction.id).where(*range_)
         met_again = select(RunImage.event_sequence).where(RunImage.prediction_id.in_(predictions))
         carried = Candidates(met_again, unordered(RunImage.event_sequence))
-        replayed = _replays_of(predictions)
+        replayed = _replays_by_prediction(predictions)
     made, found = select(Finding.event_sequence).where(*flagged), select(Finding.id).where(*flagged)
-    decided = _decisions(session, lines, made, found)
+    decided = _decision_candidates(session, lines, made, found)
     return Way(size, (Candidates(scored, sequence), carried, *decided, *replayed))
 
 
-def _on(listed: Select[Any]) -> Select[Any]:
+def _finding_ids(listed: Select[Any]) -> Select[Any]:
     """Select the findings on listed pictures."""
-    return select(Finding.id).where(Finding.prediction_id.in_(_predictions(listed)))
+    return select(Finding.id).where(Finding.prediction_id.in_(_prediction_ids(listed)))
 
 
-def _predictions(listed: Select[Any]) -> Select[Any]:
+def _prediction_ids(listed: Select[Any]) -> Select[Any]:
     return listed.with_only_columns(RunImage.prediction_id, maintain_column_froms=True)
 
 
-def _decisions(
+def _decision_candidates(
     session: Session, lines: Lines, counted: Select[Any], found: Select[Any]
 ) -> tuple[Candidates, ...]:
-    """Give dispositions and approvals: by way of few findings, or newest first, each checked."""
+    """Return the events of dispositions and approvals: of few findings, or all of them, newest first."""
     of_few = count_upto(session, counted, _FINDINGS) <= _FINDINGS
     few_approvals = count_upto(session, select(Approval.event_sequence)) <= FEW
     if of_few:
@@ -298,17 +310,17 @@ def _decisions(
     return dispositions, Candidates(approval.where(lines.of_disposition()), Approval.event_sequence)
 
 
-def _replays_of(predictions: Select[Any]) -> tuple[Candidates, ...]:
+def _replays_by_prediction(predictions: Select[Any]) -> tuple[Candidates, ...]:
     replay = select(Replay.event_sequence).where(Replay.prediction_id.in_(predictions))
     return (Candidates(replay, unordered(Replay.event_sequence)),)
 
 
-def _replays(lines: Lines) -> tuple[Candidates, ...]:
+def _replays_by_line(lines: Lines) -> tuple[Candidates, ...]:
     return (Candidates(select(Replay.event_sequence).where(lines.of_replay()), Replay.event_sequence),)
 
 
 def find_image_ids(session: Session, digest: str) -> list[Any]:
-    """Give the ids of images whose digest begins so; RecordError for no such image, or under 6 digits."""
+    """Return the ids of images whose digest begins so; RecordError for no such image, or under 6 digits."""
     begins = digest.strip().lower()
     if not 6 <= len(begins) <= 64 or set(begins) - set("0123456789abcdef"):
         raise RecordError(f"image {digest!r}: give 6 or more digits of the SHA-256 of its bytes")
@@ -320,7 +332,7 @@ def find_image_ids(session: Session, digest: str) -> list[Any]:
 
 
 def find_model_digests(session: Session, which: str) -> list[str]:
-    """Give the digests of models of this name, or that begin so (6 digits or more); RecordError if none."""
+    """Return the digests of models of this name, or that begin so (6 digits or more); RecordError if none."""
     named = ModelVersion.name == which
     begins = ModelVersion.digest.startswith(which, autoescape=True)
     condition = or_(named, begins) if len(which) >= 6 else named

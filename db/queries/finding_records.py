@@ -32,7 +32,7 @@ from db.schema import (
 
 @dataclass(frozen=True, slots=True)
 class ExplanationRecord:
-    """A finding's explanation; digests name artefacts, block maps go from shallow to deep."""
+    """A finding's explanation; digests name artifacts, block maps go from shallow to deep."""
 
     method: str
     parameters: Mapping[str, Any]
@@ -85,7 +85,7 @@ class FindingRecord:
 
 
 def run_findings(session: Session, run_id: UUID, upto: int | None = None) -> list[FindingRecord]:
-    """Give every finding on the run's pictures, carried-over ones included, in the order of uris.
+    """Return every finding on the run's pictures, carried-over ones included, in the order of uris.
 
     `upto`: as of this event, decisions about them included.
     """
@@ -96,7 +96,7 @@ def run_findings(session: Session, run_id: UUID, upto: int | None = None) -> lis
 
 
 def get_finding(session: Session, reference: str, upto: int | None = None) -> FindingRecord:
-    """Give the finding of a reference, with its first listed picture; RecordError if there is none.
+    """Return the finding of a reference, with its first listed picture; RecordError if there is none.
 
     `upto`: decisions about it are as of this event.
     """
@@ -157,7 +157,7 @@ def finding_rows(line: ColumnElement[bool], upto: int | None = None) -> Select[A
 
 
 def finding_record(row: Row[Any]) -> FindingRecord:
-    """Give the record of a row of `finding_rows`."""
+    """Return the record of a row of `finding_rows`."""
     finding: Finding = row.Finding
     prediction: Prediction = row.Prediction
     image: Image = row.Image
@@ -195,7 +195,7 @@ def finding_record(row: Row[Any]) -> FindingRecord:
 
 
 def explanation_record(row: Explanation) -> ExplanationRecord:
-    """Give the record of a row."""
+    """Return the record of a row."""
     return ExplanationRecord(
         method=row.method,
         parameters=row.parameters,

@@ -65,7 +65,7 @@ class FindingFilter(RecordFilter):
 def find_findings(
     session: Session, wanted: FindingFilter, *, limit: int = 100, before: UUID | str | None = None
 ) -> list[FindingRecord]:
-    """Give findings that match, newest first, each with the first listed picture that matches.
+    """Return findings that match, newest first, each with the first listed picture that matches.
 
     `before`: id or reference of the last finding of the page before. RecordError for a model, image, run or
     cursor there is none of, and for scores and verdicts that cannot be.
@@ -74,14 +74,14 @@ def find_findings(
     at_line = list(lines.each)
     if wanted.run is not None:
         at_line.append(RunImage.run_id == find_run_id(session, wanted.run))
-    conditions, ways, spans = _own(session, wanted)
+    conditions, ways, spans = _finding_filters(session, wanted)
     conditions += lines.finding
-    subject_ways, subject_spans = _of_subject(session, wanted)
+    subject_ways, subject_spans = _subject_ways(session, wanted)
     ways += subject_ways
     spans += subject_spans
     top = NEWEST
     if before is not None:
-        top, number = _cursor(session, before)
+        top, number = _cursor_position(session, before)
         conditions.append(or_(Finding.event_sequence < top, Finding.number < number))
     first = (
         select(RunImage.id)
@@ -100,7 +100,7 @@ def find_findings(
         return session.execute(newest_first.limit(most)).all()
 
     page = walk(
-        session, best(ways, _ALL), check, top=top, limit=limit, span=partial(_narrowest, session, spans)
+        session, best(ways, _ALL), check, top=top, limit=limit, span=partial(_narrowest_span, session, spans)
     )
     evidence = finding_rows(RunImage.prediction_id == Finding.prediction_id)
     rows = those(session, evidence, RunImage.id, {line_id for _, line_id in page})
@@ -108,7 +108,7 @@ def find_findings(
     return [finding_record(found[finding_id, line_id]) for finding_id, line_id in page]
 
 
-def _cursor(session: Session, which: UUID | str) -> tuple[int, int]:
+def _cursor_position(session: Session, which: UUID | str) -> tuple[int, int]:
     key = Finding.id == which if isinstance(which, UUID) else Finding.reference == which.strip().upper()
     row = session.execute(select(Finding.event_sequence, Finding.number).where(key)).first()
     if row is None:
@@ -122,8 +122,11 @@ _NONE = Way(0, ())
 Spans = list[Select[Any]]
 
 
-def _narrowest(session: Session, spans: Spans) -> tuple[int, int]:
-    """Give between which events all findings that match must lie; each statement selects such a pair."""
+def _narrowest_span(session: Session, spans: Spans) -> tuple[int, int]:
+    """Return the first and last event between which all findings that match lie.
+
+    Each statement selects such a pair; the narrowest of them holds.
+    """
     lowest, highest = 1, NEWEST
     for statement in spans:
         low, high = session.execute(statement).one()
@@ -139,8 +142,8 @@ def _sorted_way(session: Session, *statements: Select[Any]) -> Way:
     return Way(size, tuple(Candidates(each, unordered(Finding.event_sequence)) for each in statements))
 
 
-def _own(session: Session, wanted: FindingFilter) -> tuple[list[Condition], list[Way], Spans]:
-    """Give the conditions on findings themselves, the ways to them and what bounds them."""
+def _finding_filters(session: Session, wanted: FindingFilter) -> tuple[list[Condition], list[Way], Spans]:
+    """Return the conditions on findings themselves, the ways to them, and statements for their spans."""
     conditions: list[Condition] = []
     ways: list[Way] = []
     spans: Spans = []
@@ -169,7 +172,7 @@ def _own(session: Session, wanted: FindingFilter) -> tuple[list[Condition], list
         conditions.append(one_by_one(Run.id == Finding.run_id, made).correlate(Finding))
         runs = select(Run.id).where(made)
         ways.append(_sorted_way(session, finding.where(Finding.run_id.in_(runs))))
-        ends = (_end(func.min, digests), _end(func.max, digests))
+        ends = (_last_or_first_event(func.min, digests), _last_or_first_event(func.max, digests))
         spans.append(select(*ends))
     if wanted.run is not None:
         run_id = find_run_id(session, wanted.run)
@@ -204,15 +207,15 @@ def _decided_way(session: Session, disposition: Condition, approval: Condition) 
     return Way(len(found), (Candidates(by_id, unordered(Finding.event_sequence)),))
 
 
-def _end(which: Any, digests: Sequence[str]) -> ScalarSelect[Any]:
+def _last_or_first_event(which: Any, digests: Sequence[str]) -> ScalarSelect[Any]:
     """Select the first or last of the models' events: one look-up for each, where both at once read all."""
     each = (select(which(AuditEvent.sequence)).where(AuditEvent.model_digest == d) for d in digests)
     ends = union_all(*each).subquery()
     return select(which(ends.c[0])).scalar_subquery()
 
 
-def _of_subject(session: Session, wanted: Subject) -> tuple[list[Way], Spans]:
-    """Give the ways to findings on such pictures, and what bounds them."""
+def _subject_ways(session: Session, wanted: Subject) -> tuple[list[Way], Spans]:
+    """Return the ways to findings on such pictures, and statements for their spans."""
     ways: list[Way] = []
     spans: Spans = []
     finding = select(Finding.event_sequence)

@@ -36,7 +36,7 @@ from db.schema import (
 
 _NEIGHBOURS = 20
 
-# In the order in which they are told where their times are the same.
+# The order of entries with the same time and event: what happened before is told before.
 KINDS = (
     "taken",
     "inspected",
@@ -81,7 +81,7 @@ class PartHistory:
 def part_history(
     session: Session, serial: str, lot: str | None = None, upto: int | None = None
 ) -> list[PartHistory]:
-    """Tell the life of the part of this serial, in each lot that has one, or in that lot alone.
+    """Return the life of the part with this serial, in each lot that has one, or in that lot alone.
 
     `upto`: only what was recorded in events up to this one.
     RecordError for a serial, or a serial in that lot, that is not in the record; it names the closest ones.
@@ -89,41 +89,41 @@ def part_history(
     statement = select(Part).where(Part.serial == serial).order_by(Part.lot)
     parts = session.scalars(statement if lot is None else statement.where(Part.lot == lot)).all()
     if not parts:
-        raise RecordError(_unknown(session, serial, lot))
+        raise RecordError(_unknown_part_message(session, serial, lot))
     return [
         PartHistory(
             part.serial,
             part.lot or None,
-            _upto(_entries(session, RunImage.part_id == part.id, _about_part(part)), upto),
+            _entries_upto(_entries(session, RunImage.part_id == part.id, _part_subjects(part)), upto),
         )
         for part in parts
     ]
 
 
 def finding_history(session: Session, reference: str, upto: int | None = None) -> tuple[LifeEntry, ...]:
-    """Tell what happened to the picture that a finding was made on, and to the finding, as of event `upto`.
+    """Return what happened to a finding and to the picture that it was made on, as of event `upto`.
 
-    For a finding on a part that is not known: a part's life is told by `part_history`. RecordError for a
-    finding that there is none of.
+    For a finding on a picture that names no part; `part_history` is for those that name one. RecordError if
+    there is no such finding.
     """
     found = select(Finding.prediction_id).where(Finding.reference == storable(reference))
     prediction_id = session.scalar(found)
     if prediction_id is None:
         raise RecordError(f"there is no finding {reference!r}: give a reference such as R000012-0003")
-    return _upto(_entries(session, RunImage.prediction_id == prediction_id, ()), upto)
+    return _entries_upto(_entries(session, RunImage.prediction_id == prediction_id, ()), upto)
 
 
-def _upto(entries: Sequence[LifeEntry], upto: int | None) -> tuple[LifeEntry, ...]:
+def _entries_upto(entries: Sequence[LifeEntry], upto: int | None) -> tuple[LifeEntry, ...]:
     last = upto or NEWEST
     return tuple(entry for entry in entries if entry.sequence <= last)
 
 
-def _about_part(part: Part) -> list[ReportSubject]:
+def _part_subjects(part: Part) -> list[ReportSubject]:
     of_lot = [ReportSubject.period(lot=part.lot)] if part.lot else []
     return [ReportSubject.part(part.serial, part.lot), *of_lot]
 
 
-def _unknown(session: Session, serial: str, lot: str | None) -> str:
+def _unknown_part_message(session: Session, serial: str, lot: str | None) -> str:
     lots = session.scalars(select(Part.lot).where(Part.serial == serial).order_by(Part.lot).limit(5)).all()
     if lots:
         return f"part {serial!r} is not in lot {lot!r}, but in {', '.join(repr(name) for name in lots)}"
@@ -139,7 +139,10 @@ def _unknown(session: Session, serial: str, lot: str | None) -> str:
 def _entries(
     session: Session, mine: ColumnElement[bool], subjects: Sequence[ReportSubject]
 ) -> tuple[LifeEntry, ...]:
-    """Tell all about the listed pictures that `mine` selects; `subjects`: of reports that speak of them."""
+    """Return all entries about the listed pictures that `mine` selects, oldest first.
+
+    `subjects`: further subjects of reports about them, beside their runs and findings.
+    """
     statement = (
         select(RunImage, AuditEvent.hash, AuditEvent.at, Run.number, Run.source, Image.digest, Prediction)
         .add_columns(ModelVersion.name.label("model_name"), ModelVersion.digest.label("model_digest"))
@@ -153,22 +156,22 @@ def _entries(
     )
     lines = session.execute(statement).all()
     uris = {row.Prediction.id: row.RunImage.uri for row in reversed(lines) if row.Prediction is not None}
-    entries = [entry for row in lines for entry in _listed(row)]
-    findings = list(those(session, _findings(), Finding.prediction_id, uris))
-    entries += [_finding(row, uris[row.Finding.prediction_id]) for row in findings]
-    entries += _decisions(session, {row.Finding.id: row.Finding for row in findings})
-    entries += _replays(session, uris)
+    entries = [entry for row in lines for entry in _line_entries(row)]
+    findings = list(those(session, _findings_statement(), Finding.prediction_id, uris))
+    entries += [_finding_entry(row, uris[row.Finding.prediction_id]) for row in findings]
+    entries += _decision_entries(session, {row.Finding.id: row.Finding for row in findings})
+    entries += _replay_entries(session, uris)
     runs = dict.fromkeys(row.RunImage.run_id for row in lines)
     of_findings = [ReportSubject.finding(row.Finding.reference) for row in findings]
-    entries += _reports(session, runs, [*subjects, *of_findings])
+    entries += _report_entries(session, runs, [*subjects, *of_findings])
     stored = ("picture", "map", "block map", "report")
     digests = {digest: what for entry in entries for what, digest in entry.evidence if what in stored}
-    entries += _retention(session, digests)
+    entries += _retention_entries(session, digests)
     return tuple(sorted(entries, key=lambda entry: (entry.at, entry.sequence, KINDS.index(entry.kind))))
 
 
-def _listed(row: Row[Any]) -> Iterator[LifeEntry]:
-    """Tell that a picture was taken, and what a run that listed it found."""
+def _line_entries(row: Row[Any]) -> Iterator[LifeEntry]:
+    """Yield that a picture was taken, and what the run that listed it found."""
     line: RunImage = row.RunImage
     sequence, picture = line.event_sequence, [] if row.digest is None else [("picture", row.digest)]
     facts = {
@@ -195,7 +198,7 @@ def _listed(row: Row[Any]) -> Iterator[LifeEntry]:
     yield LifeEntry(row.at, kind, sequence, row.hash, facts, (*picture, model))
 
 
-def _findings() -> Select[Any]:
+def _findings_statement() -> Select[Any]:
     return (
         select(Finding, Explanation, AuditEvent.hash, AuditEvent.at)
         .join(AuditEvent, AuditEvent.sequence == Finding.event_sequence)
@@ -204,7 +207,7 @@ def _findings() -> Select[Any]:
     )
 
 
-def _finding(row: Row[Any], uri: str) -> LifeEntry:
+def _finding_entry(row: Row[Any], uri: str) -> LifeEntry:
     finding: Finding = row.Finding
     why: Explanation | None = row.Explanation
     facts = {
@@ -223,8 +226,8 @@ def _finding(row: Row[Any], uri: str) -> LifeEntry:
     return LifeEntry(row.at, "finding", finding.event_sequence, row.hash, facts, (*maps, *blocks))
 
 
-def _decisions(session: Session, findings: Mapping[UUID, Finding]) -> Iterator[LifeEntry]:
-    """Tell what people decided about the findings, and who approved or refused that."""
+def _decision_entries(session: Session, findings: Mapping[UUID, Finding]) -> Iterator[LifeEntry]:
+    """Yield what people decided about the findings, and who approved or refused that."""
     made = (
         select(Disposition, AuditEvent)
         .join(AuditEvent, AuditEvent.sequence == Disposition.event_sequence)
@@ -233,24 +236,28 @@ def _decisions(session: Session, findings: Mapping[UUID, Finding]) -> Iterator[L
     dispositions: dict[UUID, Disposition] = {}
     for row, event in those(session, made, Disposition.finding_id, findings):
         dispositions[row.id] = row
-        facts = _signed(row, event) | {
+        facts = _decision_facts(row, event) | {
             "finding": findings[row.finding_id].reference,
             "class": row.class_name,
             "needs_approval": bool(row.needs_approval),
             "supersedes": row.supersedes_id is not None,
         }
-        yield LifeEntry(event.at, "disposition", event.sequence, event.hash, facts, _signature(row.signature))
+        yield LifeEntry(
+            event.at, "disposition", event.sequence, event.hash, facts, _signature_evidence(row.signature)
+        )
     second = select(Approval, AuditEvent).join(AuditEvent, AuditEvent.sequence == Approval.event_sequence)
     for row, event in those(session, second, Approval.disposition_id, dispositions):
         disposition = dispositions[row.disposition_id]
-        facts = _signed(row, event) | {
+        facts = _decision_facts(row, event) | {
             "finding": findings[disposition.finding_id].reference,
             "disposition": disposition.decision,
         }
-        yield LifeEntry(event.at, "approval", event.sequence, event.hash, facts, _signature(row.signature))
+        yield LifeEntry(
+            event.at, "approval", event.sequence, event.hash, facts, _signature_evidence(row.signature)
+        )
 
 
-def _signed(row: Disposition | Approval, event: AuditEvent) -> dict[str, Any]:
+def _decision_facts(row: Disposition | Approval, event: AuditEvent) -> dict[str, Any]:
     signature = row.signature or {}
     return {
         "decision": row.decision,
@@ -262,12 +269,12 @@ def _signed(row: Disposition | Approval, event: AuditEvent) -> dict[str, Any]:
     }
 
 
-def _signature(signature: Mapping[str, Any] | None) -> tuple[tuple[str, str], ...]:
+def _signature_evidence(signature: Mapping[str, Any] | None) -> tuple[tuple[str, str], ...]:
     digest = None if signature is None else signature.get("digest")
     return (("signature", digest),) if isinstance(digest, str) else ()
 
 
-def _replays(session: Session, uris: Mapping[UUID, str]) -> Iterator[LifeEntry]:
+def _replay_entries(session: Session, uris: Mapping[UUID, str]) -> Iterator[LifeEntry]:
     statement = (
         select(Replay, AuditEvent)
         .join(AuditEvent, AuditEvent.sequence == Replay.event_sequence)
@@ -284,10 +291,10 @@ def _replays(session: Session, uris: Mapping[UUID, str]) -> Iterator[LifeEntry]:
         yield LifeEntry(event.at, "replay", event.sequence, event.hash, facts, ())
 
 
-def _reports(
+def _report_entries(
     session: Session, runs: Collection[UUID], subjects: Collection[ReportSubject]
 ) -> Iterator[LifeEntry]:
-    """Tell of reports about these runs and subjects, and of who signed them."""
+    """Yield the reports about these runs and subjects, and who signed them."""
     issued = [report for run in runs for report in run_reports(session, run)]
     issued += [report for subject in subjects for report in reports_of(session, subject)]
     sequences = {report.event_sequence for report in issued}
@@ -316,11 +323,11 @@ def _reports(
                 "role": made.role,
                 "meaning": made.signature.get("meaning"),
             }
-            signed = (("report", made.artifact_digest), *_signature(made.signature))
+            signed = (("report", made.artifact_digest), *_signature_evidence(made.signature))
             yield LifeEntry(event.at, "sign-off", event.sequence, event.hash, said, signed)
 
 
-def _retention(session: Session, digests: Mapping[str, str]) -> Iterator[LifeEntry]:
+def _retention_entries(session: Session, digests: Mapping[str, str]) -> Iterator[LifeEntry]:
     statement = (
         select(ArtifactRetention, AuditEvent)
         .join(AuditEvent, AuditEvent.sequence == ArtifactRetention.event_sequence)

@@ -23,7 +23,7 @@ from db.schema import VERDICTS, AuditEvent, Finding, Image, ModelVersion, Part, 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TraceFilter:
-    """What a model touched. `model`: digest, its first 6 digits or more, or name.
+    """Which of a model's pictures. `model`: digest, its first 6 digits or more, or name.
 
     `verdict`: only pictures it judged so. `since` inclusive, `until` exclusive, both aware: when it did.
     """
@@ -74,7 +74,7 @@ class TracedPart:
 
 @dataclass(frozen=True, slots=True)
 class TraceSummary:
-    """All that a model touched, in figures. `without_part`: pictures that name no part."""
+    """Counts of all that a model judged. `without_part`: pictures that name no part."""
 
     models: tuple[str, ...]
     parts: int
@@ -86,11 +86,11 @@ class TraceSummary:
 
 
 def trace_summary(session: Session, wanted: TraceFilter) -> TraceSummary:
-    """Count what the model touched. Reads every picture concerned: the time it takes grows with them.
+    """Count the pictures that the model judged, and their parts, runs and lots. Reads every such picture.
 
     RecordError for a model that there is none of.
     """
-    digests, touched = _touched(session, wanted)
+    digests, touched = _touched_conditions(session, wanted)
     passed = func.count().filter(RunImage.verdict == "pass")
     lots = func.count(distinct(Part.lot)).filter(Part.lot != "")
     figures = (
@@ -114,12 +114,12 @@ def trace_summary(session: Session, wanted: TraceFilter) -> TraceSummary:
 def trace_parts(
     session: Session, wanted: TraceFilter, *, limit: int = 100, before: str | None = None
 ) -> list[TracedPart]:
-    """Give the parts that the model touched, the latest to enter the record first.
+    """Return the parts whose pictures the model judged, those that entered the record last first.
 
-    `before`: the cursor of the last part of the page before; a part keeps its place for ever. RecordError
-    for a model or cursor that there is none of.
+    `before`: the cursor of the last part of the page before; a part's place in the list never changes.
+    RecordError for an unknown model and for a text that is no cursor.
     """
-    digests, touched = _touched(session, wanted)
+    digests, touched = _touched_conditions(session, wanted)
     by_model = one_by_one(RunImage.part_id == Part.id, Run.id == RunImage.run_id, *touched)
     conditions: list[Condition] = [by_model]
     way: list[Way | None] = []
@@ -127,14 +127,14 @@ def trace_parts(
         conditions.append(Part.lot == wanted.lot)
         in_lot = select(Part.event_sequence).where(Part.lot == wanted.lot)
         way.append(Way(FEW + 1, (Candidates(in_lot, Part.event_sequence),)))
-    first, last = _span(session, wanted)
+    first, last = _event_span(session, wanted)
     events = [
         select(AuditEvent.sequence).where(
             AuditEvent.model_digest == digest, AuditEvent.sequence.between(first, last)
         )
         for digest in digests
     ]
-    ways = [_few_events(session, *events), *way]
+    ways = [_few_events_way(session, *events), *way]
     ends = (session.scalar(select(func.max(each.subquery().c.sequence))) for each in events)
     last = max(end or 0 for end in ends)
     top = NEWEST
@@ -150,11 +150,11 @@ def trace_parts(
     follow = best([each for each in ways if each is not None], everything)
     # No part that entered the record after the last event concerned can have been touched.
     found = walk(session, follow, check, top=min(top, last), limit=limit)
-    return list(_told(session, found, touched))
+    return list(_traced_parts(session, found, touched))
 
 
-def _touched(session: Session, wanted: TraceFilter) -> tuple[list[str], list[Condition]]:
-    """Give the digests of the models, and the conditions on `RunImage` joined with its `Run`."""
+def _touched_conditions(session: Session, wanted: TraceFilter) -> tuple[list[str], list[Condition]]:
+    """Return the digests of the models, and the conditions on `RunImage` joined with its `Run`."""
     check_verdict(wanted.verdict)
     digests = find_model_digests(session, wanted.model)
     models = session.scalars(select(ModelVersion.id).where(ModelVersion.digest.in_(digests))).all()
@@ -166,7 +166,7 @@ def _touched(session: Session, wanted: TraceFilter) -> tuple[list[str], list[Con
     return digests, conditions
 
 
-def _few_events(session: Session, *events: Select[Any]) -> Way | None:
+def _few_events_way(session: Session, *events: Select[Any]) -> Way | None:
     """Follow the parts of the pictures that few events are about."""
     if (size := sum(count_upto(session, each) for each in events)) > FEW:
         return None
@@ -177,8 +177,8 @@ def _few_events(session: Session, *events: Select[Any]) -> Way | None:
     )
 
 
-def _span(session: Session, wanted: TraceFilter) -> tuple[int, int]:
-    """Give the first and the last event of the time."""
+def _event_span(session: Session, wanted: TraceFilter) -> tuple[int, int]:
+    """Return the first and the last event in the time that is asked for; without one, all events."""
     if not (time := time_conditions(AuditEvent.at, wanted.since, wanted.until)):
         return 1, NEWEST
     # All of the range is read, from the index alone: clocks can disagree with the order of events.
@@ -195,7 +195,9 @@ def _cursor(text: str) -> tuple[int, UUID]:
         raise RecordError(f"{text!r} is no cursor: give one as the page before printed it") from None
 
 
-def _told(session: Session, parts: Sequence[Part], touched: Sequence[Condition]) -> Iterator[TracedPart]:
+def _traced_parts(
+    session: Session, parts: Sequence[Part], touched: Sequence[Condition]
+) -> Iterator[TracedPart]:
     """Gather the pictures and findings of a page of parts."""
     lines = (
         select(RunImage, Image.digest, Run.number)
@@ -211,8 +213,8 @@ def _told(session: Session, parts: Sequence[Part], touched: Sequence[Condition])
     flagged = select(Finding, effective_decision().label("disposition")).order_by(Finding.number)
     findings: dict[UUID, list[TracedFinding]] = {}
     for finding, disposition in those(session, flagged, Finding.prediction_id, predictions):
-        told = TracedFinding(finding.reference, finding.class_name, finding.score, disposition)
-        findings.setdefault(finding.prediction_id, []).append(told)
+        traced = TracedFinding(finding.reference, finding.class_name, finding.score, disposition)
+        findings.setdefault(finding.prediction_id, []).append(traced)
     for part in parts:
         rows = pictures[part.id]
         verdicts = Counter(row.RunImage.verdict for row in rows)
@@ -223,13 +225,13 @@ def _told(session: Session, parts: Sequence[Part], touched: Sequence[Condition])
             lot=part.lot or None,
             stations=tuple(sorted({row.RunImage.station for row in rows if row.RunImage.station})),
             verdicts=tuple((verdict, verdicts[verdict]) for verdict in VERDICTS if verdicts[verdict]),
-            pictures=tuple(_picture(row) for row in rows),
+            pictures=tuple(_traced_picture(row) for row in rows),
             findings=tuple(found for key in judged for found in findings.get(key, ())),
             last_at=max(row.RunImage.created_at for row in rows),
         )
 
 
-def _picture(row: Row[Any]) -> TracedPicture:
+def _traced_picture(row: Row[Any]) -> TracedPicture:
     line: RunImage = row.RunImage
     return TracedPicture(
         uri=line.uri,

@@ -55,8 +55,8 @@ class RecordedPrediction:
     """One recorded outcome with all that it takes to compute it again.
 
     `uri`: where the picture was first listed; `settings`: of the run that made the prediction;
-    `picture_kept`: whether the picture's bytes were put into the artefact store; `retention`: what was said
-    later of the picture's bytes and of the maps'.
+    `picture_kept`: whether the picture's bytes were put into the artifact store; `retention`: what was
+    recorded later about the bytes of the picture and the maps.
     """
 
     id: UUID
@@ -103,7 +103,7 @@ def names_run(which: str) -> bool:
 
 
 def find_predictions(session: Session, which: str) -> list[list[UUID]]:
-    """Give the predictions meant, those recorded together in one list, in the order of their recording.
+    """Return the predictions that `which` names, those recorded together in one list, in order of recording.
 
     `which`: a finding such as R000012-0003, a run such as R000012 (every prediction that it lists, carried
     over or not), or an image: its digest or 6 digits of it or more (its predictions, each alone).
@@ -140,7 +140,7 @@ def find_predictions(session: Session, which: str) -> list[list[UUID]]:
 
 
 def recorded_predictions(session: Session, ids: Sequence[UUID]) -> list[RecordedPrediction]:
-    """Give what is recorded of predictions, in the order of their ids given."""
+    """Return what is recorded of predictions, in the order of the given ids."""
     statement = (
         select(Prediction, Image, ModelVersion, Run)
         .join(Image, Image.id == Prediction.image_id)
@@ -148,18 +148,18 @@ def recorded_predictions(session: Session, ids: Sequence[UUID]) -> list[Recorded
         .join(Run, Run.id == Prediction.run_id)
     )
     rows = {row.Prediction.id: row for row in those(session, statement, Prediction.id, ids)}
-    findings = _findings(session, ids)
+    findings = _findings_by_prediction(session, ids)
     lines = select(RunImage.prediction_id, RunImage.uri).order_by(RunImage.event_sequence.desc())
     uris = {row.prediction_id: row.uri for row in those(session, lines, RunImage.prediction_id, ids)}
     images = {row.Image.digest for row in rows.values()}
     kept = {digest for (digest,) in those(session, select(Artifact.digest), Artifact.digest, images)}
-    maps = {digest for each in findings.values() for finding in each for digest in _maps(finding)}
+    maps = {digest for each in findings.values() for finding in each for digest in _map_digests(finding)}
     said = retention_of(session, images | maps)
     records = []
     for prediction_id in ids:
         row = rows[prediction_id]
         prediction, image, run, own = row.Prediction, row.Image, row.Run, findings.get(prediction_id, [])
-        digests = [image.digest, *(digest for finding in own for digest in _maps(finding))]
+        digests = [image.digest, *(digest for finding in own for digest in _map_digests(finding))]
         records.append(
             RecordedPrediction(
                 id=prediction.id,
@@ -227,7 +227,7 @@ def record_replays(
             )
 
 
-def _findings(session: Session, ids: Sequence[UUID]) -> dict[UUID, list[RecordedFinding]]:
+def _findings_by_prediction(session: Session, ids: Sequence[UUID]) -> dict[UUID, list[RecordedFinding]]:
     statement: Select[Any] = (
         select(Finding, Explanation)
         .outerjoin(Explanation, Explanation.finding_id == Finding.id)
@@ -248,7 +248,7 @@ def _findings(session: Session, ids: Sequence[UUID]) -> dict[UUID, list[Recorded
     return found
 
 
-def _maps(finding: RecordedFinding) -> Iterator[str]:
+def _map_digests(finding: RecordedFinding) -> Iterator[str]:
     if finding.explanation is not None:
         if finding.explanation.map_digest is not None:
             yield finding.explanation.map_digest

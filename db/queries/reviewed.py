@@ -66,7 +66,7 @@ class ReviewedPicture:
 
 
 def reviewed_pictures(session: Session, wanted: FindingFilter) -> tuple[Iterator[ReviewedPicture], int]:
-    """Give the pictures with a matching finding about which a decision is in effect, by digest.
+    """Return the pictures with a matching finding about which a decision is in effect, by digest.
 
     Every finding of such a picture comes with it (under `wanted.model` alone, if that is given), undecided
     ones included. The number beside it counts pictures with matching findings of which none is decided.
@@ -87,7 +87,7 @@ def reviewed_pictures(session: Session, wanted: FindingFilter) -> tuple[Iterator
 
 
 def event_hashes(session: Session, sequences: Collection[int]) -> dict[int, str]:
-    """Give the hashes of these events."""
+    """Return the hashes of these events."""
     statement = select(AuditEvent.sequence, AuditEvent.hash)
     return {row.sequence: row.hash for row in those(session, statement, AuditEvent.sequence, sequences)}
 
@@ -98,7 +98,7 @@ def _pictures(
     digests = sorted(chosen)
     for start in range(0, len(digests), _PAGE):
         page = digests[start : start + _PAGE]
-        findings = _findings(session, page, models)
+        findings = _findings_by_picture(session, page, models)
         pruned = {
             digest: f"pruned by policy ({said.policy}) on {said.at:%Y-%m-%d}"
             for digest, said in retention_of(session, page).items()
@@ -118,7 +118,7 @@ def _pictures(
             )
 
 
-def _findings(
+def _findings_by_picture(
     session: Session, digests: Collection[str], models: Collection[str] | None
 ) -> dict[str, list[ReviewedFinding]]:
     statement = (

@@ -84,24 +84,24 @@ class UnreadableRecord:
 
 
 def find_run(session: Session, which: UUID | int | str) -> RunSummary:
-    """Give the summary of a run named by id, number, "12" or "R000012"; RecordError if there is none."""
+    """Return the summary of a run named by id, number, "12" or "R000012"; RecordError if there is none."""
     return run_summary(session, find_run_id(session, which))
 
 
 def latest_run(session: Session) -> RunSummary | None:
-    """Give the summary of the run with the highest number, if there is any run."""
+    """Return the summary of the run with the highest number, if there is any run."""
     runs = list_runs(session, limit=1)
     return runs[0] if runs else None
 
 
 def list_runs(session: Session, limit: int = 50) -> list[RunSummary]:
-    """Give the latest runs, newest first."""
+    """Return the latest runs, newest first."""
     ids = session.scalars(select(Run.id).order_by(Run.number.desc()).limit(limit)).all()
     return [run_summary(session, run_id) for run_id in ids]
 
 
 def run_summary(session: Session, run_id: UUID, upto: int | None = None) -> RunSummary:
-    """Give everything a report's first page says of a run, as of event `upto`; RecordError for no run."""
+    """Return what a report's first page says of a run, as of event `upto`; RecordError if there is none."""
     last = upto or NEWEST
     ended = and_(RunEnd.run_id == Run.id, RunEnd.event_sequence <= last)
     found = session.execute(
@@ -186,7 +186,7 @@ def image_records(session: Session, statement: Select[Any]) -> Iterator[RunImage
 
 
 def run_unreadable(session: Session, run_id: UUID, upto: int | None = None) -> list[UnreadableRecord]:
-    """Give the run's unreadable pictures in the order of their uris, as of event `upto`."""
+    """Return the run's unreadable pictures in the order of their uris, as of event `upto`."""
     rows = session.execute(
         select(RunImage.uri, RunImage.reason, Image.digest)
         .outerjoin(Image, Image.id == RunImage.image_id)

@@ -18,12 +18,12 @@ _REPLAYED = {
 
 
 def sentence(entry: LifeEntry) -> str:
-    """Tell an entry of a part's life in a sentence, without its time and evidence."""
+    """Return an entry of a part's life as a sentence, without its time and evidence."""
     return _TELLERS[entry.kind](entry.facts, dict(entry.evidence))
 
 
 def evidence_line(entry: LifeEntry) -> str:
-    """Name the evidence behind an entry: the audit event with the beginning of its hash, then digests."""
+    """Return the evidence behind an entry in a line: its audit event, its hash and digests, shortened."""
     digests = "".join(f"; {what} {digest[:DIGITS]}" for what, digest in entry.evidence)
     return f"audit event {entry.sequence} {entry.hash[:DIGITS]}{digests}"
 
@@ -32,10 +32,10 @@ Facts = Mapping[str, Any]
 
 
 def _taken(facts: Facts, _: Facts) -> str:
-    return f"the picture {facts['uri']} was taken{_at(facts)}; it came from {facts['source']}."
+    return f"the picture {facts['uri']} was taken{_at_station(facts)}; it came from {facts['source']}."
 
 
-def _at(facts: Facts) -> str:
+def _at_station(facts: Facts) -> str:
     return f" at station {facts['station']}" if facts["station"] else ""
 
 
@@ -56,14 +56,14 @@ def _carried_over(facts: Facts, evidence: Facts) -> str:
     score = "" if facts.get("score") is None else f", score {facts['score']:.3f}"
     reason = f" ({facts['reason']})" if facts["reason"] else ""
     return (
-        f"run {facts['run']} listed {facts['uri']}{_at(facts)} and took over the outcome that the same "
-        f"picture had before: {facts['verdict']}{score}{reason}, by model {facts['model']} "
+        f"run {facts['run']} listed {facts['uri']}{_at_station(facts)} and took over the outcome that the "
+        f"same picture had before: {facts['verdict']}{score}{reason}, by model {facts['model']} "
         f"{evidence['model'][:DIGITS]}."
     )
 
 
 def _unreadable(facts: Facts, _: Facts) -> str:
-    return f"run {facts['run']} could not inspect {facts['uri']}{_at(facts)}: {facts['reason']}."
+    return f"run {facts['run']} could not inspect {facts['uri']}{_at_station(facts)}: {facts['reason']}."
 
 
 def _finding(facts: Facts, _: Facts) -> str:
@@ -84,25 +84,25 @@ def _disposition(facts: Facts, _: Facts) -> str:
     again = ", in place of the decision before" if facts["supersedes"] else ""
     waits = " It takes effect when a second person approves it." if facts["needs_approval"] else ""
     return (
-        f"{_who(facts)} decided {facts['decision']}{new} on finding {facts['finding']}{again}: "
-        f"{facts['reason']}.{_meant(facts)}{waits}"
+        f"{_signer_text(facts)} decided {facts['decision']}{new} on finding {facts['finding']}{again}: "
+        f"{facts['reason']}.{_meaning_sentence(facts)}{waits}"
     )
 
 
 def _approval(facts: Facts, _: Facts) -> str:
     did = {"approve": "approved", "refuse": "refused"}[facts["decision"]]
     return (
-        f"{_who(facts)} {did} the decision {facts['disposition']} on finding {facts['finding']}: "
-        f"{facts['reason']}.{_meant(facts)}"
+        f"{_signer_text(facts)} {did} the decision {facts['disposition']} on finding {facts['finding']}: "
+        f"{facts['reason']}.{_meaning_sentence(facts)}"
     )
 
 
-def _who(facts: Facts) -> str:
+def _signer_text(facts: Facts) -> str:
     name = f"{facts['name']} ({facts['person']})" if facts["name"] else str(facts["person"])
     return f"{name}, {facts['role']}," if facts["role"] else name
 
 
-def _meant(facts: Facts) -> str:
+def _meaning_sentence(facts: Facts) -> str:
     return f" Signed, meaning {facts['meaning']}." if facts["meaning"] else ""
 
 
@@ -139,8 +139,8 @@ def _report(facts: Facts, _: Facts) -> str:
 def _sign_off(facts: Facts, _: Facts) -> str:
     reason = f": {facts['reason']}" if facts["reason"] else ""
     return (
-        f"{_who(facts)} signed report {facts['number']} revision {facts['revision']} as {facts['capacity']}, "
-        f"{facts['decision']}{reason}.{_meant(facts)}"
+        f"{_signer_text(facts)} signed report {facts['number']} revision {facts['revision']} as "
+        f"{facts['capacity']}, {facts['decision']}{reason}.{_meaning_sentence(facts)}"
     )
 
 

@@ -18,7 +18,8 @@ from db.chain.stored_rows import fetch_records, raw_rows
 from db.schema import DOMAIN_TABLES, Base
 
 _EVENTS = Base.metadata.tables["audit_event"]
-_WINDOW = 2_000  # events looked at together, with their rows
+# Events looked at together, with their rows: more take more memory, fewer more statements.
+_WINDOW = 2_000
 _MOST_PROBLEMS = 100
 _START = Head(0, GENESIS)
 
@@ -51,13 +52,13 @@ class LogWalk:
         self.go_on_from(start)
 
     def go_on_from(self, head: Head) -> None:
-        """Take for granted what lies up to an event that others looked at."""
+        """Go on after an event up to which everything was verified already."""
         self.head = head
         # From the very beginning also rows of an event 0 or below, which no log has, are looked at.
         self._above = head.sequence or None
 
     def report(self, kind: str, where: str, message: str, sequence: int | None = None) -> None:
-        """Note a broken place; beyond the first 100 only that there are more."""
+        """Note a broken place; after the first 100, only that there are more."""
         if len(self.problems) < _MOST_PROBLEMS:
             self.problems.append(Problem(kind, where, message, sequence))
         else:
@@ -79,9 +80,9 @@ class LogWalk:
             for record in self._records(table, table.c.event_sequence, upto)
         }
         for event in events:
-            self._event(event)
-            self._rows_of(event, found)
-        self._uncovered(found)
+            self._check_event(event)
+            self._check_rows(event, found)
+        self._report_uncovered(found)
         self.events += len(events)
         self._above = upto
         return True
@@ -94,7 +95,7 @@ class LogWalk:
             records = fetch_records(
                 self.session, raw_rows(self.session, table).where(beyond).limit(_MOST_PROBLEMS)
             )
-            self._uncovered({(table.name, str(record.get("id"))): record for record in records})
+            self._report_uncovered({(table.name, str(record.get("id"))): record for record in records})
 
     def _records(
         self, table: Table, key: ColumnElement[int], upto: int | None, limit: int | None = None
@@ -108,7 +109,7 @@ class LogWalk:
             statement = statement.order_by(key).limit(limit)
         return fetch_records(self.session, statement)
 
-    def _event(self, event: Record) -> None:
+    def _check_event(self, event: Record) -> None:
         sequence = int(event["sequence"])
         where, wanted = f"event {sequence}", self.head.sequence + 1
         if sequence < wanted:
@@ -126,11 +127,11 @@ class LogWalk:
             self.report("event", where, "was changed: its hash is not that of its contents", sequence)
         self.head = Head(sequence, str(event.get("hash")))
 
-    def _rows_of(self, event: Record, found: dict[tuple[str, str], Record]) -> None:
+    def _check_rows(self, event: Record, found: dict[tuple[str, str], Record]) -> None:
         sequence = int(event["sequence"])
         records: list[tuple[str, Record]] = []
         complete = True
-        for table, identifier in _listed(event):
+        for table, identifier in _listed_rows(event):
             record = found.get((table, identifier))
             if record is None or record.get("event_sequence") != sequence:
                 complete = False
@@ -145,14 +146,14 @@ class LogWalk:
             message = f"the rows it speaks for were changed ({event.get('action')}; rows: {names})"
             self.report("row", f"event {sequence}", message, sequence)
 
-    def _uncovered(self, left: dict[tuple[str, str], Record]) -> None:
+    def _report_uncovered(self, left: dict[tuple[str, str], Record]) -> None:
         for (table, identifier), record in left.items():
             message = f"no event speaks for it (it names event {record.get('event_sequence')})"
             self.report("uncovered", f"{table} row {identifier}", message)
 
 
-def _listed(event: Record) -> list[tuple[str, str]]:
-    """Give the rows an event lists; none where its text was damaged, which its hash has told already."""
+def _listed_rows(event: Record) -> list[tuple[str, str]]:
+    """Return the rows an event lists; none where that text is damaged, which the event's hash has shown."""
     try:
         return [(str(table), str(identifier)) for table, identifier in json.loads(str(event.get("rows")))]
     except (ValueError, TypeError):

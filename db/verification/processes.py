@@ -32,11 +32,11 @@ class Sound:
 
 
 def sound_stretches(db: Database, session: Session, start: Head, last: int, jobs: int) -> Iterator[Sound]:
-    """Give the sound stretches after `start`, in order, up to the first in which something is wrong.
+    """Return the sound stretches after `start`, in order, up to the first in which something is wrong.
 
-    `last`: the log's last event; what is left over after whole stretches is not looked at. Nothing is given
-    where there is too little to be worth starting processes. Each stretch begins with the head with which
-    the one before was found to end.
+    `last`: the log's last event; what is left over after whole stretches is not looked at. A short log, for
+    which starting processes takes longer than walking it, has no stretches. Each stretch begins with the head
+    with which the one before was found to end.
     """
     edges = list(range(start.sequence, last + 1, STRETCH))
     if jobs < 2 or len(edges) < 3:
@@ -54,11 +54,11 @@ def sound_stretches(db: Database, session: Session, start: Head, last: int, jobs
     pool = ProcessPoolExecutor(min(jobs, len(heads)), mp_context=get_context("spawn"))
     try:
         for begin, future in [
-            (head, pool.submit(_look, url, head, head.sequence + STRETCH)) for head in heads
+            (head, pool.submit(_sound_stretch, url, head, head.sequence + STRETCH)) for head in heads
         ]:
             try:
                 found = future.result()
-            except Exception:  # noqa: BLE001 - killed, no connection left: what it would have done is done here
+            except Exception:  # noqa: BLE001 - killed, or no connection left: `walk` does its part
                 return
             if found is None or begin != at:
                 return
@@ -68,8 +68,8 @@ def sound_stretches(db: Database, session: Session, start: Head, last: int, jobs
         pool.shutdown(cancel_futures=True)
 
 
-def _look(url: str, head: Head, upto: int) -> Sound | None:
-    """Look at the events after `head` up to another; None where something is wrong with them."""
+def _sound_stretch(url: str, head: Head, upto: int) -> Sound | None:
+    """Walk the events after `head` up to event `upto`; None where something is wrong with them."""
     with open_database(url) as db, db.session() as session:
         walk = LogWalk(session, head)
         while not walk.problems and walk.window(upto):

@@ -64,7 +64,7 @@ def verify(
     Checks that sequence numbers have no gap, links and hashes hold, each event's rows are there unchanged,
     and no row lies outside of an event; then that finished runs add up, signatures hold, the heads that
     reports carry (and `expected` ones, from elsewhere) are in the log, the append-only guards stand, and,
-    given the store, that every artefact is there unchanged, or was pruned on record. RecordError only where
+    given the store, that every artifact is there unchanged, or was pruned on record. RecordError only where
     there is no database that can be opened.
     `witness`: checkpoints from outside, held against the log as well; `reports`: PDF files that somebody
     has; `incremental`: trust history up to the newest checkpoint that fits, and walk what came after it.
@@ -88,7 +88,7 @@ def verify(
                 walk.remarks.append("incremental: no checkpoint fits the log, so everything was looked at")
             walk.ahead(db, jobs)
             walk.chain()
-            # What is not what was recorded cannot be expected to add up as well.
+            # Sums and signatures over changed rows would only repeat what is reported already.
             if not walk.problems:
                 walk.finished_runs()
                 for where, message in chain(check_signatures(session), check_sign_offs(session)):
@@ -122,7 +122,7 @@ def verify(
 
 @contextmanager
 def _damaged_text_allowed(db: Database, session: Session) -> Iterator[None]:
-    """Let SQLite give text that a changed byte made invalid, so that it can be reported and not only fail."""
+    """Let SQLite return text that is not Unicode, as a changed byte makes it: it is reported, not raised."""
     raw: Any = session.connection().connection.driver_connection
     if not db.sqlite:
         yield
@@ -158,7 +158,7 @@ class _Walk(LogWalk):
         reports: Sequence[ReportFile],
         start: tuple[CheckpointNote, Frontier] | None,
     ) -> None:
-        """Hold the log against checkpoints and reports from elsewhere."""
+        """Compare the log with checkpoints and reports from outside."""
         if witness is None:
             self.remarks.append(
                 "not proved: that the log's end was not cut off, nor all of it replaced; that takes "
@@ -174,21 +174,21 @@ class _Walk(LogWalk):
             self.remarks += [told] if told else []
 
     def ahead(self, db: Database, jobs: int) -> None:
-        """Have other processes look at a long log; ends where one finds something, or little is left."""
+        """Have other processes walk a long log, until one of them finds something or little is left."""
         last = self.session.scalar(select(func.max(AuditEvent.sequence))) or 0
         for found in sound_stretches(db, self.session, self.head, last, jobs):
             self.go_on_from(found.head)
             self.events += found.events
             self.rows += found.rows
-            self._tell()
+            self._tell_progress()
 
     def chain(self) -> None:
         """Walk what is left of the log to its end, and find rows beyond it."""
         while self.window():
-            self._tell()
+            self._tell_progress()
         self.rows_beyond()
 
-    def _tell(self) -> None:
+    def _tell_progress(self) -> None:
         if self._progress:
             self._progress(self.events, self._total)
 
@@ -221,16 +221,16 @@ class _Walk(LogWalk):
             pages(self.session, statement, Report.id)
         ):
             name = number or (run_reference(run) if run is not None else "without a number")
-            self._head(Head(sequence, digest), "report", f"report {name} revision {revision}")
+            self._check_head(Head(sequence, digest), "report", f"report {name} revision {revision}")
         for head in expected:
-            self._head(head, "head", f"head {head.sequence}")
+            self._check_head(head, "head", f"head {head.sequence}")
 
     def artifacts(self, db: Database, store: ArtifactStore) -> None:
-        """Check each artefact's bytes in the store, and what else is there."""
+        """Check each artifact's bytes in the store, and what else is there."""
         self.artifacts_read, remarks = check_artifacts(db, self.session, store, self.report)
         self.remarks += remarks
 
-    def _head(self, head: Head, kind: str, where: str) -> None:
+    def _check_head(self, head: Head, kind: str, where: str) -> None:
         present = self.session.scalar(select(AuditEvent.hash).where(AuditEvent.sequence == head.sequence))
         if head != Head(0, GENESIS) and present != head.hash:
             what = "is missing" if present is None else "has another hash"

@@ -1,4 +1,4 @@
-"""Is the log still what was signed? Checkpoints and printed reports, held against the database."""
+"""Is the log still what was signed? Checkpoints and printed reports, compared with the database."""
 
 from __future__ import annotations
 
@@ -72,12 +72,12 @@ def attest(
             report("checkpoint", name, f"is about {note.tree_size} events, which its name does not say")
             continue
         notes[note.tree_size] = (name, text, note)
-    _compare(session, Frontier(begin, start.roots if start else ()), notes, report, found)
-    _recorded(session, notes, begin, report, found)
+    _compare_notes(session, Frontier(begin, start.roots if start else ()), notes, report, found)
+    _compare_recorded(session, notes, begin, report, found)
     return found
 
 
-def _compare(
+def _compare_notes(
     session: Session,
     frontier: Frontier,
     notes: dict[int, tuple[str, str, CheckpointNote]],
@@ -114,7 +114,7 @@ def _compare(
 
 
 def _contradiction(note: CheckpointNote, at: int) -> str:
-    """Say how a log that ends with event `at` differs from what was signed."""
+    """Return in a sentence how a log that ends with event `at` differs from what was signed."""
     if note.tree_size > at:
         return (
             f"on {time_text(note.at)} {note.signed_by[0]} signed {note.tree_size} events, and the log ends "
@@ -126,7 +126,7 @@ def _contradiction(note: CheckpointNote, at: int) -> str:
     )
 
 
-def _recorded(
+def _compare_recorded(
     session: Session,
     notes: dict[int, tuple[str, str, CheckpointNote]],
     above: int,
@@ -151,7 +151,7 @@ def _recorded(
 
 
 def conclusion(found: Attestation, at: Head) -> str:
-    """Say in a sentence what the checkpoints prove, up to where, and what they do not."""
+    """Return in a sentence what the checkpoints prove, up to which event, and what they do not prove."""
     if found.upto is None:
         return (
             "no checkpoint that holds: nothing outside the database vouches for this log; whoever can write "
@@ -169,7 +169,7 @@ def conclusion(found: Attestation, at: Head) -> str:
 
 
 def trusted_start(session: Session, witness: Witness) -> tuple[CheckpointNote, Frontier] | None:
-    """Give the newest checkpoint that still fits the log, and the tree at it, for a walk that starts there.
+    """Return the newest checkpoint that still fits the log, and its tree, for a walk that starts there.
 
     It fits if its event has the hash that was signed and the recorded tree has the root that was signed.
     """
@@ -192,9 +192,9 @@ def trusted_start(session: Session, witness: Witness) -> tuple[CheckpointNote, F
 def check_report(
     session: Session, file: ReportFile, trusted: Sequence[VerifierKey], report: Report
 ) -> str | None:
-    """Check a report that somebody holds: is it one that was issued, and is what it carries in this log?
+    """Check a report file: was it issued by this record, and is what it carries in this log?
 
-    Gives a sentence about what holds; what does not is reported.
+    Return a sentence about what holds, None where something does not; that is reported.
     """
     known = report_by_artifact(session, file.digest)
     if known is None:

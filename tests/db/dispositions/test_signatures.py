@@ -191,13 +191,15 @@ def _forge(plant: Plant, attack: Attack, table: str, login: str) -> None:
         page = next(
             lookup.pages(
                 session,
-                signatures._approvals() if table == "approval" else signatures._dispositions(),
+                signatures._approvals_statement()
+                if table == "approval"
+                else signatures._dispositions_statement(),
                 signatures.Approval.id if table == "approval" else signatures.Disposition.id,
             )
         )
         row = page[-1]
         person = next(person for person in list_people(session) if person.login == login)
-        finding = signatures._finding_of(row)
+        finding = signatures._signed_finding(row)
         signer = Authenticated(person.id, login, person.name, person.role, 1, utc_now())
         if table == "approval":
             made = signatures.sign_approval(
@@ -258,6 +260,6 @@ def test_signatures_are_read_in_pages(plant: Plant, monkeypatch: pytest.MonkeyPa
     assert wrong(plant) == []
     with plant.db.session() as session:
         pages = lookup.pages(
-            session, signatures._dispositions(), signatures.Disposition.id, of=signatures._first_id
+            session, signatures._dispositions_statement(), signatures.Disposition.id, of=signatures._first_id
         )
         assert [len(page) for page in pages] == [2, 2, 1]

@@ -70,7 +70,7 @@ def test_the_first_stretch_that_is_not_sound_ends_it(
 
 
 def test_a_process_that_is_killed_loses_nothing(full: Plant, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(processes, "_look", killed)
+    monkeypatch.setattr(processes, "_sound_stretch", killed)
     assert stretches(full) == []
     assert full.verify(jobs=2) == full.verify()
 
