@@ -59,6 +59,7 @@ class SignedFinding:
 
     def content(self) -> dict[str, Any]:
         """Return the finding's part of what is signed."""
+        # Recorded signatures hold the digest of exactly these keys: another one needs a new SCHEME.
         return {
             "reference": self.reference,
             "recorded_by": self.recorded_by,

@@ -25,7 +25,7 @@ from db.inspection.runs import find_run_id, run_reference
 from db.schema import Prediction, Run, RunEnd
 
 STATISTICS = ("score", "brightness", "contrast", "sharpness")
-BINS = 20  # of a score histogram
+BINS = 20  # of a score histogram, in every report: those that are made again must have the same
 Limits = Mapping[str, tuple[float, float]]  # (low, high) by the name of a statistic
 _NO_LIMITS: Limits = MappingProxyType({})
 

@@ -35,6 +35,7 @@ from db.schema import (
     Run,
 )
 
+# First letters of printed numbers; dossiers about findings and parts share one series.
 _LETTERS = {"period": "P", "finding": "D", "part": "D", "model": "M"}
 
 

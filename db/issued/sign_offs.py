@@ -155,6 +155,7 @@ def signed_content(
     report: Report, recorded_by: str, before: list[str], row: ReportSignature
 ) -> dict[str, Any]:
     """Return what is signed: the report as issued, the signatures before this one, and what is said of it."""
+    # Recorded signatures hold the digest of exactly these keys: another one needs a new scheme of signatures.
     return {
         "report": {
             "recorded_by": recorded_by,

@@ -116,10 +116,12 @@ def _cursor_position(session: Session, which: UUID | str) -> tuple[int, int]:
     return row.event_sequence, row.number
 
 
+# A filter that matches too many findings to sort offers all of them, in the order of the index; one that no
+# finding can meet offers none.
 _ALL = Candidates(select(Finding.event_sequence), Finding.event_sequence)
 _MANY = Way(FEW + 1, (_ALL,))
 _NONE = Way(0, ())
-Spans = list[Select[Any]]
+Spans = list[Select[Any]]  # each selects a first and a last event
 
 
 def _narrowest_span(session: Session, spans: Spans) -> tuple[int, int]:
