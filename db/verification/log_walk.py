@@ -5,14 +5,13 @@ Everything is read as it is stored, past the column types, and in windows: memor
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import ColumnElement, Select, Table, or_, true
 from sqlalchemy.orm import Session
 
-from db.chain.events import GENESIS, SCHEME, Head, event_hash, rows_digest
+from db.chain.events import GENESIS, SCHEME, Head, event_hash, listed_rows, rows_digest
 from db.chain.row_text import Record
 from db.chain.stored_rows import fetch_records, raw_rows
 from db.schema import DOMAIN_TABLES, Base
@@ -155,6 +154,6 @@ class LogWalk:
 def _listed_rows(event: Record) -> list[tuple[str, str]]:
     """Return the rows an event lists; none where that text is damaged, which the event's hash has shown."""
     try:
-        return [(str(table), str(identifier)) for table, identifier in json.loads(str(event.get("rows")))]
-    except (ValueError, TypeError):
+        return listed_rows(event)
+    except (KeyError, TypeError, ValueError):
         return []
