@@ -104,7 +104,7 @@ def verify(
             if (right := grants.excess_rights(session.connection())) is not None:
                 walk.remarks.append(f"{right}: `kensa db grants` sets up an account that cannot")
             if artifacts is not None:
-                with walk.unreadable("the artefacts"):
+                with walk.unreadable("the artifacts"):
                     walk.artifacts(db, artifacts)
         except DBAPIError as error:
             walk.report("unreadable", f"after event {walk.head.sequence}", f"the database says: {error.orig}")

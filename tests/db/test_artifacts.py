@@ -37,7 +37,7 @@ def test_the_same_bytes_are_stored_once_and_leave_nothing_behind(store: Artifact
     assert files(store) == [Path(store.path(DIGEST))]
 
 
-def test_missing_and_changed_artefacts_are_told_apart(store: ArtifactStore) -> None:
+def test_missing_and_changed_artifacts_are_told_apart(store: ArtifactStore) -> None:
     for read in (store.get, store.check):
         with pytest.raises(ArtifactError, match=f"{DIGEST} is missing"):
             read(DIGEST)
@@ -50,7 +50,7 @@ def test_missing_and_changed_artefacts_are_told_apart(store: ArtifactStore) -> N
     assert store.get(DIGEST) == DATA
 
 
-def test_a_failed_write_leaves_no_artefact(store: ArtifactStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_write_leaves_no_artifact(store: ArtifactStore, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(_: int) -> None:
         raise OSError("no space left")
 
@@ -63,7 +63,7 @@ def test_a_failed_write_leaves_no_artefact(store: ArtifactStore, monkeypatch: py
 @pytest.mark.parametrize(
     "digest", ["", "../../etc/passwd", "A" * 64, "0" * 63, "0" * 64 + "\n", f"{'0' * 63}/"]
 )
-def test_only_digests_name_artefacts(store: ArtifactStore, digest: str) -> None:
+def test_only_digests_name_artifacts(store: ArtifactStore, digest: str) -> None:
     with pytest.raises(ArtifactError, match="not a SHA-256 digest"):
         store.get(digest)
 

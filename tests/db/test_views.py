@@ -98,7 +98,7 @@ def test_reports_and_who_signed_them(filled: Plant) -> None:
     assert (signed["signed_name"], signed["signed_meaning"]) == ("S. Econd", "approval")
 
 
-def test_events_and_artefacts(filled: Plant) -> None:
+def test_events_and_artifacts(filled: Plant) -> None:
     events = rows(filled, "SELECT * FROM kensa_events ORDER BY event")
     assert [e["event"] for e in events] == list(range(1, len(events) + 1))
     assert (events[0]["action"], events[0]["run"]) == ("model.registered", None)

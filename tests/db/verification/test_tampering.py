@@ -253,7 +253,7 @@ def test_rows_moved_to_another_event(full: Plant, attack: Attack) -> None:
     assert f"event 14: disposition row {names[1]}, which it speaks for, is missing" in told
 
 
-def test_two_artefacts_swapped_in_the_store(full: Plant) -> None:
+def test_two_artifacts_swapped_in_the_store(full: Plant) -> None:
     with full.db.session() as session:
         maps = sorted(session.scalars(select(Artifact.digest).where(Artifact.kind == "map")))[:2]
     paths = [Path(full.store.path(digest)) for digest in maps]
@@ -266,7 +266,7 @@ def test_two_artefacts_swapped_in_the_store(full: Plant) -> None:
         assert expected in told
 
 
-def test_two_artefacts_swapped_in_the_database(full: Plant, attack: Attack) -> None:
+def test_two_artifacts_swapped_in_the_database(full: Plant, attack: Attack) -> None:
     attack(
         "UPDATE explanation SET map_digest = (SELECT e.map_digest FROM explanation e "
         "WHERE e.event_sequence <> explanation.event_sequence ORDER BY e.event_sequence LIMIT 1) "

@@ -266,7 +266,7 @@ def test_another_scheme_is_not_taken_on_trust(plant: Plant, run: RunHandle, atta
     assert first(plant, "event", "event 12").message == "follows scheme 2, not 1"
 
 
-def test_swapped_and_edited_and_missing_artefacts(plant: Plant, run: RunHandle) -> None:
+def test_swapped_and_edited_and_missing_artifacts(plant: Plant, run: RunHandle) -> None:
     with plant.db.session() as session:
         maps = list(
             session.scalars(select(Artifact.digest).where(Artifact.kind == "map").order_by(Artifact.id))
@@ -286,7 +286,7 @@ def test_swapped_and_edited_and_missing_artefacts(plant: Plant, run: RunHandle) 
     assert "is missing" in first(plant, "artifact", f"map {maps[1]}", artifacts=plant.store).message
 
 
-def test_artefacts_swapped_in_the_database(plant: Plant, run: RunHandle, attack: Attack) -> None:
+def test_artifacts_swapped_in_the_database(plant: Plant, run: RunHandle, attack: Attack) -> None:
     attack(
         "UPDATE explanation SET map_digest = (SELECT e.map_digest FROM explanation e "
         "WHERE e.event_sequence <> explanation.event_sequence LIMIT 1) WHERE event_sequence = 4"
