@@ -172,7 +172,7 @@ def test_a_failed_map_is_told_by_the_exit_code(
     done = CliRunner().invoke(app, ["evaluate", "-c", str(config)], catch_exceptions=False)
     assert done.exit_code == 1
     assert "sise failed 1 times: RuntimeError: out of [memory]" in done.output
-    assert "failed 1 times" in (tmp_path / "out/table.md").read_text()
+    assert "failed 1 times" in (tmp_path / "out" / "table.md").read_text()
 
 
 def test_patches(tmp_path: Path) -> None:
