@@ -109,14 +109,14 @@ def test_large_subgroups_without_more_spread_keep_the_binomial_limits():
     assert p_chart(groups([100] * 12, 2000)).kind == "p", "limits of no width would call everything"
 
 
-def test_the_standard_error_of_sigma_z_is_that_of_simulated_scores():
-    from reports.stats.control_chart import _standard_error
+def test_the_sigma_z_error_of_sigma_z_is_that_of_simulated_scores():
+    from reports.stats.control_chart import _sigma_z_error
 
     rng = np.random.default_rng(11)
     z = rng.normal(size=(40_000, 12))
     sigma_z = np.abs(np.diff(z, axis=1)).mean(axis=1) / 1.128
     assert sigma_z.mean() == pytest.approx(1, abs=0.01)
-    assert sigma_z.std() == pytest.approx(_standard_error(12), rel=0.02)
+    assert sigma_z.std() == pytest.approx(_sigma_z_error(12), rel=0.02)
 
 
 def test_few_expected_pictures_take_exact_limits():
