@@ -293,7 +293,7 @@ def test_running_out_of_memory_is_not_blamed_on_the_picture(monkeypatch: pytest.
     def starved(*_: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(decoding_module, "_open", starved)
+    monkeypatch.setattr(decoding_module, "_opened_image", starved)
     with pytest.raises(MemoryError):
         decode(b"\x89PNG")
 

@@ -109,7 +109,7 @@ def test_large_subgroups_without_more_spread_keep_the_binomial_limits():
     assert p_chart(groups([100] * 12, 2000)).kind == "p", "limits of no width would call everything"
 
 
-def test_the_sigma_z_error_of_sigma_z_is_that_of_simulated_scores():
+def test_the_standard_error_of_sigma_z_is_that_of_simulated_scores():
     from reports.stats.control_chart import _sigma_z_error
 
     rng = np.random.default_rng(11)
