@@ -99,7 +99,7 @@ class Source:
     def _read_manifest(self, uri: str, manifest: str) -> None:
         inside = "://" not in manifest and not manifest.startswith("/")
         fs, path = (
-            (self._fs, posixpath.normpath(f"{self._path}/{manifest}"))
+            (self._fs, posixpath.normpath(self._path_of(manifest)))
             if inside
             else _filesystem_and_path(manifest)
         )
@@ -197,10 +197,14 @@ class Source:
             elif after is None or uri > after:
                 yield uri, info
 
+    def _path_of(self, uri: str) -> str:
+        # The root of an archive has no name, and a path there that begins with a slash is the root again.
+        return uri if not self._path and self._local_root is None else f"{self._path}/{uri}"
+
     def _entries(self, folder: str) -> Sequence[tuple[str, dict[str, Any]]]:
         """Return the subfolders (uri with a slash at the end) and pictures of one folder, sorted."""
         try:
-            infos = self._fs.ls(f"{self._path}/{folder}".rstrip("/") or "/", detail=True)
+            infos = self._fs.ls(self._path_of(folder).rstrip("/") or "/", detail=True)
         except (FileNotFoundError, NotADirectoryError) as error:
             if folder:
                 return ()  # removed since its parent was listed: as if it had been removed before
@@ -223,7 +227,7 @@ class Source:
                 continue
             if info["type"] == "directory":
                 entries.append((f"{uri}/", info))
-            elif self._is_picture(uri, name) and f"{self._path}/{uri}" != self._manifest_path:
+            elif self._is_picture(uri, name) and self._path_of(uri) != self._manifest_path:
                 if name != raw:
                     self._unnameable.add(uri)
                 entries.append((uri, info))
@@ -250,7 +254,7 @@ class Source:
 
     def _resolved_path(self, uri: str) -> str:
         """Return the path to read. Links of local files are followed, but not out of the source."""
-        path = f"{self._path}/{uri}"
+        path = self._path_of(uri)
         if self._local_root is None:
             return path
         real = os.path.realpath(path)

@@ -4,8 +4,10 @@ import os
 import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 import fsspec
 import pytest
@@ -285,6 +287,18 @@ def test_a_file_beyond_the_limit_is_not_read(folder: Folder) -> None:
 
 
 # --- odd things on a disk ---------------------------------------------------------------------------------
+
+
+def test_an_archive_is_listed_from_its_root(tmp_path: Path) -> None:
+    with ZipFile(tmp_path / "shift.zip", "w") as archive:
+        archive.writestr("manifest.csv", "file,part\nimages/L1/P1.png,P1\n")
+        archive.writestr("images/L1/P1.png", b"pixels")
+    for uri, name in (("zip://", "images/L1/P1.png"), ("zip://images", "L1/P1.png")):
+        manifest = "manifest.csv" if uri == "zip://" else None
+        source = Source(f"{uri}::{tmp_path / 'shift.zip'}", manifest=manifest)
+        (item,) = islice(source.list(), 2)
+        assert (item.uri, source.read(item)) == (name, b"pixels")
+        assert item.metadata.part == (None if manifest is None else "P1")
 
 
 def test_links(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
