@@ -63,9 +63,16 @@ def checked(name: str, value: Any) -> Any:
         ExplainerError: the option may not have this value.
     """
     if rule := _RULES.get(name):
-        if not rule.holds(value):
+        if not _holds(rule, value):
             raise ExplainerError(f"{name} must {rule.words}, got {value!r}")
         value = rule.recorded(value)
     if isinstance(value, str) or not isinstance(value, Iterable):
         return value
     return tuple(one if isinstance(one, str) else float(one) for one in value)
+
+
+def _holds(rule: _Rule, value: Any) -> bool:
+    try:
+        return rule.holds(value)
+    except TypeError:  # a text where a number belongs: settings come from YAML and from the command line
+        return False
