@@ -97,16 +97,16 @@ def explain_findings(
     return [tuple(found[picture.outcome.uri]) for picture in pictures]
 
 
-Explained = tuple[ExplanationOutcome, Explanation | None]
-"""What is recorded of one explanation, without its maps; and its row, where there are maps to look at."""
-
-
 def explain_each(
     explainer: Explainer, predictor: Predictor, images: torch.Tensor, targets: list[list[int]]
-) -> list[Explained]:
-    """Explain per picture (B, C, H, W) a list of classes: one result for each, in order.
+) -> list[tuple[ExplanationOutcome, Explanation | None]]:
+    """Explain per picture (B, C, H, W) a list of classes.
 
     What one picture's explanation fails on takes no other's with it.
+
+    Returns:
+        for each class, in order, what is recorded of it, still without its maps; and its row of the
+        explanation, None where there is no map to look at.
     """
     try:
         explanation = explainer(images, targets)
@@ -131,7 +131,7 @@ def explain_each(
             for one in explain_each(explainer, predictor, images[i : i + 1], targets[i : i + 1])
         ]
     maps = {layer.name: layer.maps for layer in explanation.layers}
-    explained: list[Explained] = []
+    explained: list[tuple[ExplanationOutcome, Explanation | None]] = []
     for row, status in enumerate(explanation.status):
         counts = {name: int(count[row]) for name, count in explanation.masks.items()}
         outcome = ExplanationOutcome(
