@@ -10,10 +10,10 @@ random, pictures 224 x 224. Precision is reduced (bfloat16 on a CPU, float16 on 
   c  SISE against sise-fast, everything included
   d  eight findings explained one by one against together
   e  peak memory with few masks and with many, each in a process of its own
+  f  SISE at several chunk sizes, and the parts that sise-fast's time is made of
 
-a and d use only the strongest --masks maps (by the option mu), as a VGG-16 has 1472. Fixed costs weigh more
-with few maps, so that this is no advantage. On CUDA, a also measures the chunk size, and what torch.compile
-would gain on the bare passes.
+a, d and f use only the strongest --masks maps (by the option mu), as a VGG-16 has 1472. Fixed costs weigh
+more with few maps, so that this is no advantage.
 """
 
 import argparse
@@ -144,18 +144,7 @@ def bench_a(bench: Bench) -> dict[str, Any]:
     ours, bare = bench.medians(bench.explain(explainer), bench.bare(passes, batch, model))
     # The last bare batch may be fuller than needed.
     bare *= passes / (-(-passes // batch) * batch)
-    found = {"masks": passes, "best_batch": batch, "sise_s": ours, "bare_s": bare, "ratio": ours / bare}
-    if bench.cuda:
-        compiled = torch.compile(bench.reduced(), mode="max-autotune-no-cudagraphs")
-        graphs = torch.compile(bench.reduced(), mode="reduce-overhead")
-        plain, fused, graphed = bench.medians(
-            *(bench.bare(passes, batch, one) for one in (model, compiled, graphs))
-        )
-        found |= {"compiled_speedup": plain / fused, "cuda_graph_speedup": plain / graphed}
-        for chunk in bench.chunks:
-            one = bench.explainer(mu=bench.mu, batch_size=chunk)
-            found[f"chunk_{chunk}_s"] = bench.medians(bench.explain(one))[0]
-    return found
+    return {"masks": passes, "best_batch": batch, "sise_s": ours, "bare_s": bare, "ratio": ours / bare}
 
 
 def bench_b(bench: Bench) -> dict[str, Any]:
@@ -264,7 +253,28 @@ def peak(name: str, device: str, masks: int) -> dict[str, float]:
     return {"masks": total_masks(explanation), "before_mib": before, "peak_mib": most}
 
 
-BENCHES = {"a": bench_a, "b": bench_b, "c": bench_c, "d": bench_d, "e": bench_e}
+def bench_f(bench: Bench) -> dict[str, Any]:
+    chunks = [bench.explain(bench.explainer(mu=bench.mu, batch_size=chunk)) for chunk in bench.chunks]
+    found = dict(zip((f"chunk_{chunk}_s" for chunk in bench.chunks), bench.medians(*chunks), strict=True))
+    image, target = bench.images[:1], bench.targets[:1]
+
+    def copied() -> None:
+        with isolated(bench.model, image):
+            pass
+
+    def probed() -> None:
+        with isolated(bench.model, image) as private:
+            probe(private, 0, image, target, layers=None, activation="softmax")
+
+    fast = bench.explain(bench.explainer("sise-fast", batch_size=bench.chunks[-1]))
+    copy_s, probe_s, fast_s = bench.medians(copied, probed, fast)
+    found |= {"fast_s": fast_s, "private_copy_s": copy_s, "gradient_pass_s": probe_s - copy_s}
+    return found | {
+        "ratio": max(found[f"chunk_{chunk}_s"] for chunk in bench.chunks) / found[f"chunk_{bench.chunk}_s"]
+    }
+
+
+BENCHES = {"a": bench_a, "b": bench_b, "c": bench_c, "d": bench_d, "e": bench_e, "f": bench_f}
 
 
 def main() -> None:

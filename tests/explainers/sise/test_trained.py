@@ -82,23 +82,3 @@ def test_the_memory_format_of_the_model_does_not_matter(predictor, flagged, meth
     for name, block_map in first.block_maps.items():
         torch.testing.assert_close(block_map, second.block_maps[name], rtol=0, atol=tolerance)
     torch.testing.assert_close(first.maps, second.maps, rtol=0, atol=tolerance)
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device: parity of devices is not tested")
-@pytest.mark.parametrize("method", ["sise", "sise-fast"])
-def test_the_device_does_not_matter(predictor, flagged, method, monkeypatch):
-    # cuDNN rounds float32 convolutions to 10 bits (TF32) unless told not to.
-    monkeypatch.setattr(torch.backends.cudnn.conv, "fp32_precision", "ieee")
-    images, targets = flagged
-    expected = create_explainer(method, predictor.model)(images, targets)
-    on_gpu = copy.deepcopy(predictor.model).cuda()
-    found = create_explainer(method, on_gpu, batch_size=256)(images.cuda(), targets.cuda())
-    assert found.maps.is_cuda
-    assert found.status == expected.status
-    torch.testing.assert_close(found.scores.cpu(), expected.scores, rtol=0, atol=1e-4)
-    for one, other in [(expected.maps, found.maps)] + [
-        (block_map, found.block_maps[name]) for name, block_map in expected.block_maps.items()
-    ]:
-        correlations = rank_correlations(one, other.cpu())
-        assert np.median(correlations) >= 0.999
-        assert min(correlations) >= 0.99
