@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from pathlib import Path
 
 import numpy as np
@@ -16,17 +15,13 @@ from sources.surfaces import surface
 
 pytestmark = [
     pytest.mark.cuda,
+    # torch's own remark when the thread of the backward pass is the first to need the device.
+    pytest.mark.filterwarnings("ignore:Attempting to run cuBLAS"),
     pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device: nothing of CUDA is tested"),
 ]
 
 PACKAGE = Path(__file__).parents[1] / "classifiers" / "packages" / "synthetic-surface"
 DEFECTS = ("scratch", "pit", "inclusion", "patch", "scratch", "pit")
-
-
-@pytest.fixture(autouse=True)
-def _exact_convolutions(monkeypatch):
-    # cuDNN rounds float32 convolutions to 10 bits (TF32) unless told not to.
-    monkeypatch.setattr(torch.backends.cudnn.conv, "fp32_precision", "ieee")
 
 
 @pytest.fixture(scope="module")
@@ -71,8 +66,8 @@ def test_probabilities_are_those_of_the_cpu(predictor, flagged, precision, toler
 def test_maps_are_those_of_the_cpu(predictor, flagged, method):
     images, targets = flagged
     expected = create_explainer(method, predictor.model)(images, targets)
-    on_gpu = copy.deepcopy(predictor.model).cuda()
-    found = create_explainer(method, on_gpu, batch_size=256)(images.cuda(), targets.cuda())
+    on_gpu = Predictor(load_package(PACKAGE), device="cuda", precision="float32")
+    found = create_explainer(method, on_gpu.model, batch_size=256)(images.cuda(), targets.cuda())
     assert found.maps.is_cuda
     assert found.status == expected.status
     torch.testing.assert_close(found.scores.cpu(), expected.scores, rtol=0, atol=1e-4)
@@ -86,11 +81,11 @@ def test_maps_are_those_of_the_cpu(predictor, flagged, method):
 
 @pytest.mark.parametrize("method", ["sise", "sise-fast"])
 @pytest.mark.parametrize("precision", ["float16", "bfloat16"])
-def test_reduced_precision_ranks_pixels_as_float32_does(predictor, flagged, method, precision):
+def test_reduced_precision_ranks_pixels_as_float32_does(flagged, method, precision):
     images, targets = flagged[0].cuda(), flagged[1].cuda()
-    on_gpu = copy.deepcopy(predictor.model).cuda()
-    exact = create_explainer(method, on_gpu, batch_size=256)(images, targets)
-    short = create_explainer(method, on_gpu, batch_size=256, precision=precision)(images, targets)
+    on_gpu = Predictor(load_package(PACKAGE), device="cuda", precision=precision)
+    exact = create_explainer(method, on_gpu.model, batch_size=256)(images, targets)
+    short = create_explainer(method, on_gpu.model, batch_size=256, precision=precision)(images, targets)
     assert short.status == ("ok",) * len(images)
     found = rank_correlations(exact.maps, short.maps)
     assert np.median(found) >= 0.999
