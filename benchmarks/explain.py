@@ -63,7 +63,7 @@ class Bench:
             self.targets = self.model(self.images).argmax(dim=1)
         self.cuda = self.device.type == "cuda"
         self.precision = "float16" if self.cuda else "bfloat16"
-        self.chunks = (64, 256, 1024) if self.cuda else (4, 8, 16, 32)
+        self.chunks = (16, 64, 256, 1024) if self.cuda else (4, 8, 16, 32)
         self.chunk = 256 if self.cuda else 16
         self.masks = masks
         self.mu = self._mu(masks)
