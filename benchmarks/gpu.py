@@ -3,7 +3,7 @@
     python -m benchmarks.gpu [--sections tests line …] [--device cuda] [--out FOLDER] [--small]
 
 benchmarks/gpu.sh calls it; benchmarks/gpu-README.md says what a machine must have. Results are written after
-each figure, so that a section that runs out of time keeps what it has: FOLDER/SECTION.json, and gpu.md with
+each figure, so that a section that runs out of time keeps what it has: FOLDER/SECTION.json, and a page with
 all tables. Random weights, pictures made here. --small is for a trial on a CPU: its figures mean nothing.
 """
 
