@@ -15,7 +15,14 @@ from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 
 from sources.errors import SourceError, Unreadable
-from sources.metadata import Metadata, compile_pattern, from_name, load_timezone, parse_manifest
+from sources.metadata import (
+    Metadata,
+    check_texts,
+    compile_pattern,
+    from_name,
+    load_timezone,
+    parse_manifest,
+)
 
 PICTURES = ("*.png", "*.jpg", "*.jpeg", "*.tif", "*.tiff", "*.bmp", "*.webp")
 MAX_BYTES = 1_000_000_000
@@ -33,12 +40,14 @@ class ListedImage:
         size: in bytes.
         version: changes when the file changes: its etag, or its size and time of modification.
         metadata: from the manifest and the file name.
+        problem: why it reads as unreadable, where its name alone says so.
     """
 
     uri: str
     size: int
     version: str
     metadata: Metadata
+    problem: str | None = None
 
 
 class Source:
@@ -67,7 +76,8 @@ class Source:
             recursive: whether subfolders are listed too.
             manifest: a path inside the source, an absolute path or a URL; see `parse_manifest`.
             filename_pattern: a regular expression searched in the uri, with named groups part, lot, station,
-                captured_at. Where the manifest has the field too, the manifest is right.
+                captured_at. Where the manifest has the field too, the manifest is right. A name in which a
+                text fails the manifest's checks, or whose search does not end, reads as unreadable.
             timezone: of times without an offset.
             max_bytes: a larger file is unreadable.
 
@@ -132,7 +142,8 @@ class Source:
         for uri, info in self._walk_files(after):
             size, version = self._listed_state(uri, info)
             unseen.discard(uri)
-            yield ListedImage(uri, size, version, self._metadata(uri))
+            metadata, problem = self._metadata(uri)
+            yield ListedImage(uri, size, version, metadata, problem)
         self._missing = tuple(sorted(unseen))
 
     def missing_from_listing(self) -> tuple[str, ...]:
@@ -151,8 +162,8 @@ class Source:
         Raises:
             Unreadable: it has vanished, has changed since it was listed, or cannot be read.
         """
-        if item.uri in self._unnameable:
-            raise Unreadable("the file name is not valid UTF-8: rename the file")
+        if item.problem is not None:
+            raise Unreadable(item.problem)
         if item.size > self._max_bytes:
             raise Unreadable(f"{item.size} bytes are more than the limit of {self._max_bytes}")
         try:
@@ -238,11 +249,19 @@ class Source:
     def _is_picture(self, uri: str, name: str) -> bool:
         return bool(self._name_globs.fullmatch(name.lower()) or self._uri_globs.fullmatch(uri.lower()))
 
-    def _metadata(self, uri: str) -> Metadata:
-        found = self._manifest.get(uri, Metadata())
-        if self._pattern is None:
-            return found
-        return found.or_else(from_name(self._pattern, uri, self._zone))
+    def _metadata(self, uri: str) -> tuple[Metadata, str | None]:
+        """Return what is known of a picture, and what is wrong with its name."""
+        found, problem = self._manifest.get(uri, Metadata()), None
+        if uri in self._unnameable:
+            problem = "the file name is not valid UTF-8: rename the file"
+        if self._pattern is not None:
+            try:
+                complete = found.or_else(from_name(self._pattern, uri, self._zone))
+                check_texts(complete)
+                found = complete
+            except Unreadable as error:
+                problem = str(error)
+        return found, problem
 
     def _listed_state(self, uri: str, info: dict[str, Any]) -> tuple[int, str]:
         if not info.get("islink"):

@@ -11,9 +11,14 @@ from datetime import UTC, datetime, tzinfo
 from pathlib import PurePosixPath
 from zoneinfo import ZoneInfo
 
-from sources.errors import SourceError
+import regex
+
+from sources.errors import SourceError, Unreadable
 
 MAX_TEXT = 200  # characters of a part, lot or station: longer ones are not serials but accidents
+# Seconds of processor time for a pattern over one name, which takes some microseconds. Far above that, for
+# the processor time of other threads counts as well.
+MAX_SEARCH = 1.0
 
 
 @dataclass(frozen=True)
@@ -36,6 +41,7 @@ class Metadata:
 
 
 FIELDS = tuple(field.name for field in fields(Metadata))
+TEXTS = FIELDS[:3]
 
 
 def load_timezone(name: str) -> tzinfo:
@@ -73,15 +79,15 @@ def parse_time(text: str, zone: tzinfo) -> datetime:
 # --- file names -------------------------------------------------------------------------------------------
 
 
-def compile_pattern(pattern: str) -> re.Pattern[str]:
-    """Return a file-name pattern, compiled.
+def compile_pattern(pattern: str) -> regex.Pattern[str]:
+    """Return a file-name pattern, compiled by a library whose search, unlike that of `re`, can be ended.
 
     Raises:
         SourceError: no regular expression, or one without groups or with unknown ones.
     """
     try:
-        compiled = re.compile(pattern)
-    except re.error as error:
+        compiled = regex.compile(pattern, regex.VERSION0)  # version 0 behaves as `re` does
+    except regex.error as error:
         raise SourceError(f"filename_pattern {pattern!r} is not a regular expression: {error}") from error
     if not compiled.groupindex:
         raise SourceError(f"filename_pattern {pattern!r} names no group: name some of {', '.join(FIELDS)}")
@@ -93,18 +99,38 @@ def compile_pattern(pattern: str) -> re.Pattern[str]:
     return compiled
 
 
-def from_name(pattern: re.Pattern[str], uri: str, zone: tzinfo) -> Metadata:
+def from_name(pattern: regex.Pattern[str], uri: str, zone: tzinfo) -> Metadata:
     """Return the metadata that `pattern` finds in `uri`: none where it does not match.
 
     A group captured_at that is no time is left out. Any spelling of a time with its 14 digits in order is
-    understood besides ISO 8601 (2026-01-05_06-00-00).
+    understood besides ISO 8601 (2026-01-05_06-00-00). The texts are not checked, see `check_texts`.
+
+    Raises:
+        Unreadable: the search takes longer than `MAX_SEARCH`, as with nested repetitions it can.
     """
-    match = pattern.search(uri)
+    try:
+        match = pattern.search(uri, timeout=MAX_SEARCH)
+    except TimeoutError as error:
+        raise Unreadable(
+            f"source.filename_pattern searched its name for {MAX_SEARCH:g} s without an end:"
+            " write the pattern without a repetition inside a repetition"
+        ) from error
     if match is None:
         return Metadata()
     found = {name: text for name, text in match.groupdict().items() if text}
     captured_at = found.pop("captured_at", None)
     return Metadata(**found, captured_at=_time_in_name(captured_at, zone) if captured_at else None)
+
+
+def check_texts(metadata: Metadata) -> None:
+    """Raise Unreadable where a part, lot or station is no text that a manifest could hold."""
+    for name in TEXTS:
+        text = getattr(metadata, name)
+        if text is not None and not _is_one_line(text):
+            raise Unreadable(
+                f"the {name} in its name is not one line of text of at most {MAX_TEXT} characters:"
+                " rename the file, or mend source.filename_pattern"
+            )
 
 
 def _time_in_name(text: str, zone: tzinfo) -> datetime | None:
@@ -162,8 +188,7 @@ def _csv_rows(text: str, name: str) -> Iterator[tuple[int, dict[str, object]]]:
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     try:
         header = [column.strip().lower() for column in next(reader, [])]
-        if len(set(header)) < len(header):
-            raise SourceError(f"{name}, line 1: a column occurs twice in {', '.join(header)}")
+        _check_columns(header, f"{name}, line 1")
         _file_column(header, f"{name}, line 1")
         for values in reader:
             if not values:
@@ -182,14 +207,24 @@ def _json_rows(text: str, name: str) -> Iterator[tuple[int, dict[str, object]]]:
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
+            # An object as its pairs, in which nothing has been overwritten yet.
+            row = json.loads(line, object_pairs_hook=tuple)
         except (ValueError, RecursionError) as error:
             raise SourceError(
                 f"{name}, line {number}: not JSON ({error}); one object a line is expected"
             ) from error
-        if not isinstance(row, dict):
+        if not isinstance(row, tuple):
             raise SourceError(f'{name}, line {number}: expected an object such as {{"file": "a.png"}}')
-        yield number, {key.strip().lower(): value for key, value in row.items()}
+        columns = [key.strip().lower() for key, _ in row]
+        _check_columns(columns, f"{name}, line {number}")
+        yield number, dict(zip(columns, (value for _, value in row), strict=True))
+
+
+def _check_columns(columns: list[str], where: str) -> None:
+    twice = sorted({column for column in columns if columns.count(column) > 1})
+    if twice:
+        named = ", ".join(map(repr, twice))
+        raise SourceError(f"{where}: column {named} occurs twice (upper and lower case are alike): keep one")
 
 
 def _file_column(columns: list[str], where: str) -> str:
@@ -210,6 +245,11 @@ def _uri_and_metadata(row: dict[str, object], where: str, zone: tzinfo) -> tuple
         raise SourceError(
             f"{where}, column {column}: {file!r} is not a path relative to the source, with forward slashes"
         )
+    if "\0" in str(path) or any(unicodedata.category(character) == "Cs" for character in str(path)):
+        raise SourceError(
+            f"{where}, column {column}: {file!r} holds a NUL or half a surrogate pair, as no file name does:"
+            " write the name as the source lists it"
+        )
     texts = {name: _checked_text(row.get(name), f"{where}, column {name}") for name in FIELDS}
     captured_at, moment = texts.pop("captured_at"), None
     if captured_at is not None:
@@ -228,12 +268,13 @@ def _checked_text(value: object, where: str) -> str | None:
         return None
     if isinstance(value, int) and not isinstance(value, bool):
         value = str(value)  # JSON serials are often written as numbers
-    if not isinstance(value, str) or len(value) > MAX_TEXT or _has_control_characters(value):
+    if not isinstance(value, str) or not _is_one_line(value):
         raise SourceError(
             f"{where}: {str(value)[:40]!r} is not one line of text of at most {MAX_TEXT} characters"
         )
     return value.strip() or None
 
 
-def _has_control_characters(text: str) -> bool:
-    return any(unicodedata.category(character) in ("Cc", "Cs") for character in text)
+def _is_one_line(text: str) -> bool:
+    """Return whether a text is short enough, without control characters and halves of surrogate pairs."""
+    return len(text) <= MAX_TEXT and not any(unicodedata.category(char) in ("Cc", "Cs") for char in text)

@@ -357,6 +357,29 @@ def test_a_name_that_is_no_text(tmp_path: Path) -> None:
     assert reason(source, item) == "the file name is not valid UTF-8: rename the file"
 
 
+def test_a_name_that_the_pattern_cannot_be_trusted_with_is_listed_and_unreadable(folder: Folder) -> None:
+    names = ["a" * 200 + "!.png", f"{'P' * 150}/{'Q' * 150}.png", "fine.png"]
+    for name in names:
+        folder.put(name)
+    catastrophic = Source(folder.url, filename_pattern=r"(?P<part>(a|aa)+)$")
+    listed = {item.uri: item for item in catastrophic.list()}
+    assert sorted(listed) == sorted(names)
+    assert "source.filename_pattern searched its name for 1 s without an end" in reason(
+        catastrophic, listed[names[0]]
+    )
+    greedy = Source(folder.url, filename_pattern=r"^(?P<part>.+)\.png$")
+    listed = {item.uri: item for item in greedy.list()}
+    assert "the part in its name is not one line of text" in reason(greedy, listed[names[1]])
+    assert listed[names[1]].metadata == Metadata()
+    assert greedy.read(listed["fine.png"]) == b"picture"
+    # The manifest is right where it says what the name would.
+    folder.put("m.csv", f"file,part\n{names[1]},P1\n".encode())
+    known = Source(folder.url, filename_pattern=r"^(?P<part>.+)\.png$", manifest="m.csv")
+    listed = {item.uri: item for item in known.list()}
+    assert listed[names[1]].metadata == Metadata("P1")
+    assert known.read(listed[names[1]]) == b"picture"
+
+
 # --- metadata ---------------------------------------------------------------------------------------------
 
 

@@ -6,8 +6,16 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from sources.errors import SourceError
-from sources.metadata import Metadata, compile_pattern, from_name, load_timezone, parse_manifest, parse_time
+from sources.errors import SourceError, Unreadable
+from sources.metadata import (
+    Metadata,
+    check_texts,
+    compile_pattern,
+    from_name,
+    load_timezone,
+    parse_manifest,
+    parse_time,
+)
 
 BERLIN = ZoneInfo("Europe/Berlin")
 
@@ -104,7 +112,10 @@ def test_a_header_alone_lists_nothing() -> None:
         ("name,part\na.png,P1\n", "found name, part"),
         ("file;part\na.png;P1\n", "separated by commas"),
         ("file,path\na.png,b.png\n", "expected one column file (or path, or image), found file, path"),
-        ("file,part,Part\na.png,P1,P2\n", "line 1: a column occurs twice"),
+        ("file,part,Part\na.png,P1,P2\n", "line 1: column 'part' occurs twice (upper and lower case"),
+        ("FILE,file\na.png,b.png\n", "line 1: column 'file' occurs twice"),
+        ("file\na\0.png\n", "line 2, column file: 'a\\x00.png' holds a NUL"),
+        ("file,part\na.png,P\x001\n", "line 2, column part: 'P\\x001' is not one line of text"),
         ("file,part\na.png\n", "line 2: 1 values for 2 columns"),
         ("file,part\na.png,P1,x\n", "line 2: 3 values for 2 columns"),
         ("file\na.png\nb.png\na.png\n", "line 4: 'a.png' is listed already on line 2"),
@@ -141,6 +152,14 @@ def test_a_bad_csv_is_answered_with_file_line_and_column(text: str, message: str
         ('{"file": "a.png", "lot": ["L1"]}', "column lot"),
         ('{"file": "a.png", "captured_at": 1767592800}', "column captured_at: '1767592800' is not an ISO"),
         ("[" * 100_000, "line 1: not JSON"),
+        ('{"file": "a.png", "FILE": "b.png"}', "line 1: column 'file' occurs twice"),
+        ('{"file": "a.png", "file": "b.png"}', "line 1: column 'file' occurs twice"),
+        ('{"file": "a.png", "part": "P1", " Part": "P2"}', "column 'part' occurs twice"),
+        ('{"file": "a\\u0000.png"}', "line 1, column file: 'a\\x00.png' holds a NUL"),
+        ('{"file": "a\\ud800.png"}', "column file: 'a\\ud800.png' holds a NUL or half a surrogate pair"),
+        ('{"file": "a.png", "lot": "L\\udfff"}', "column lot: 'L\\udfff' is not one line of text"),
+        ('{"file": "a.png", "part": ' + "9" * 10_000 + "}", "line 1: not JSON"),
+        ('{"file": "a.png", "part": {"file": "b.png"}}', "column part"),
     ],
 )
 def test_a_bad_json_line_is_answered_with_file_line_and_column(text: str, message: str) -> None:
@@ -184,3 +203,20 @@ def test_bad_patterns(pattern: str, message: str) -> None:
     with pytest.raises(SourceError, match="filename_pattern") as caught:
         compile_pattern(pattern)
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "pattern", [r"(?P<part>(a+)+)$", r"(?P<part>(a|aa)+)$", r"^(?P<part>(.|\w)*)$(?<!!)"]
+)
+def test_a_search_that_does_not_end_is_ended(pattern: str) -> None:
+    with pytest.raises(Unreadable, match="without a repetition inside a repetition"):
+        from_name(compile_pattern(pattern), "a" * 4000 + "!", UTC)
+    assert from_name(compile_pattern(pattern), "aaa", UTC) == Metadata(part="aaa")
+
+
+@pytest.mark.parametrize("text", ["P\n1", "P\x001", "P\x7f", "P\ud800", "x" * 201])
+def test_a_name_gives_no_text_that_a_manifest_could_not(text: str) -> None:
+    assert "is not one line of text" in rejected(json.dumps({"file": "a.png", "lot": text}), "m.jsonl")
+    with pytest.raises(Unreadable, match="the lot in its name is not one line of text"):
+        check_texts(Metadata("P1", text))
+    check_texts(Metadata("x" * 200, None, "S 1"))
