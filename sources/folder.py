@@ -40,14 +40,14 @@ class ListedImage:
         size: in bytes.
         version: changes when the file changes: its etag, or its size and time of modification.
         metadata: from the manifest and the file name.
-        problem: why it reads as unreadable, where its name alone says so.
+        problem: why it cannot be read, where the listing shows that; else empty.
     """
 
     uri: str
     size: int
     version: str
     metadata: Metadata
-    problem: str | None = None
+    problem: str = ""
 
 
 class Source:
@@ -104,7 +104,6 @@ class Source:
         if manifest is not None:
             self._read_manifest(uri, manifest)
         self._missing: tuple[str, ...] | None = None
-        self._unnameable: set[str] = set()
 
     def _read_manifest(self, uri: str, manifest: str) -> None:
         inside = "://" not in manifest and not manifest.startswith("/")
@@ -143,7 +142,7 @@ class Source:
             size, version = self._listed_state(uri, info)
             unseen.discard(uri)
             metadata, problem = self._metadata(uri)
-            yield ListedImage(uri, size, version, metadata, problem)
+            yield ListedImage(uri, size, version, metadata, info.get("problem", problem))
         self._missing = tuple(sorted(unseen))
 
     def missing_from_listing(self) -> tuple[str, ...]:
@@ -162,7 +161,7 @@ class Source:
         Raises:
             Unreadable: it has vanished, has changed since it was listed, or cannot be read.
         """
-        if item.problem is not None:
+        if item.problem:
             raise Unreadable(item.problem)
         if item.size > self._max_bytes:
             raise Unreadable(f"{item.size} bytes are more than the limit of {self._max_bytes}")
@@ -240,7 +239,7 @@ class Source:
                 entries.append((f"{uri}/", info))
             elif self._is_picture(uri, name) and self._path_of(uri) != self._manifest_path:
                 if name != raw:
-                    self._unnameable.add(uri)
+                    info = {**info, "problem": "the file name is not valid UTF-8: rename the file"}
                 entries.append((uri, info))
             elif info.get("islink") and Path(info["name"]).is_dir():
                 _log.warning("%s in source %s is a link to a folder and is not followed", uri, self.root)
@@ -249,19 +248,17 @@ class Source:
     def _is_picture(self, uri: str, name: str) -> bool:
         return bool(self._name_globs.fullmatch(name.lower()) or self._uri_globs.fullmatch(uri.lower()))
 
-    def _metadata(self, uri: str) -> tuple[Metadata, str | None]:
-        """Return what is known of a picture, and what is wrong with its name."""
-        found, problem = self._manifest.get(uri, Metadata()), None
-        if uri in self._unnameable:
-            problem = "the file name is not valid UTF-8: rename the file"
-        if self._pattern is not None:
-            try:
-                complete = found.or_else(from_name(self._pattern, uri, self._zone))
-                check_texts(complete)
-                found = complete
-            except Unreadable as error:
-                problem = str(error)
-        return found, problem
+    def _metadata(self, uri: str) -> tuple[Metadata, str]:
+        """Return what is known of a picture, and what is wrong with its name; empty where nothing is."""
+        found = self._manifest.get(uri, Metadata())
+        if self._pattern is None:
+            return found, ""
+        try:
+            complete = found.or_else(from_name(self._pattern, uri, self._zone))
+            check_texts(complete)
+        except Unreadable as error:
+            return found, str(error)
+        return complete, ""
 
     def _listed_state(self, uri: str, info: dict[str, Any]) -> tuple[int, str]:
         if not info.get("islink"):

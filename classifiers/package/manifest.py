@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import reprlib
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -12,6 +13,11 @@ from classifiers.errors import PackageError
 
 SCHEMA = 1
 LARGEST_MANIFEST = 16 * 2**20  # bytes; that of a trained model has about 10,000
+DEEPEST = 50  # objects and lists in one another; a trained model has 6
+LONGEST_INTEGER = 40  # digits, with the sign: every such number is a float as well
+
+_REPR = reprlib.Repr()
+_REPR.maxstring = 80  # a digest is shown whole
 
 
 def canonical(content: Any) -> bytes:
@@ -56,16 +62,20 @@ def parse(text: str, *, name: str) -> dict[str, Any]:
     """Parse model.json's text and check schema version and digest.
 
     Raises:
-        PackageError: the text is not JSON, holds NaN, infinity or a key twice, or has an unknown schema or a
-            wrong digest.
+        PackageError: the text is not JSON, holds NaN, infinity, an integer of more than `LONGEST_INTEGER`
+            digits, half a surrogate pair, a key twice or nesting below `DEEPEST`, or has an unknown schema or
+            a wrong digest.
     """
 
     def refuse(constant: str) -> NoReturn:
-        raise PackageError(f"{name}: {constant} is not a number a package may hold")
+        raise PackageError(f"{name}: {constant[:20]} is not a number a package may hold")
 
     def finite(literal: str) -> float:
         value = float(literal)
         return value if math.isfinite(value) else refuse(literal)
+
+    def integer(literal: str) -> int:
+        return int(literal) if len(literal) <= LONGEST_INTEGER else refuse(f"{literal[:10]}…")
 
     def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         result = dict(pairs)
@@ -74,16 +84,38 @@ def parse(text: str, *, name: str) -> dict[str, Any]:
         return result
 
     try:
-        content = json.loads(text, parse_constant=refuse, parse_float=finite, object_pairs_hook=once)
+        content = json.loads(
+            text, parse_constant=refuse, parse_float=finite, parse_int=integer, object_pairs_hook=once
+        )
     except (json.JSONDecodeError, RecursionError) as error:
         raise PackageError(f"{name}: not valid JSON: {error}") from error
     if not isinstance(content, dict):
         raise PackageError(f"{name}: must be a JSON object")
+    _check_nesting(content, name)
     schema = content.get("schema")
     if schema != SCHEMA or isinstance(schema, bool):
-        raise PackageError(f"{name}: schema {schema!r} is unknown, this kensa reads schema {SCHEMA}")
-    if (stated := content.get("digest")) != (actual := digest(content)):
         raise PackageError(
-            f"{name}: digest is {actual}, the file says {stated!r}; it was changed after writing"
+            f"{name}: schema {_REPR.repr(schema)} is unknown, this kensa reads schema {SCHEMA}"
+        )
+    try:
+        actual = digest(content)
+    except UnicodeEncodeError as error:
+        raise PackageError(f"{name}: half a surrogate pair is not text a package may hold") from error
+    if (stated := content.get("digest")) != actual:
+        raise PackageError(
+            f"{name}: digest is {actual}, the file says {_REPR.repr(stated)}; it was changed after writing"
         )
     return content
+
+
+def _check_nesting(content: Any, name: str) -> None:
+    """Raise PackageError where lists and objects are nested below `DEEPEST`."""
+    level = [content]
+    for _ in range(DEEPEST):
+        containers = [value for value in level if isinstance(value, dict | list)]
+        if not containers:
+            return
+        level = [
+            inner for value in containers for inner in (value.values() if isinstance(value, dict) else value)
+        ]
+    raise PackageError(f"{name}: more than {DEEPEST} lists and objects in one another")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import reprlib
 import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
@@ -25,6 +26,7 @@ from classifiers.package.thresholds import Thresholds
 
 WEIGHTS_FILE = "model.safetensors"
 MANIFEST_FILE = "model.json"
+LARGEST_HEADER = 4 * 2**20  # bytes of model.safetensors that list its tensors; some 100 for each
 # Formats that can run code when they are read, or that nobody here reads: none may lie beside the weights.
 FOREIGN_WEIGHTS = (
     ".pt",
@@ -106,7 +108,8 @@ def load_package(path: str | os.PathLike[str]) -> ModelPackage:
         if entry.suffix.lower() in FOREIGN_WEIGHTS:
             raise PackageError(f"{entry}: only {WEIGHTS_FILE} is accepted as weights; remove this file")
     package = _from_content(folder, manifest.read(folder / MANIFEST_FILE))
-    actual = hashlib.sha256((folder / WEIGHTS_FILE).read_bytes()).hexdigest()
+    with (folder / WEIGHTS_FILE).open("rb") as weights:
+        actual = hashlib.file_digest(weights, "sha256").hexdigest()
     if actual != package.weights_sha256:
         raise PackageError(
             f"{folder / WEIGHTS_FILE}: SHA-256 is {actual}, {MANIFEST_FILE} says {package.weights_sha256}; "
@@ -231,10 +234,22 @@ def build_model(package: ModelPackage) -> torch.nn.Module:
     data = file.read_bytes()
     if hashlib.sha256(data).hexdigest() != package.weights_sha256:
         raise PackageError(f"{file}: changed since the package was loaded")
-    network = create_network(package.architecture, package.model_args, len(package.classes))
+    if int.from_bytes(data[:8], "little") > LARGEST_HEADER:
+        raise PackageError(f"{file}: its header is to have more than {LARGEST_HEADER} bytes")
     try:
-        network.load_state_dict(safetensors.torch.load(data))
-    except (RuntimeError, safetensors.SafetensorError) as error:
+        # Checks that the tensors which the header lists fill the file to the byte.
+        state = safetensors.torch.load(data)
+    except (RuntimeError, ValueError, KeyError, OverflowError, safetensors.SafetensorError) as error:
+        raise PackageError(f"{file}: its header does not fit its content: {error}") from error
+    try:
+        network = create_network(
+            package.architecture, package.model_args, len(package.classes), weights=state
+        )
+    except PackageError as error:
+        raise PackageError(f"{package.path / MANIFEST_FILE}: {error}") from error
+    try:
+        network.load_state_dict(state)
+    except RuntimeError as error:
         raise PackageError(f"{file}: does not fit {package.architecture}: {error}") from error
     return network.float().eval()
 
@@ -249,7 +264,7 @@ def _from_content(folder: Path, content: dict[str, Any]) -> ModelPackage:
 
     def check(good: bool, key: str, expected: str) -> None:
         if not good:
-            raise PackageError(f"{file}: {key} must be {expected}, got {content[key]!r}")
+            raise PackageError(f"{file}: {key} must be {expected}, got {reprlib.repr(content[key])}")
 
     for key in ("architecture", "weights_sha256", "created_at"):
         check(isinstance(content[key], str) and content[key] != "", key, "text")
@@ -281,9 +296,11 @@ def _from_content(folder: Path, content: dict[str, Any]) -> ModelPackage:
         check(numbers, "parity", f"rows of {len(classes)} numbers")
     try:
         created_at = datetime.fromisoformat(content["created_at"])
-    except ValueError:
-        created_at = datetime.min  # without a zone, so refused by the next check
-    check(created_at.tzinfo is not None, "created_at", "an ISO 8601 time with a time zone")
+        aware = created_at.tzinfo is not None
+        created_at = created_at.astimezone(UTC)
+    except (ValueError, OverflowError):
+        aware = False
+    check(aware, "created_at", "an ISO 8601 time with a time zone")
     try:
         preprocessing = Preprocessing(**_tuples(content["preprocessing"]))
         zones = None if thresholds is None else Thresholds(**thresholds)
@@ -303,7 +320,7 @@ def _from_content(folder: Path, content: dict[str, Any]) -> ModelPackage:
         thresholds=zones,
         training=content["training"],
         parity=tuple(tuple(float(number) for number in row) for row in parity),
-        created_at=created_at.astimezone(UTC),
+        created_at=created_at,
     )
 
 

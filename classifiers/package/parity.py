@@ -61,6 +61,10 @@ def check_parity(stored: Sequence[Sequence[float]], now: Sequence[Sequence[float
         PackageError: the logits differ by more than `TOLERANCE[precision]`, or are not finite.
     """
     expected, actual = np.asarray(stored), np.asarray(now)
+    if expected.shape != actual.shape:
+        raise PackageError(
+            f"parity: {len(expected)} rows of logits are stored, and there are {len(actual)} pictures"
+        )
     scale = max(1.0, float(np.ptp(expected)))
     difference = (
         float(np.max(np.abs(expected - actual))) / scale if np.isfinite(actual).all() else float("inf")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
 INTERPOLATIONS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 FITS = ("stretch", "pad")
+MAX_INPUT = 4096 * 4096  # pixels of the network's input, of which each picture of a batch takes 12 bytes
 
 
 @dataclass(frozen=True)
@@ -37,16 +39,26 @@ class Preprocessing:
     fit: str = "pad"
 
     def __post_init__(self) -> None:
-        if len(self.input_size) != 2 or not all(type(side) is int and side >= 1 for side in self.input_size):
-            raise ValueError(f"input_size must be (height, width) in whole pixels, got {self.input_size}")
-        if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
-            raise ValueError(f"mean and std must be three numbers, std positive: {self.mean}, {self.std}")
-        if self.interpolation not in INTERPOLATIONS:
+        # What a package says arrives here as it was read: of any type.
+        size: object = self.input_size
+        if (
+            not isinstance(size, tuple)
+            or len(size) != 2
+            or not all(type(side) is int and side >= 1 for side in size)
+            or size[0] * size[1] > MAX_INPUT
+        ):
             raise ValueError(
-                f"interpolation must be one of {tuple(INTERPOLATIONS)}, not {self.interpolation!r}"
+                f"input_size must be (height, width) in whole pixels, at most {MAX_INPUT} together,"
+                f" got {reprlib.repr(size)}"
             )
+        for name, colour in (("mean", self.mean), ("std", self.std)):
+            if not _is_colour(colour) or (name == "std" and min(colour) <= 0):
+                raise ValueError(f"{name} must be three numbers, std positive, got {reprlib.repr(colour)}")
+        if self.interpolation not in tuple(INTERPOLATIONS):
+            shown = reprlib.repr(self.interpolation)
+            raise ValueError(f"interpolation must be one of {tuple(INTERPOLATIONS)}, not {shown}")
         if self.fit not in FITS:
-            raise ValueError(f"fit must be one of {FITS}, not {self.fit!r}")
+            raise ValueError(f"fit must be one of {FITS}, not {reprlib.repr(self.fit)}")
 
     def content_box(self, height: int, width: int) -> tuple[int, int, int, int]:
         """Return where a picture of this size lies in the network's input.
@@ -100,3 +112,11 @@ class Preprocessing:
         scaled -= np.array(self.mean, dtype=np.float32)[:, None, None]
         scaled /= np.array(self.std, dtype=np.float32)[:, None, None]
         return torch.from_numpy(scaled)
+
+
+def _is_colour(value: object) -> bool:
+    return (
+        isinstance(value, tuple)
+        and len(value) == 3
+        and all(isinstance(part, int | float) and not isinstance(part, bool) for part in value)
+    )

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import json
 import pickle
+import resource
 import shutil
 import subprocess
 import sys
@@ -23,6 +26,7 @@ from classifiers.package.package import (
     restore_package,
     save_package,
 )
+from classifiers.package.preprocessing import Preprocessing
 from classifiers.package.thresholds import Thresholds
 
 MakePackage = Callable[..., ModelPackage]
@@ -88,8 +92,6 @@ def test_same_content_same_digest(make_package: MakePackage, tmp_path: Path) -> 
 
 
 def test_digest_is_over_canonical_json(package: ModelPackage) -> None:
-    import hashlib
-
     content = json.loads((package.path / "model.json").read_text())
     stated = content.pop("digest")
     text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
@@ -150,8 +152,6 @@ def test_pointing_at_a_file_or_nothing_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_pickle_named_safetensors_is_never_unpickled(copy: Path, tmp_path: Path) -> None:
-    import hashlib
-
     class Bomb:
         def __reduce__(self) -> tuple[Any, ...]:
             return (Path.touch, (tmp_path / "exploded",))
@@ -159,7 +159,7 @@ def test_a_pickle_named_safetensors_is_never_unpickled(copy: Path, tmp_path: Pat
     data = pickle.dumps(Bomb())
     (copy / "model.safetensors").write_bytes(data)
     rewrite(copy, lambda content: content.update(weights_sha256=hashlib.sha256(data).hexdigest()))
-    with pytest.raises(PackageError, match="does not fit"):
+    with pytest.raises(PackageError, match="its header"):
         build_model(load_package(copy))
     assert not (tmp_path / "exploded").exists()
 
@@ -202,6 +202,45 @@ def test_content_that_breaks_the_schema_is_refused(
     rewrite(copy, lambda content: content.update({field: value}))
     with pytest.raises(PackageError, match=message):
         load_package(copy)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("temperature", "9" * 5_000, "9999999999… is not a number a package may hold"),
+        ("temperature", "9" * 41, "is not a number"),
+        ("parity", "[[" + "9" * 400 + ", 0, 0]]", "is not a number"),
+        ("training", "[" * 60 + "]" * 60, "more than 50 lists and objects in one another"),
+        ("training", '{"a": ' * 60 + "1" + "}" * 60, "more than 50 lists and objects in one another"),
+        ("good_class", '"\\ud800"', "half a surrogate pair"),
+        ("created_at", '"0001-01-01T00:00:00+14:00"', "created_at must be an ISO 8601 time"),
+        ("created_at", '"' + "9" * 10_000_000 + '"', "created_at must be an ISO 8601 time"),
+        ("preprocessing", '{"input_size": [1000000000, 1000000000]}', "input_size must be"),
+        ("preprocessing", '{"input_size": [4097, 4096]}', "at most 16777216 together"),
+        ("preprocessing", '{"input_size": 32}', "input_size must be"),
+        ("preprocessing", '{"input_size": [32, 32], "mean": "abc"}', "mean must be three numbers"),
+        ("preprocessing", '{"input_size": [32, 32], "mean": [null, 0, 0]}', "mean must be three numbers"),
+        ("preprocessing", '{"input_size": [32, 32], "std": ["a", "b", "c"]}', "std must be three numbers"),
+        ("preprocessing", '{"input_size": [32, 32], "fit": {"pad": 1}}', "fit must be one of"),
+        ("preprocessing", '{"input_size": [32, 32], "interpolation": {"a": 1}}', "interpolation must be one"),
+        ("thresholds", "[0.1, 0.9]", "thresholds must be an object or null"),
+    ],
+)
+def test_hostile_values_are_refused_in_few_words(copy: Path, field: str, value: str, message: str) -> None:
+    def change(content: dict[str, Any]) -> None:
+        content[field] = "HERE"
+
+    rewrite(copy, change, digest=False)
+    file = copy / "model.json"
+    text = file.read_text().replace('"HERE"', value)
+    with contextlib.suppress(ValueError):  # a digest of what json.loads does not read cannot be computed
+        content = json.loads(text)
+        text = text.replace(content["digest"], manifest.digest(content))
+    file.write_text(text)
+    with pytest.raises(PackageError, match=message) as caught:
+        load_package(copy)
+    assert str(file) in str(caught.value)
+    assert len(str(caught.value)) < 600
 
 
 @pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999"])
@@ -262,6 +301,77 @@ def test_model_args_cannot_name_other_weights(key: str) -> None:
 def test_unfit_model_args_are_an_error_of_the_package() -> None:
     with pytest.raises(PackageError, match="timm cannot build"):
         create_network("test_efficientnet", {"no_such_argument": 1}, 2)
+
+
+@pytest.mark.parametrize(
+    ("model_args", "message"),
+    [
+        ({"block": "x"}, "model_args"),
+        ({"layers": [100_000, 2, 2, 2]}, "larger than the weights"),
+        ({"layers": [10**9, 2, 2, 2]}, "may not hold a number above"),
+        ({"layers": "2222"}, "model_args"),
+        ({"stem_width": 900_000}, "larger than the weights"),
+        ({"act_layer": "no"}, "model_args"),
+        ({"norm_layer": ["a"]}, "model_args"),
+        ({"block_args": {"attn_layer": 5}}, "model_args"),
+    ],
+)
+def test_model_args_build_nothing_larger_than_the_weights(
+    tmp_path: Path, model_args: dict[str, Any], message: str
+) -> None:
+    network = create_network("test_resnet", {}, 2)
+    saved = save_package(
+        tmp_path / "model",
+        network,
+        architecture="test_resnet",
+        model_args={},
+        classes=("good", "bad"),
+        good_class="good",
+        task="single-label",
+        preprocessing=Preprocessing((32, 32)),
+    )
+    rewrite(saved.path, lambda content: content.update(model_args=model_args))
+    loaded = load_package(saved.path)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(PackageError, match=message) as caught:
+        build_model(loaded)
+    # In KiB: the most that this process has ever had.
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200 * 2**10
+    assert str(saved.path / "model.json") in str(caught.value)
+    assert len(str(caught.value)) < 1000
+
+
+def test_the_bound_lets_every_kind_of_network_be_built(tmp_path: Path) -> None:
+    for architecture in ("test_resnet", "test_efficientnet", "test_vit", "test_nfnet", "test_convnext"):
+        torch.manual_seed(5)
+        network = create_network(architecture, {}, 2)
+        torch.manual_seed(5)
+        bounded = create_network(architecture, {}, 2, weights=network.state_dict())
+        for name, tensor in bounded.state_dict().items():
+            assert torch.equal(tensor, network.state_dict()[name]), (architecture, name)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        b'{"a":{"dtype":"F32","shape":[1000000000000],"data_offsets":[0,4000000000000]}}',
+        b'{"a":{"dtype":"F32","shape":[9223372036854775807,9223372036854775807],"data_offsets":[0,4]}}',
+        b'{"a":{"dtype":"F32","shape":[4],"data_offsets":[8,4]}}',
+        b'{"a":{"dtype":"X9","shape":[1],"data_offsets":[0,4]}}',
+        b'{"a":{"dtype":"F32","shape":[-1],"data_offsets":[0,4]}}',
+        b"[" * 100_000,
+        b"{",
+        b"",
+    ],
+)
+@pytest.mark.parametrize("length", [None, 5 * 2**20, 2**63])
+def test_a_header_that_claims_too_much_is_refused(copy: Path, header: bytes, length: int | None) -> None:
+    data = (len(header) if length is None else length).to_bytes(8, "little") + header + b"\0" * 4
+    (copy / "model.safetensors").write_bytes(data)
+    rewrite(copy, lambda content: content.update(weights_sha256=hashlib.sha256(data).hexdigest()))
+    with pytest.raises(PackageError, match=r"model\.safetensors: its header") as caught:
+        build_model(load_package(copy))
+    assert len(str(caught.value)) < 1000
 
 
 def test_a_package_is_never_overwritten(package: ModelPackage, make_package: MakePackage) -> None:
