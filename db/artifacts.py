@@ -10,13 +10,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from db.errors import ArtifactError
-from db.files import open_folder, put_atomically
+from db.files import GRACE, open_folder, put_atomically, remove_unfinished
 from db.schema import ARTIFACT_KINDS
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
-# Bytes are put before the batch that records them is committed. Until they are this old, nothing takes them
-# for left over; a batch takes far less.
-GRACE = timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +54,13 @@ class ArtifactStore:
         path = self.path(ref.digest)
         if not self._holds(ref.digest) or self._settled(path, GRACE / 2):
             self._files.makedirs(path.rpartition("/")[0], exist_ok=True)
-            put_atomically(self._files, path, data)
+            # In one folder, where `remove_unfinished` need not look through the 65,536 others.
+            put_atomically(self._files, path, data, beside=self.root)
         return ref
+
+    def remove_unfinished(self) -> None:
+        """Remove what processes that were killed left of writing, see `files.remove_unfinished`."""
+        remove_unfinished(self._files, self.root)
 
     def get(self, digest: str) -> bytes:
         """Return the bytes; ArtifactError where they are missing or are not those that were stored."""

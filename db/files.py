@@ -2,8 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
+import logging
 import os
+import platform
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory, gettempdir
 from typing import Any
 from uuid import uuid4
 
@@ -11,6 +21,13 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 from db.errors import RecordError
+
+# Bytes are put before the batch that records them is committed. Until they are this old, nothing takes them
+# for left over; a batch takes far less.
+GRACE = timedelta(days=1)
+_UNFINISHED = re.compile(r"\..+\.([0-9a-f]{8}-[0-9]+)-[0-9a-f]{32}\.part")
+_WORKSPACE = re.compile(r"kensa-[a-z]+-([0-9a-f]{8}-[0-9]+)-\w+")
+_log = logging.getLogger("kensa")
 
 
 def open_folder(uri: str | Path) -> tuple[Any, str]:
@@ -23,18 +40,114 @@ def open_folder(uri: str | Path) -> tuple[Any, str]:
     return files, str(folder).rstrip("/")
 
 
-def put_atomically(files: Any, path: str, data: bytes) -> None:
-    """Write bytes to a path in an existing folder: under another name first, then moved into place."""
+def put_atomically(files: Any, path: str, data: bytes, *, beside: str | None = None) -> None:
+    """Write bytes to a path in an existing folder: under another name first, then moved into place.
+
+    On a local disk bytes and name are synced: once this returns, they survive a power cut.
+
+    Args:
+        files: the file system.
+        path: where to.
+        data: what.
+        beside: the folder for the other name, on the same file system; that of `path` when None.
+    """
     folder, _, name = path.rpartition("/")
-    temporary = f"{folder}/.{name}.{uuid4().hex}.part"
+    temporary = f"{beside or folder}/.{name}.{process_name()}-{uuid4().hex}.part"
+    local = isinstance(files, LocalFileSystem)
     try:
         with files.open(temporary, "wb") as file:
             file.write(data)
             file.flush()
-            if isinstance(files, LocalFileSystem):
+            if local:
                 os.fsync(file.fileno())  # the database will soon say that these bytes exist
         files.mv(temporary, path)
+        if local:
+            _sync_folder(folder)
     except BaseException:
         if files.exists(temporary):
             files.rm_file(temporary)
         raise
+
+
+def remove_unfinished(files: Any, folder: str) -> None:
+    """Remove the files that `put_atomically` left in a folder when its process was killed.
+
+    Left alone are those of processes that may still be at it: alive, or of another machine, until a day old.
+    """
+    try:
+        found = [str(path) for path in files.ls(folder, detail=False)]
+    except FileNotFoundError:
+        return
+    for path in found:
+        match = _UNFINISHED.fullmatch(path.rpartition("/")[2])
+        if match is None:
+            continue
+        try:
+            if is_over(match[1], files.modified(path)):
+                files.rm_file(path)
+        except FileNotFoundError:
+            continue  # moved into place meanwhile, or removed by another
+        except OSError as error:
+            _log.warning("%s was left by a process that was killed, and cannot be removed: %s", path, error)
+
+
+@contextmanager
+def workspace(kind: str) -> Iterator[Path]:
+    """Yield a temporary folder, gone afterwards; that of a killed process goes by `remove_workspaces`."""
+    with TemporaryDirectory(prefix=f"kensa-{kind}-{process_name()}-") as name:
+        yield Path(name)
+
+
+def remove_workspaces() -> None:
+    """Remove the folders of `workspace` that this account's killed processes left."""
+    for path in Path(gettempdir()).glob("kensa-*"):
+        match = _WORKSPACE.fullmatch(path.name)
+        if match is None or path.is_symlink():
+            continue
+        try:
+            state = path.stat()
+            own = state.st_uid == os.geteuid()
+            if own and is_over(match[1], datetime.fromtimestamp(state.st_mtime, UTC)):
+                shutil.rmtree(path)
+        except FileNotFoundError:
+            continue  # another process was faster
+
+
+def process_name() -> str:
+    """Return what names this process in the names of files and folders that it has not finished."""
+    return f"{_machine()}-{os.getpid()}"
+
+
+def is_over(process: str, changed: datetime) -> bool:
+    """Return whether what a process (see `process_name`) last changed at a time was left unfinished by it."""
+    machine, _, number = process.rpartition("-")
+    if machine == _machine() and not _is_alive(int(number)):
+        return True
+    changed = changed if changed.tzinfo else changed.replace(tzinfo=UTC)
+    return datetime.now(UTC) - changed > GRACE
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True  # another account's
+    return True
+
+
+@cache
+def _machine() -> str:
+    """Return a short digest of where process numbers mean the same: the host, and the container on it."""
+    space = Path("/proc/self/ns/pid")
+    inside = str(space.readlink()) if space.is_symlink() else ""
+    return hashlib.sha256(f"{platform.node()} {inside}".encode()).hexdigest()[:8]
+
+
+def _sync_folder(folder: str) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

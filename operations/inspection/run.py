@@ -29,6 +29,7 @@ from db.inspection.runs import (
 from explainers import Explainer
 from operations.inspection.checkpoints import SignedHead, Signer, open_signer, sign_head
 from operations.inspection.evidence import explain_findings, explainer_for
+from operations.inspection.leftovers import remove_leftovers
 from operations.inspection.packages import keep_files
 from operations.inspection.pictures import (
     Picture,
@@ -170,6 +171,7 @@ def open_inspection(settings: Settings, trigger: str) -> Iterator[Inspection]:
         )
         explainer = explainer_for(predictor, settings.explainer)
         store = ArtifactStore(settings.artifacts.uri)
+        remove_leftovers(settings)
         signer = open_signer(settings)
         # From here on the record knows of the run: whatever can be refused has been by now.
         decision = settings.decision(predictor.precision)

@@ -1,7 +1,6 @@
 """A decision computed again from the record alone: stored picture, model and settings, on this machine."""
 
 import platform
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -19,6 +18,7 @@ from db.chain.events import Actor
 from db.columns import digest_of
 from db.engine import Database
 from db.errors import ArtifactError
+from db.files import workspace
 from db.inspection.outcomes import ImageOutcome
 from db.queries.replays import (
     RecordedPrediction,
@@ -217,8 +217,8 @@ class Replayer:
 def open_replayer(database: Database, store: ArtifactStore, beside: Path, device: str) -> Iterator[Replayer]:
     """Open a replayer with a folder for models that is gone afterwards; PackageError for no such device."""
     resolve_device(device)  # a wrong device is no finding about the record
-    with tempfile.TemporaryDirectory(prefix="kensa-replay-") as folder:
-        yield Replayer(database, store, beside, device, Path(folder))
+    with workspace("replay") as folder:
+        yield Replayer(database, store, beside, device, folder)
 
 
 def replay(

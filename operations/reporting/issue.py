@@ -6,6 +6,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from fsspec.implementations.local import LocalFileSystem
 from sqlalchemy.orm import Session
 
 from configs.schema import ReportSettings
@@ -15,6 +16,7 @@ from db.engine import Database
 from db.figures.changes import changes_of
 from db.figures.periods import scope_images
 from db.figures.scopes import Scope
+from db.files import put_atomically
 from db.issued.reports import (
     ReportRecord,
     ReportSubject,
@@ -132,9 +134,7 @@ def write_report(settings: ReportSettings, store: ArtifactStore, record: ReportR
 def write_pdf(path: Path, pdf: bytes) -> Path:
     """Write a report's file, all of it or nothing."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".part")
-    temporary.write_bytes(pdf)
-    temporary.replace(path)
+    put_atomically(LocalFileSystem(), str(path.absolute()), pdf)
     return path
 
 

@@ -12,8 +12,8 @@ from contextlib import closing
 from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
+from db.files import workspace
 from reports.document import Document, FindingPages
 from reports.errors import ReportError
 from reports.pdf.blocks import Job, Rendered, page_numbers, render_block
@@ -42,8 +42,7 @@ def render(document: Document, workers: int | None = None) -> bytes:
         ReportError: a template or style sheet has a mistake, wants to fetch something, or prints page numbers
             that do not settle; or an id occurs twice.
     """
-    with TemporaryDirectory(prefix="kensa-report-") as name:
-        folder = Path(name)
+    with workspace("report") as folder:
         jobs = list(cut(document, folder))
         if not jobs:
             raise ReportError("blocks: a document needs at least one page")

@@ -1,6 +1,8 @@
 """The steps of a run without Prefect: accounting, one outcome per picture, resumption, evidence."""
 
 import shutil
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from configs.loading import ConfigError, load_settings
 from db.engine import open_database
 from db.queries.finding_records import run_findings
 from db.queries.runs import run_images, run_summary, run_unreadable
+from db.transparency.signed_notes import generate_key, write_key
 from db.verification.walk import verify
 from explainers.sise.sise import Sise
 from operations.inspection import run as pipeline
@@ -315,3 +318,22 @@ def test_the_box_frames_the_piece_with_the_peak():
     values[8:10, 8:10] = 0.8
     assert attribution_box(values, 100, 200) == (60, 20, 120, 40)
     assert attribution_box(np.zeros((10, 10), np.float32), 100, 200) is None
+
+
+def test_a_run_removes_what_killed_processes_left(make_line, inspect_all, tmp_path, monkeypatch):
+    code = "from db.files import process_name; print(process_name())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    killed = done.stdout.strip()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    key, _ = write_key(generate_key("line"), tmp_path, None)
+    line = make_line()
+    audit = {"checkpoints": str(line.folder / "checkpoints"), "signing_key": str(key)}
+    overrides = [f"audit.{name}={value}" for name, value in audit.items()]
+    left = [tmp_path / f"kensa-report-{killed}-abc"]
+    left[0].mkdir()
+    for folder in ("artifacts", "reports", "checkpoints"):
+        (line.folder / folder).mkdir()
+        left.append(line.folder / folder / f".x.{killed}-{'0' * 32}.part")
+        left[-1].write_bytes(b"x")
+    inspect_all(line.config, overrides, stop_after=1)
+    assert [path for path in left if path.exists()] == []
