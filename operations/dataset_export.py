@@ -20,6 +20,7 @@ from db.errors import ArtifactError
 from db.queries.findings import FindingFilter
 from db.queries.json_values import plain
 from db.queries.reviewed import ReviewedFinding, ReviewedPicture, event_hashes, reviewed_pictures
+from reports.wording import inert_cell
 
 LABELS, PROVENANCE, PICTURES = "labels.csv", "provenance.jsonl", "pictures"
 _SUFFIX = {"PNG": "png", "JPEG": "jpg", "TIFF": "tif", "BMP": "bmp", "WEBP": "webp"}
@@ -113,9 +114,9 @@ def _export(
             for one in _labelled(found, store, part, multi_label, good_class, excluded):
                 picture = one.picture
                 lot, serial = (picture.lot or "").strip(), (picture.part or "").strip()
-                writer.writerow(
-                    (one.name, ";".join(one.labels), lot or serial or picture.digest, lot, serial)
-                )
+                row = (one.name, ";".join(one.labels), lot or serial or picture.digest, lot, serial)
+                # People open it in a spreadsheet. provenance.jsonl has the texts as they are.
+                writer.writerow(map(inert_cell, row))
                 counts.update(one.labels or ("",))
                 hashes = event_hashes(session, _events(picture))
                 provenance.write(json.dumps(_origin(one, hashes), ensure_ascii=False) + "\n")

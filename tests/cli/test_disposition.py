@@ -4,6 +4,7 @@ import csv
 import hashlib
 import io
 import json
+import shutil
 import sys
 
 import pytest
@@ -313,3 +314,39 @@ def test_an_export_of_nothing_leaves_nothing(line, decide, tmp_path):
     (tmp_path / "set").mkdir()
     line.kensa("dataset", "export", str(tmp_path / "set"), "--lot", finding["lot"])
     assert (tmp_path / "set" / "labels.csv").is_file()
+
+
+def test_no_cell_of_exported_labels_is_run_by_a_spreadsheet(make_line, inspect_all, pictures, tmp_path):
+    source = tmp_path / "source"
+    shutil.copytree(pictures, source)
+    with (source / "manifest.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    hostile = ["=1+1", "+1", "-1", "@SUM(A1)", "＝1", "'quoted", "plain"]
+    for number, row in enumerate(rows):
+        row["part"] = row["lot"] = hostile[number % len(hostile)]
+    with (source / "manifest.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    line = make_line("hostile", source={"uri": str(source)})
+    inspect_all(line.config)
+    findings = line.json("findings")
+    with open_database(line.database_url) as database:
+        setup, given = Actor("setup", "human"), {"password": ENGINEER, "hasher": CHEAP}
+        add_person(database, "boss", name="B. Oss", role="administrator", by=setup, **given)
+        boss = authenticate(database, "boss", ENGINEER, account=setup, hasher=CHEAP)
+        add_person(database, "eve", name="E. Ve", role="quality-engineer", by=boss, **given)
+        eve = authenticate(database, "eve", ENGINEER, account=setup, hasher=CHEAP)
+        for finding in findings:
+            dispose(database, finding["reference"], decision="confirm", reason="seen", signer=eve)
+    line.kensa("dataset", "export", str(tmp_path / "set"))
+    with (tmp_path / "set" / "labels.csv").open(newline="") as file:
+        table = list(csv.DictReader(file))
+    parts = {finding["image_digest"]: finding["part"] for finding in findings}
+    assert len(table) == len(parts)
+    for row in table:
+        part = parts[row["image"].removeprefix("pictures/").removesuffix(".png")]
+        assert row["part"] == row["lot"] == row["group"] == (part if part == "plain" else f"'{part}")
+    origins = (tmp_path / "set" / "provenance.jsonl").read_text().splitlines()
+    assert {json.loads(line)["part"] for line in origins} == set(parts.values())
+    assert {part[0] for part in parts.values()} >= {"=", "+", "-", "@"}
