@@ -315,6 +315,11 @@ class Settings(BaseSettings):
         Paths, batch sizes and devices are left out: they change where and how fast, not what. The digest
         decides which pictures need no new inspection; a new key, or a changed value, would make them all new.
 
+        The rule for a new setting that changes an outcome: its key enters only where its value differs from
+        the one that means "as before". So settings that were written before it keep their digest, and no
+        plant inspects everything again because of an update. tests/golden/test_settings_digests.py holds the
+        digests that 0.1.0 gave.
+
         Args:
             precision: the precision in which the model computes, with "auto" resolved.
         """
