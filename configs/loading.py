@@ -2,24 +2,35 @@
 
 import difflib
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeGuard, TypeVar, get_args
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, SecretStr, ValidationError
 from pydantic_settings import EnvSettingsSource, SettingsError
 
+from configs.credentials import masked_text, quoted_value, short_text
 from configs.schema import Settings
 
 Schema = TypeVar("Schema", bound=BaseModel)
 
 # Variables of ours that are no settings: the folder of the test data, and the default profile.
 _RESERVED_VARIABLES = {"KENSA_DATA", "KENSA_CONFIG"}
+# Limits of YAML from outside, far above what settings need: the longest profile that ships has 3 kB.
+_MOST_BYTES = 256 * 1024
+_MOST_NODES = 10_000
+_DEEPEST = 40
+_LARGEST_INTEGER = 10**18
+_MOST_MISTAKES = 50
 
 
 class ConfigError(ValueError):
-    """Settings that cannot be used; each line names an origin, a key, and what was expected."""
+    """Settings that cannot be used; each line names origin, key and what was expected, and no secret."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(masked_text(message))
 
 
 def profile_path(name: str, *, evaluation: bool = False) -> Path:
@@ -83,7 +94,9 @@ def merge_layers(
     try:
         return schema(**values)
     except ValidationError as error:
-        raise ConfigError("\n".join(_explain_mistakes(error, origins, schema, tagged))) from None
+        lines = _explain_mistakes(error, origins, schema, tagged)
+        more = [f"and {len(lines) - _MOST_MISTAKES} more"] if len(lines) > _MOST_MISTAKES else []
+        raise ConfigError("\n".join([*lines[:_MOST_MISTAKES], *more])) from None
 
 
 def check_paths(settings: Settings) -> list[str]:
@@ -135,19 +148,100 @@ def read_yaml(path: Path) -> dict[str, Any]:
     """Return the content of a YAML file; an empty file is an empty mapping.
 
     Raises:
-        ConfigError: the file cannot be read, is not YAML, or has something else than a mapping at the top.
+        ConfigError: the file cannot be read, is not YAML, is beyond the limits of `yaml_value`, or has
+            something else than a mapping at the top.
     """
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        with path.open("rb") as file:
+            content = file.read(_MOST_BYTES + 1)
+        text = content.decode("utf-8")
     except OSError as error:
         raise ConfigError(f"{path}: expected a readable YAML file: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: expected YAML: {error}") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: expected YAML in UTF-8: byte {error.start} is none") from None
+    if len(content) > _MOST_BYTES:
+        raise ConfigError(f"{path}: expected a file of settings, of at most {_MOST_BYTES} bytes")
+    data = yaml_value(text, str(path))
     if data is None:
         return {}
     if not isinstance(data, dict):
         raise ConfigError(f"{path}: expected a mapping of sections at the top, got {type(data).__name__}")
     return data
+
+
+def yaml_value(text: str, origin: str) -> Any:
+    """Return the value of YAML from outside.
+
+    Args:
+        text: at most some 100 kB; the loader is slow.
+        origin: file or option that errors name.
+
+    Raises:
+        ConfigError: it is not YAML, it is nested more than 40 levels deep, it has more than 10,000 values
+            once its aliases are written out, or a number of more than 18 digits. The text itself is not
+            repeated, for it may hold a secret.
+    """
+    try:
+        return _loaded_yaml(text)
+    except _LimitError as error:
+        raise ConfigError(f"{origin}: expected settings: {error}") from None
+    except yaml.MarkedYAMLError as error:
+        place = error.problem_mark or error.context_mark
+        where = f" (line {place.line + 1}, column {place.column + 1})" if place else ""
+        # PyYAML quotes what it found there.
+        what = re.sub(r"'(?!<)[^']{3,}'", "'…'", error.problem or error.context or "")
+        raise ConfigError(f"{origin}: expected YAML: {short_text(what)}{where}") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{origin}: expected YAML: {short_text(str(error))}") from None
+    except (ValueError, OverflowError):
+        raise ConfigError(
+            f"{origin}: expected YAML: it holds a number, date or character that is none"
+        ) from None
+
+
+def _loaded_yaml(text: str) -> Any:
+    loader = _Loader(text)
+    try:
+        return loader.get_single_data()
+    finally:
+        loader.dispose()
+
+
+class _LimitError(Exception):
+    """YAML beyond a limit."""
+
+
+class _Loader(yaml.SafeLoader):
+    """PyYAML's safe loader, within limits: aliases of aliases, or brackets, take it seconds and gigabytes."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self._depth = self._nodes = 0
+        self._sizes: dict[int, int] = {}  # of nodes, by id, their aliases written out
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        alias = self.check_event(yaml.AliasEvent)
+        before, self._depth = self._nodes, self._depth + 1
+        if self._depth > _DEEPEST:
+            raise _LimitError(f"it is nested more than {_DEEPEST} levels deep")
+        node: yaml.Node | None = super().compose_node(parent, index)
+        self._depth -= 1
+        if alias and id(node) not in self._sizes:
+            raise _LimitError("an alias stands inside of what it refers to")
+        self._nodes += self._sizes[id(node)] if alias else 1
+        if self._nodes > _MOST_NODES:
+            raise _LimitError(f"it has more than {_MOST_NODES} values, its aliases written out")
+        self._sizes.setdefault(id(node), self._nodes - before)
+        return node
+
+    def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
+        value: int = super().construct_yaml_int(node)
+        if abs(value) >= _LARGEST_INTEGER:
+            raise _LimitError("it holds a number of more than 18 digits")
+        return value
+
+
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_yaml_int)
 
 
 def _read_environment() -> dict[str, Any]:
@@ -159,7 +253,9 @@ def _read_environment() -> dict[str, Any]:
     try:
         return EnvSettingsSource(Settings)()
     except SettingsError as error:
-        raise ConfigError(f"environment: {error}; lists are written as JSON") from None
+        raise ConfigError(f"environment: {short_text(str(error))}; lists are written as JSON") from None
+    except RecursionError:
+        raise ConfigError("environment: a variable of KENSA_… holds JSON that is nested too deep") from None
 
 
 def read_overrides(overrides: Sequence[str]) -> dict[str, Any]:
@@ -171,16 +267,32 @@ def read_overrides(overrides: Sequence[str]) -> dict[str, Any]:
     layer: dict[str, Any] = {}
     for override in overrides:
         key, equals, text = override.partition("=")
+        names = key.strip().split(".")
         if not equals or not key.strip():
-            raise ConfigError(f"--set {override}: expected section.key=value")
-        try:
-            value = yaml.safe_load(text)
-        except yaml.YAMLError:
-            value = text
-        for name in reversed(key.strip().split(".")):
+            raise ConfigError(f"--set {short_text(override)}: expected section.key=value")
+        if len(names) > _DEEPEST:
+            raise ConfigError(f"--set {short_text(key)}: expected section.key, got {len(names)} names")
+        value = option_value(text, f"--set {short_text(key)}")
+        for name in reversed(names):
             value = {name: value}
         _merge_layer(layer, value, "--set", {})
     return layer
+
+
+def option_value(text: str, origin: str) -> Any:
+    """Return the value of an option that is written in YAML; text that is no YAML stands for itself.
+
+    Raises:
+        ConfigError: it is beyond the limits of `yaml_value`; the error names `origin`.
+    """
+    if len(text) > _MOST_BYTES:
+        raise ConfigError(f"{origin}: expected a value of at most {_MOST_BYTES} characters")
+    try:
+        return _loaded_yaml(text)
+    except _LimitError as error:
+        raise ConfigError(f"{origin}: expected a setting: {error}") from None
+    except (yaml.YAMLError, ValueError, OverflowError):
+        return text
 
 
 def _variable_names(model: type[BaseModel], prefix: str) -> set[str]:
@@ -201,8 +313,9 @@ def _merge_layer(
     at: tuple[str, ...] = (),
 ) -> None:
     """Lay settings over those gathered so far, in place, and note where each key came from."""
-    for key, value in layer.items():
-        place = (*at, str(key))
+    for name, value in layer.items():
+        key = str(name)  # YAML has keys of other types, which are none of ours
+        place = (*at, key)
         origins[place] = origin
         if isinstance(value, Mapping):
             if not isinstance(into.get(key), dict):
@@ -225,28 +338,44 @@ def _explain_mistakes(
         if place[:1] and place[0] in tagged:
             place = place[:1] + place[2:]
         origin = next(origins[place[:n]] for n in range(len(place), -1, -1) if place[:n] in origins)
-        key = ".".join(place)
+        key = short_text(".".join(place).encode("utf-8", "backslashreplace").decode())
         if problem["type"] == "extra_forbidden":
-            siblings = _keys_at(schema, place[:-1])
+            section = _section_at(schema, place[:-1])
+            siblings = list(section.model_fields) if section else []
             expected = f"; expected one of {', '.join(siblings)}" if siblings else ""
-            text = f"unknown key{_suggestion(place[-1], siblings)}{expected}"
+            text = f"unknown key{_suggestion(place[-1][:100], siblings)}{expected}"
         elif problem["type"] == "missing":
             text = "missing; expected a value"
         elif problem["type"] == "value_error":
             text = f"expected {problem['ctx']['error']}"
+        elif _is_secret(schema, place):
+            text = "expected text, a number in quotes; the value is a secret and is not repeated"
         else:
-            text = f"expected {problem['msg'].removeprefix('Input should be ')}, got {problem['input']!r}"
+            expected = problem["msg"].removeprefix("Input should be ")
+            text = f"expected {expected}, got {quoted_value(problem['input'])}"
         lines.append(f"{origin}: {key + ': ' if key else ''}{text}")
     return lines
 
 
-def _keys_at(model: type[BaseModel], place: Sequence[str]) -> list[str]:
+def _section_at(model: type[BaseModel], place: Sequence[str]) -> type[BaseModel] | None:
     for name in place:
         annotation = model.model_fields[name].annotation if name in model.model_fields else None
-        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
-            return []
-        model = annotation
-    return list(model.model_fields)
+        sections = [kind for kind in (annotation, *get_args(annotation)) if _is_section(kind)]
+        if len(sections) != 1:
+            return None
+        model = sections[0]
+    return model
+
+
+def _is_section(kind: Any) -> TypeGuard[type[BaseModel]]:
+    return isinstance(kind, type) and issubclass(kind, BaseModel)
+
+
+def _is_secret(schema: type[BaseModel], place: Sequence[str]) -> bool:
+    """Return whether a key's value is a secret by its type."""
+    section = _section_at(schema, place[:-1])
+    field = section.model_fields.get(place[-1]) if section and place else None
+    return field is not None and SecretStr in (field.annotation, *get_args(field.annotation))
 
 
 def _suggestion(name: str, known: Sequence[str] | set[str]) -> str:

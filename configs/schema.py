@@ -8,10 +8,12 @@ from zoneinfo import available_timezones
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from configs.credentials import masked_values, quoted_value
+
 
 def _known_timezone(name: str) -> str:
     if name not in available_timezones():
-        raise ValueError(f"an IANA time zone such as 'Europe/Berlin' or 'UTC', got {name!r}")
+        raise ValueError(f"an IANA time zone such as 'Europe/Berlin' or 'UTC', got {quoted_value(name)}")
     return name
 
 
@@ -55,7 +57,7 @@ class SourceSettings(Section):
             try:
                 groups = re.compile(value).groupindex
             except re.error as error:
-                raise ValueError(f"a regular expression, got {value!r}: {error}") from error
+                raise ValueError(f"a regular expression, got {quoted_value(value)}: {error}") from error
             unknown = set(groups) - {"part", "lot", "station", "captured_at"}
             if unknown or not groups:
                 raise ValueError(f"named groups out of part, lot, station, captured_at, got {sorted(groups)}")
@@ -102,6 +104,14 @@ class ExplainerSettings(Section):
     batch_size: int = Field(default=16, ge=1)
     """Masked pictures per forward pass. It changes the time, not the map."""
 
+    @model_validator(mode="after")
+    def _holds_no_secret(self) -> Self:
+        values = self.model_dump(mode="json")
+        if masked_values(values) != values:
+            # It would be recorded as it is: the settings digest is that of these very values.
+            raise ValueError("names and figures alone: an address with a password has no place here")
+        return self
+
 
 class RunSettings(Section):
     """How the work is divided."""
@@ -124,6 +134,10 @@ class DatabaseSettings(Section):
         if not value.startswith(("sqlite:///", "postgresql+psycopg://")):
             # The value is not repeated, as it may hold a password.
             raise ValueError("a URL that begins with sqlite:/// or postgresql+psycopg://")
+        login, at, rest = value.partition("?")[0].partition("://")[2].partition("@")
+        if at and ":" in login and "@" in rest:
+            # The driver would take what follows the first at sign for the host, and name it in its error.
+            raise ValueError("one at sign: in a user or a password it is written %40")
         return value
 
 
@@ -257,7 +271,9 @@ class ScheduleSettings(Section):
     @classmethod
     def _five_fields(cls, value: str | None) -> str | None:
         if value is not None and len(value.split()) != 5:
-            raise ValueError(f"a cron expression of five fields such as '*/15 * * * *', got {value!r}")
+            raise ValueError(
+                f"a cron expression of five fields such as '*/15 * * * *', got {quoted_value(value)}"
+            )
         return value
 
 
@@ -330,7 +346,6 @@ class Settings(BaseSettings):
         }
 
     def public(self) -> dict[str, Any]:
-        """Return all settings as JSON-ready values, the database password and passphrases masked."""
-        values = self.model_dump(mode="json")
-        values["database"]["url"] = re.sub(r"(://[^:/@]*):[^@]*@", r"\1:***@", self.database.url)
+        """Return all settings as JSON-ready values, each secret in them masked (`configs.credentials`)."""
+        values: dict[str, Any] = masked_values(self.model_dump(mode="json"))
         return values

@@ -21,6 +21,7 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, 
 from sqlalchemy.exc import ArgumentError, DBAPIError, ProgrammingError
 from sqlalchemy.orm import Session
 
+from configs.credentials import masked_url
 from db import guards, views
 from db.chain.events import Recorder
 from db.errors import RecordError
@@ -108,7 +109,7 @@ class Database:
         )
 
     def __str__(self) -> str:
-        return self.url.render_as_string(hide_password=True)
+        return masked_url(self.url.render_as_string(hide_password=False))
 
     @contextmanager
     def session(self) -> Iterator[Session]:
@@ -173,7 +174,7 @@ def open_database(url: str, *, software_version: str | None = None) -> Database:
         parsed = make_url(url)
     except ArgumentError as error:
         raise RecordError(
-            f"database url {url!r} is not one: give sqlite:///PATH or postgresql://…"
+            f"database url {masked_url(url)!r} is not one: give sqlite:///PATH or postgresql://…"
         ) from error
     backend = parsed.get_backend_name()
     if backend == "postgresql":
@@ -185,8 +186,7 @@ def open_database(url: str, *, software_version: str | None = None) -> Database:
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
     else:
-        shown = parsed.render_as_string(hide_password=True)
-        raise RecordError(f"database url {shown!r}: give sqlite:///PATH (a file) or postgresql://…")
+        raise RecordError(f"database url {masked_url(url)!r}: give sqlite:///PATH (a file) or postgresql://…")
     return Database(parsed, engine, software_version or _installed_version())
 
 

@@ -1,8 +1,13 @@
 """The errors that this room raises."""
 
+from configs.credentials import masked_text
+
 
 class RecordError(ValueError):
-    """A record cannot be written, read or trusted; the message names the input and the remedy."""
+    """A record cannot be written, read or trusted; the message names input and remedy, and no secret."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(masked_text(message))
 
 
 class ArtifactError(RecordError):

@@ -20,6 +20,7 @@ from uuid import uuid4
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
+from configs.credentials import masked_url
 from db.errors import RecordError
 
 # Bytes are put before the batch that records them is committed. Until they are this old, nothing takes them
@@ -36,7 +37,7 @@ def open_folder(uri: str | Path) -> tuple[Any, str]:
         # Listings are not cached: other processes write there too.
         files, folder = fsspec.core.url_to_fs(str(uri), use_listings_cache=False)
     except (ValueError, ImportError) as error:  # an unknown scheme, or one whose package is not installed
-        raise RecordError(f"{uri}: cannot be opened as a folder: {error}") from error
+        raise RecordError(f"{masked_url(str(uri))}: cannot be opened as a folder: {error}") from error
     return files, str(folder).rstrip("/")
 
 

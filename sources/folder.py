@@ -14,6 +14,7 @@ from typing import Any
 from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 
+from configs.credentials import masked_url
 from sources.errors import SourceError, Unreadable
 from sources.metadata import (
     Metadata,
@@ -89,9 +90,9 @@ class Source:
         self._zone = load_timezone(timezone)
         self._pattern = compile_pattern(filename_pattern) if filename_pattern is not None else None
         self._fs, path = _filesystem_and_path(uri)
-        self._path = path.rstrip("/")
+        self._path, shown = path.rstrip("/"), masked_url(uri)
         if not self._fs.isdir(self._path or "/"):
-            raise SourceError(f"source {uri!r} is not a folder that can be opened: check the path")
+            raise SourceError(f"source {shown!r} is not a folder that can be opened: check the path")
         self._local_root = None
         if isinstance(self._fs, LocalFileSystem):
             self._local_root = os.path.realpath(self._path or "/")
@@ -115,20 +116,20 @@ class Source:
         try:
             data = fs.cat_file(path)
         except OSError as error:
-            place = f" in source {uri!r}" if inside else ""
+            place = f" in source {masked_url(uri)!r}" if inside else ""
             reason = error.strerror or type(error).__name__
             raise SourceError(
-                f"manifest {manifest!r}{place} cannot be read ({reason}): check the path"
+                f"manifest {masked_url(manifest)!r}{place} cannot be read ({reason}): check the path"
             ) from error
-        self._manifest = parse_manifest(data, manifest, self._zone)
+        self._manifest = parse_manifest(data, masked_url(manifest), self._zone)
         self._manifest_path = path
 
     @property
     def root(self) -> str:
-        """The source's address, without credentials."""
+        """The source's address without credentials, as it is recorded: a new password is no new source."""
         if self._local_root is not None:
             return self._path or "/"
-        return str(self._fs.unstrip_protocol(self._path))
+        return masked_url(str(self._fs.unstrip_protocol(self._path)))
 
     def list(self, after: str | None = None) -> Iterator[ListedImage]:
         """Yield pictures in ascending order of uri; with `after`, only those beyond that uri.
@@ -292,7 +293,7 @@ def _filesystem_and_path(uri: str) -> tuple[Any, str]:
         # Cached listings would hide what has arrived or changed since.
         fs, path = url_to_fs(uri, use_listings_cache=False)
     except (ValueError, ImportError) as error:
-        raise SourceError(f"{uri!r} cannot be opened: {error}") from error
+        raise SourceError(f"{masked_url(uri)!r} cannot be opened: {error}") from error
     return fs, str(path)
 
 

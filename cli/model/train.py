@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-import yaml
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from cli.console import err, out, safe
 from cli.options import GoodClass, GroupColumn, ImageColumn, LabelColumn, MultiLabel, command_line
-from configs.loading import ConfigError
+from configs.loading import ConfigError, option_value
 
 
 def train(
@@ -115,7 +114,7 @@ def _pairs(entries: list[str], option: str) -> dict[str, Any]:
         name, equals, text = entry.partition("=")
         if not equals:
             raise ConfigError(f"{option} {entry}: expected name=value")
-        pairs[name] = yaml.safe_load(text)
+        pairs[name] = option_value(text, f"{option} {name}")
     return pairs
 
 

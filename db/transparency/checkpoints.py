@@ -14,6 +14,7 @@ from sqlalchemy import Select, select
 from sqlalchemy.exc import NoResultFound
 from sqlalchemy.orm import Session
 
+from configs.credentials import masked_text
 from db.chain.events import GENESIS, Actor, head
 from db.columns import utc_now
 from db.engine import Database
@@ -37,7 +38,7 @@ class CheckpointFolder:
         self._files, self.root = open_folder(uri)
 
     def __str__(self) -> str:
-        return self.root
+        return masked_text(self.root)
 
     def get(self, tree_size: int) -> str | None:
         """Return the note about a tree of this size; None where there is none."""

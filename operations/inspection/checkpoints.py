@@ -4,6 +4,7 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
+from configs.credentials import masked_text
 from configs.schema import AuditSettings, Settings
 from db.chain.events import Actor
 from db.engine import Database
@@ -62,7 +63,8 @@ def sign_head(database: Database, signer: Signer, *, actor: Actor) -> SignedHead
     try:
         made = sign_checkpoint(database, signer.folder, signer.key, actor=actor, trusted=signer.trusted)
     except Exception as error:  # noqa: BLE001 - a bucket has errors of its own; the run is done all the same
-        problem = str(error) if isinstance(error, RecordError) else f"{type(error).__name__}: {error}"
+        told = str(error) if isinstance(error, RecordError) else f"{type(error).__name__}: {error}"
+        problem = masked_text(told)
         _log.error("no checkpoint was signed: %s", problem)
         record_failure(database, problem, actor=actor)
         return SignedHead(problem=problem)

@@ -3,6 +3,7 @@
 import logging
 from dataclasses import dataclass
 
+from configs.credentials import masked_text
 from configs.loading import ConfigError
 from configs.schema import SignatureSettings
 from reports.signatures.keys import CertificateInfo, Key, Pkcs12Key, TokenKey, describe_key
@@ -66,6 +67,8 @@ def seal_report(pdf: bytes, settings: SignatureSettings, name: str) -> Sealed:
     try:
         return Sealed(seal(pdf, seal_key(settings), profile_of(settings), act))
     except Exception as error:  # noqa: BLE001 - a token's driver has errors of its own; the report is there
-        told = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+        told = masked_text(
+            str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+        )
         _log.error("%s was not sealed: %s", name, told)
         return Sealed(pdf, told)

@@ -3,8 +3,11 @@
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from configs.loading import ConfigError, check_paths, load_settings, profile_path
+from configs.schema import Settings
 
 MINIMAL = "source: {uri: pictures}\nmodel: {package: pkg}\n"
 
@@ -134,3 +137,145 @@ def test_shipped_profiles_load(name):
 def test_an_unknown_profile_names_those_that_ship():
     with pytest.raises(ConfigError, match="demo, steel"):
         profile_path("stel")
+
+
+BOMB = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"{new}: &{new} [{', '.join([f'*{old}'] * 10)}]\n"
+    for old, new in zip("abcdefgh", "bcdefghi", strict=True)
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (BOMB, "it has more than 10000 values, its aliases written out"),
+        ("source: " + "[" * 5000 + "]" * 5000, "it is nested more than 40 levels deep"),
+        ("source: " + "{a: " * 5000 + "1" + "}" * 5000, "it is nested more than 40 levels deep"),
+        ("source: &s {uri: *s}", "an alias stands inside of what it refers to"),
+        (f"run: {{batch_size: {'1' * 10_000}}}", "it holds a number, date or character that is none"),
+        (f"run: {{batch_size: 0x{'1' * 10_000}}}", "it holds a number of more than 18 digits"),
+        ("schedule: {cron: 2026-13-45}", "it holds a number, date or character that is none"),
+        ("name: " + "x" * 300_000, "expected a file of settings, of at most 262144 bytes"),
+        ('name: "\\U00110000"', "it holds a number, date or character that is none"),
+        ("name: \xff", "expected YAML in UTF-8"),
+    ],
+)
+def test_yaml_that_is_a_bomb_is_refused_in_a_sentence(profile, text, expected):
+    path = profile("")
+    path.write_text(text, encoding="latin-1")
+    with pytest.raises(ConfigError) as caught:
+        load_settings(path)
+    assert expected in str(caught.value)
+    assert str(caught.value).startswith(f"{path}: ")
+    assert len(str(caught.value)) < 600
+
+
+def test_aliases_within_reason_are_read(profile):
+    path = profile("report: &zone {timezone: Europe/Berlin}\nschedule: *zone\n" + MINIMAL)
+    assert load_settings(path).schedule.timezone == "Europe/Berlin"
+    merged = profile("source: &source {uri: pictures}\nmodel: {package: p}\nrun: {<<: {batch_size: 3}}\n")
+    assert load_settings(merged).run.batch_size == 3
+
+
+def test_an_override_has_the_limits_of_a_file(profile):
+    path = profile(MINIMAL)
+    for override, expected in (
+        ("run=" + "[" * 5000, r"--set run: expected a setting: it is nested more than 40"),
+        ("a." * 5000 + "b=1", r"--set a\.a\..*: expected section\.key, got 5001 names"),
+        ("name=" + "x" * 300_000, r"--set name: expected a value of at most 262144 characters"),
+        ("x" * 300_000, r"--set x+… \(300000 characters\): expected section\.key=value"),
+    ):
+        with pytest.raises(ConfigError, match=expected) as caught:
+            load_settings(path, [override])
+        assert len(str(caught.value)) < 1000
+
+
+def test_a_variable_is_not_nested_without_end(profile, monkeypatch):
+    monkeypatch.setenv("KENSA_DISPOSITIONS__FOUR_EYES", "[" * 100_000 + "]" * 100_000)
+    with pytest.raises(ConfigError, match=r"^environment: "):
+        load_settings(profile(MINIMAL))
+
+
+def test_what_an_error_repeats_is_cut(profile):
+    path = profile(
+        MINIMAL + f"schedule: {{cron: {'x' * 10_000}}}\n" + "".join(f"k{n}: 1\n" for n in range(99))
+    )
+    with pytest.raises(ConfigError) as caught:
+        load_settings(path)
+    lines = str(caught.value).splitlines()
+    assert lines[-1] == "and 50 more"
+    assert max(map(len, lines)) < 600
+    with pytest.raises(ConfigError) as caught:
+        load_settings(profile(MINIMAL), [f"{'k' * 10_000}=1"])
+    assert len(str(caught.value)) < 600
+
+
+def test_keys_of_other_types_are_unknown_keys(profile):
+    with pytest.raises(ConfigError, match=r"line\.yaml: 1: unknown key"):
+        load_settings(profile(MINIMAL + "1: x\nnull: y\n"))
+
+
+# What YAML is made of, and what settings are: more of it is read than of any text.
+PIECES = [
+    *(
+        "\n",
+        "  ",
+        ": ",
+        "- ",
+        "? ",
+        "[",
+        "]",
+        "{",
+        "}",
+        ",",
+        "&a ",
+        "*a",
+        "<<: *a",
+        "!!int ",
+        "!!binary ",
+        "|\n",
+        "'",
+        '"',
+    ),
+    *(
+        "source",
+        "model",
+        "uri",
+        "package",
+        "run",
+        "batch_size",
+        "audit",
+        "passphrase",
+        "explainer",
+        "options",
+    ),
+    *(
+        "1",
+        "0x1f",
+        "1e999",
+        ".nan",
+        "null",
+        "2026-11-27",
+        "0:99",
+        "\\ud800",
+        "%YAML 9.9\n",
+        "---\n",
+        "#",
+        "\t",
+        "\0",
+    ),
+]
+
+
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(
+    st.one_of(st.text(max_size=80), st.lists(st.sampled_from(PIECES), max_size=40).map("".join), st.binary())
+)
+def test_whatever_a_file_holds_is_settings_or_a_sentence(tmp_path, content):
+    path = tmp_path / "line.yaml"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode("utf-8", "surrogatepass"))
+    try:
+        assert isinstance(load_settings(path), Settings)
+    except ConfigError as error:
+        assert str(error).startswith(str(path))  # noqa: PT017 - it may load
+        str(error).encode()
