@@ -196,17 +196,28 @@ def audit_check(
         out.print(safe(_event_lines(event)))
 
 
+# A proof of all findings of a large report has some megabytes.
+_MOST_BYTES = 64 * 1024 * 1024
+
+
 def _file_text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        with path.open("rb") as file:
+            content = file.read(_MOST_BYTES + 1)
+        text = content.decode("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read: {error}") from None
+    if len(content) > _MOST_BYTES:
+        raise ConfigError(
+            f"{path}: cannot be read: more than {_MOST_BYTES} bytes are no proof and no checkpoint"
+        )
+    return text
 
 
 def _json_object(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(_file_text(path))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"{path}: expected JSON as `kensa audit prove` prints it: {error}") from None
     if not isinstance(content, dict):
         raise ConfigError(f"{path}: expected a JSON object as `kensa audit prove` prints it")

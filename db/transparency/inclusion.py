@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 from sqlalchemy import and_, select
 from sqlalchemy.orm import Session
 
+from configs.credentials import short_text
 from db.chain.events import SCHEME, event_hash, listed_rows, rows_digest
 from db.chain.row_text import Record
 from db.chain.stored_rows import raw_records
@@ -33,7 +34,7 @@ from db.schema import (
 )
 from db.transparency.checkpoints import event_leaves, hash_of
 from db.transparency.merkle import inclusion_paths, root_from_path
-from db.transparency.signed_notes import CheckpointNote, VerifierKey, open_checkpoint
+from db.transparency.signed_notes import CheckpointNote, NoteError, VerifierKey, open_checkpoint
 
 FORMAT, VERSION = "kensa inclusion proof", 1
 _AT_ONCE = 500  # events
@@ -179,7 +180,25 @@ def check_proof(proof: Mapping[str, Any], checkpoint: str, trusted: Sequence[Ver
     entries = proof.get("events")
     if not isinstance(entries, list) or not entries:
         raise RecordError("the proof holds no event")
-    return CheckedProof(tuple(_checked_event(entry, signed) for entry in entries), signed)
+    checked = CheckedProof(tuple(_checked_event(entry, signed) for entry in entries), signed)
+    _check_own_copies(proof, signed, trusted)
+    return checked
+
+
+def _check_own_copies(
+    proof: Mapping[str, Any], signed: CheckpointNote, trusted: Sequence[VerifierKey]
+) -> None:
+    """Check the root and the checkpoint that a proof carries itself: whoever reads it may look there."""
+    if proof.get("root") != base64.b64encode(signed.root).decode():
+        raise RecordError("the root that the proof names is not the one that its events lead to")
+    try:
+        own = open_checkpoint(str(proof.get("checkpoint")), trusted)
+    except NoteError as error:
+        raise RecordError(f"the checkpoint in the proof: {error}") from None
+    if replace(own, signed_by=signed.signed_by) != signed:
+        raise RecordError(
+            "the checkpoint in the proof is another one than the one that it is checked against"
+        )
 
 
 def _checked_event(entry: Any, signed: CheckpointNote) -> ProvedEvent:
@@ -191,8 +210,10 @@ def _checked_event(entry: Any, signed: CheckpointNote) -> ProvedEvent:
         listed = listed_rows(event)
         leaf = bytes.fromhex(str(event["hash"]))
         digest, hashed = rows_digest(rows), event_hash(event)
-    except (KeyError, TypeError, ValueError) as error:
-        raise RecordError(f"the proof is damaged: {type(error).__name__} {error}") from None
+        if type(index) is not int:  # true is 1 to Python
+            raise TypeError("leaf_index is not a number")
+    except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise RecordError(f"the proof is damaged: {type(error).__name__} {short_text(str(error))}") from None
     where = f"event {sequence}"
     if event.get("scheme") != SCHEME:
         raise RecordError(f"{where}: follows scheme {event.get('scheme')}, not {SCHEME}")

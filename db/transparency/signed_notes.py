@@ -130,7 +130,7 @@ def _checkpoint_note(text: str, signers: tuple[str, ...]) -> CheckpointNote:
             signed_by=signers,
         )
         same = checkpoint.text() == text
-    except ValueError:
+    except (ValueError, OverflowError):  # a time before the year 1 in UTC
         same = False
     if not same:
         raise NoteError("not a checkpoint of kensa: expected origin, size, root, head and time, a line each")
@@ -143,8 +143,12 @@ def _verified_text(note: str, trusted: Sequence[VerifierKey]) -> tuple[str, tupl
     if not separator or not signatures.endswith("\n"):
         raise NoteError("not a signed note: no text, empty line and signatures")
     text += "\n"
+    try:
+        signed = text.encode()
+    except UnicodeEncodeError:
+        raise NoteError("not a signed note: its text is not Unicode") from None
     signers = []
-    for line in signatures.splitlines():
+    for line in signatures[:-1].split("\n"):  # splitlines would take other ends too, and so other spellings
         name, _, data = line.removeprefix(_DASH).rpartition(" ")
         try:
             raw = base64.b64decode(data, validate=True)
@@ -157,7 +161,7 @@ def _verified_text(note: str, trusted: Sequence[VerifierKey]) -> tuple[str, tupl
         for key in trusted:
             if (key.name, key.key_id) == (name, raw[:4]):
                 try:
-                    Ed25519PublicKey.from_public_bytes(key.public).verify(raw[4:], text.encode())
+                    Ed25519PublicKey.from_public_bytes(key.public).verify(raw[4:], signed)
                 except InvalidSignature:
                     raise NoteError(
                         f"the signature of {name!r} does not hold: the text was changed"

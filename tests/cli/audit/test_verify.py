@@ -152,8 +152,9 @@ def test_a_finding_is_proved_to_somebody_without_the_database(signed, kensa, key
     assert "does not hold: event " in kensa(*command, check=1).stderr
     proof.write_text("[]")
     assert "expected a JSON object" in kensa(*command, check=2).stderr
-    proof.write_text("{")
-    assert "expected JSON" in kensa(*command, check=2).stderr
+    for text in ("{", "[" * 100_000, "1" * 10_000):
+        proof.write_text(text)
+        assert f"{proof}: expected JSON as `kensa audit prove` prints it" in kensa(*command, check=2).stderr
     assert "there is no finding" in signed.kensa("audit", "prove", "R000001-9999", check=2).stderr
 
 

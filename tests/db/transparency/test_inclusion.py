@@ -108,9 +108,7 @@ def test_any_changed_character_of_a_proof_is_refused(
     proof: dict[str, Any], signed: tuple[str, CheckpointNote], key: SigningKey, data: st.DataObject
 ) -> None:
     changed = copy.deepcopy(proof)
-    # "checkpoint" is a copy for convenience and "root" repeats it: what counts is the one given separately.
-    places = [place for place in _scalars(changed) if place[0] not in ("checkpoint", "root")]
-    place = data.draw(st.sampled_from(places))
+    place = data.draw(st.sampled_from(_scalars(changed)))
     holder: Any = changed
     for step in place[:-1]:
         holder = holder[step]
@@ -148,6 +146,51 @@ def test_what_else_is_refused(
     )
     with pytest.raises(RecordError, match="event 13: the rows in the proof are not those that"):
         check_proof(swapped, note, [key.verifier])
+
+
+def test_the_copies_that_a_proof_carries_are_checked_too(
+    proof: dict[str, Any], signed: tuple[str, CheckpointNote], key: SigningKey
+) -> None:
+    other = key.sign(CheckpointNote("plant-1/kensa", 14, bytes(32), "0" * 64, utc_now()).text())
+    forged = generate_key("plant-1/kensa").sign(signed[1].text())
+    for changed, expected in (
+        ({"root": base64.b64encode(bytes(32)).decode()}, "the root that the proof names is not the one"),
+        ({"root": None}, "the root that the proof names is not the one"),
+        ({"checkpoint": other}, "the checkpoint in the proof is another one than the one"),
+        ({"checkpoint": forged}, "the checkpoint in the proof: no signature by a trusted key"),
+        ({"checkpoint": signed[0][:-1] + "\r\n"}, "the checkpoint in the proof: .* is not a signature line"),
+        ({"checkpoint": "\ud800" + signed[0]}, "the checkpoint in the proof: .*its text is not Unicode"),
+        ({"checkpoint": 1}, "the checkpoint in the proof: not a signed note"),
+    ):
+        with pytest.raises(RecordError, match=expected):
+            check_proof({**proof, **changed}, signed[0], [key.verifier])
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.just("[" * 5000),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+@given(st.data())
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_whatever_stands_in_a_proof_is_refused_in_a_sentence(
+    proof: dict[str, Any], signed: tuple[str, CheckpointNote], key: SigningKey, data: st.DataObject
+) -> None:
+    changed = copy.deepcopy(proof)
+    holder: Any = changed
+    place = data.draw(st.sampled_from(_scalars(changed)))
+    place = place[: data.draw(st.integers(1, len(place)))]
+    for step in place[:-1]:
+        holder = holder[step]
+    old, new = holder[place[-1]], data.draw(JSON)
+    if new == old and type(new) is type(old):
+        return
+    holder[place[-1]] = new
+    with pytest.raises(RecordError) as caught:
+        check_proof(changed, signed[0], [key.verifier])
+    assert len(str(caught.value)) < 1000
 
 
 def test_a_proof_and_a_checkpoint_of_another_size(

@@ -5,6 +5,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from db.transparency.signed_notes import (
     CheckpointNote,
@@ -188,3 +190,50 @@ def test_a_private_key_of_another_kind(tmp_path: Path) -> None:
 
 def test_signing_keys_do_not_show_themselves() -> None:
     assert "Ed25519PrivateKey object" in repr(SigningKey("a", KEY.private))
+
+
+@given(
+    st.one_of(
+        st.text(max_size=200),
+        st.lists(
+            st.sampled_from(
+                [
+                    *(
+                        KEY.name,
+                        "\n",
+                        "\n\n",
+                        "\N{EM DASH} ",
+                        "12",
+                        "9" * 5000,
+                        "head ",
+                        "time ",
+                        "ab" * 32,
+                        "=" * 8,
+                    ),
+                    *("0001-01-01T00:00:00+10:00", "AAAA", "\ud800", "\x0c", "\r", *SIGNED.splitlines(True)),
+                ]
+            ),
+            max_size=12,
+        ).map("".join),
+    )
+)
+@settings(max_examples=300, deadline=None)
+def test_whatever_a_note_holds_is_a_checkpoint_or_a_sentence(text: str) -> None:
+    for read in (parse_checkpoint, lambda text: open_checkpoint(text, [KEY.verifier])):
+        try:
+            assert read(text).text() == text.partition("\n\n")[0] + "\n"
+        except NoteError as error:
+            assert len(str(error)) < 500  # noqa: PT017 - it may be one
+
+
+def test_a_note_has_one_spelling() -> None:
+    assert open_checkpoint(SIGNED, [KEY.verifier])
+    for end in ("\r", "\x0c", "\x1c", "\N{LINE SEPARATOR}"):
+        with pytest.raises(NoteError, match="is not a signature line"):
+            open_checkpoint(SIGNED[:-1] + end + "\n", [KEY.verifier])
+
+
+def test_a_time_before_the_first_year_is_none() -> None:
+    text = NOTE.text().replace("2026-11-26T06:00:00.000005Z", "0001-01-01T00:00:00+10:00")
+    with pytest.raises(NoteError, match="not a checkpoint of kensa"):
+        parse_checkpoint(text)
