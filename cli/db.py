@@ -12,8 +12,10 @@ from db.columns import utc_now
 from db.engine import open_database
 from db.errors import RecordError
 from db.grants import grants_script
+from db.inspection.runs import find_run_id, run_reference
 from db.retention.policy import PRUNABLE, PrunePolicy, age_before
 from db.retention.prune import Pruned, clear, prune
+from db.retention.redaction import redact_settings
 
 
 def db_migrate(config: Config = None, overrides: Overrides = None) -> None:
@@ -92,3 +94,39 @@ def db_prune(
         out.print(f"{did} {cleared.leftovers} left behind by an interrupted prune")
     if orphans:
         out.print(f"{did} {cleared.orphans} of no record")
+
+
+def db_redact(
+    reason: Annotated[str, typer.Option(help="Why, for the record.")],
+    config: Config = None,
+    overrides: Overrides = None,
+    run: Annotated[str | None, typer.Option(help="Only this run, such as R000012.")] = None,
+    path: Annotated[
+        str | None,
+        typer.Option(
+            help="Also no secret by its looks: the text at this key, such as report.title; takes --run."
+        ),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be replaced.")] = False,
+) -> None:
+    """Replace secrets in the settings that runs recorded, on record; change the secret itself first.
+
+    For the owner of the tables. What is replaced is no longer proved: `kensa audit verify` says so from then
+    on, with exit code 5. The old digest, backups and reports that were issued remain.
+    """
+    with open_record(settings_of(config, overrides)) as database:
+        with database.session() as session:
+            which = None if run is None else find_run_id(session, run)
+        redacted = redact_settings(
+            database, actor=person(), reason=reason, run=which, path=path, dry_run=dry_run
+        )
+    for one in redacted:
+        did = "would redact" if one.event is None else "redacted"
+        event = "" if one.event is None else f" (audit event {one.event})"
+        out.print(f"{did} {run_reference(one.number)}: {safe(', '.join(one.paths))}{event}")
+    if not redacted:
+        out.print("no recorded settings hold a secret")
+    elif not dry_run:
+        out.print(
+            "Sign the head now: `kensa audit checkpoint`. Backups, and the server's own log, hold it still."
+        )

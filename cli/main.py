@@ -11,7 +11,7 @@ from cli.audit.recall import audit_part, audit_trace
 from cli.audit.verify import audit_check, audit_checkpoint, audit_keygen, audit_prove, audit_verify
 from cli.config import config_app
 from cli.console import err, safe
-from cli.db import db_grants, db_migrate, db_prune
+from cli.db import db_grants, db_migrate, db_prune, db_redact
 from cli.demo import demo
 from cli.disposition import disposition
 from cli.findings import findings
@@ -44,6 +44,7 @@ app.add_typer(db_app, name="db")
 db_app.command("migrate")(db_migrate)
 db_app.command("grants")(db_grants)
 db_app.command("prune")(db_prune)
+db_app.command("redact")(db_redact)
 audit_app.command("verify")(audit_verify)
 audit_app.command("checkpoint")(audit_checkpoint)
 audit_app.command("keygen")(audit_keygen)

@@ -29,6 +29,9 @@ from db.verification.walk import verify
 from db.verification.witness import ReportFile
 from operations.inspection.checkpoints import open_signer, sign_head, witness_of
 
+# Exit code of `kensa audit verify`: nothing is broken, but what was redacted is no longer proved.
+REDACTED_EXIT = 5
+
 Checkpoints = Annotated[
     str | None,
     typer.Option(help="Folder or URL of signed checkpoints; that of the settings when absent."),
@@ -67,7 +70,11 @@ def audit_verify(
         int | None, typer.Option(min=1, help="Processes for a long log; one for each core when absent.")
     ] = None,
 ) -> None:
-    """Walk the chain, derive every digest again, name the first broken place (then exit code 1)."""
+    """Walk the chain, derive every digest again, name the first broken place (then exit code 1).
+
+    Exit code 5: nothing is broken, but a secret was redacted (`kensa db redact`), and what stood there is no
+    longer proved.
+    """
     settings = settings_of(config, overrides)
     store = ArtifactStore(settings.artifacts.uri) if artifacts else None
     witness = witness_of(settings.audit, checkpoints, keys)
@@ -91,11 +98,16 @@ def audit_verify(
     if result.ok:
         checked = f"{result.events} events, {result.rows} rows, {result.artifacts} artifacts"
         head = "empty" if result.head is None else f"{result.head.sequence} {result.head.hash}"
-        out.print(f"[green]intact:[/green] {checked}\nhead: {head}")
+        intact = "intact but for what was redacted:" if result.redacted else "intact:"
+        out.print(f"[green]{intact}[/green] {checked}\nhead: {head}")
+    for sentence in result.redacted:
+        out.print(f"[yellow]redacted:[/yellow] {safe(sentence)}")
     for remark in result.remarks:
         out.print(f"note: {safe(remark)}")
     if not result.ok:
         raise typer.Exit(1)
+    if result.redacted:
+        raise typer.Exit(REDACTED_EXIT)
 
 
 def _parsed_head(text: str) -> Head:
@@ -238,6 +250,11 @@ def _event_lines(proved: ProvedEvent) -> str:
     """Say what an event is about, with the columns of its rows that a reader looks for."""
     event = proved.event
     lines = [f"event {proved.sequence}  {event['at']}  {event['actor_id']}  {event['action']}"]
+    if proved.redaction is not None:
+        paths = ", ".join(proved.redaction.paths)
+        lines.append(
+            f"  redacted by event {proved.redaction.sequence}: {paths}; proved is the row since then"
+        )
     for table, row in proved.rows:
         told = {name: row[name] for name in _SHOWN.get(table, ()) if name in row}
         if told:

@@ -17,6 +17,7 @@ from sqlalchemy.orm import Session
 
 from configs.credentials import short_text
 from db.chain.events import SCHEME, event_hash, listed_rows, rows_digest
+from db.chain.redactions import REDACTED, Redaction, redactions_in
 from db.chain.row_text import Record
 from db.chain.stored_rows import raw_records
 from db.errors import RecordError
@@ -24,6 +25,7 @@ from db.lookup import those
 from db.schema import (
     DOMAIN_TABLES,
     Approval,
+    AuditEvent,
     Base,
     Disposition,
     Finding,
@@ -42,10 +44,14 @@ _AT_ONCE = 500  # events
 
 @dataclass(frozen=True, slots=True)
 class ProvedEvent:
-    """An event that is proved, and the rows it speaks for, as they were hashed."""
+    """An event that is proved, and the rows it speaks for, as they were hashed.
+
+    `redaction`: took a secret out of the row since; what is proved is the row as it was afterwards.
+    """
 
     event: Record
     rows: tuple[tuple[str, Record], ...]
+    redaction: Redaction | None = None
 
     @property
     def sequence(self) -> int:
@@ -64,7 +70,8 @@ class CheckedProof:
 def events_of_finding(session: Session, reference: str) -> list[int]:
     """Return the numbers of the events that a finding's record is made of; RecordError if there is none.
 
-    They are those of its part, its run, the decision on its picture, and its dispositions.
+    They are those of its part, its run and the redactions of that, the decision on its picture, and its
+    dispositions.
     """
     if not (found := events_of_findings(session, [reference])):
         raise RecordError(f"there is no finding {reference}: give a reference such as R000012-0003")
@@ -77,6 +84,7 @@ def events_of_findings(
     """Return, by finding, the events up to `upto` that its record is made of; unknown ones are left out."""
     finding = select(Finding.reference, Finding.id)
     line = and_(RunImage.prediction_id == Finding.prediction_id, RunImage.carried_over.is_(False))
+    redacted = and_(AuditEvent.run_id == Finding.run_id, AuditEvent.action == REDACTED)
     decided = finding.join(Disposition, Disposition.finding_id == Finding.id)
     statements = [
         finding.add_columns(Finding.event_sequence),
@@ -84,6 +92,7 @@ def events_of_findings(
             Prediction.event_sequence
         ),
         finding.join(Run, Run.id == Finding.run_id).add_columns(Run.event_sequence),
+        finding.join(AuditEvent, redacted).add_columns(AuditEvent.sequence),
         finding.join(RunImage, line).join(Part, Part.id == RunImage.part_id).add_columns(Part.event_sequence),
         decided.add_columns(Disposition.event_sequence),
         decided.join(Approval, Approval.disposition_id == Disposition.id).add_columns(
@@ -180,7 +189,8 @@ def check_proof(proof: Mapping[str, Any], checkpoint: str, trusted: Sequence[Ver
     entries = proof.get("events")
     if not isinstance(entries, list) or not entries:
         raise RecordError("the proof holds no event")
-    checked = CheckedProof(tuple(_checked_event(entry, signed) for entry in entries), signed)
+    redactions = _redactions_among(entries)
+    checked = CheckedProof(tuple(_checked_event(entry, signed, redactions) for entry in entries), signed)
     _check_own_copies(proof, signed, trusted)
     return checked
 
@@ -201,7 +211,13 @@ def _check_own_copies(
         )
 
 
-def _checked_event(entry: Any, signed: CheckpointNote) -> ProvedEvent:
+def _redactions_among(entries: Sequence[Any]) -> dict[int, Redaction]:
+    """Return the redactions among a proof's events: each is checked itself, as every other event."""
+    events = (entry.get("event") for entry in entries if isinstance(entry, dict))
+    return redactions_in(event for event in events if isinstance(event, dict))
+
+
+def _checked_event(entry: Any, signed: CheckpointNote, redactions: Mapping[int, Redaction]) -> ProvedEvent:
     try:
         event = cast(Record, dict(entry["event"]))
         rows = tuple((str(table), cast(Record, dict(record))) for table, record in entry["rows"])
@@ -217,7 +233,11 @@ def _checked_event(entry: Any, signed: CheckpointNote) -> ProvedEvent:
     where = f"event {sequence}"
     if event.get("scheme") != SCHEME:
         raise RecordError(f"{where}: follows scheme {event.get('scheme')}, not {SCHEME}")
-    if digest != event.get("rows_digest") or [(t, r.get("id")) for t, r in rows] != listed:
+    redaction = redactions.get(sequence)
+    if redaction is not None and listed != [("run", redaction.row)]:
+        redaction = None
+    wanted = redaction.rows_digest if redaction is not None else event.get("rows_digest")
+    if digest != wanted or [(t, r.get("id")) for t, r in rows] != listed:
         raise RecordError(f"{where}: the rows in the proof are not those that the event speaks for")
     if any(record.get("event_sequence") != sequence for _, record in rows):
         raise RecordError(f"{where}: a row in the proof belongs to another event")
@@ -229,4 +249,4 @@ def _checked_event(entry: Any, signed: CheckpointNote) -> ProvedEvent:
         raise RecordError(f"{where}: its path does not lead to a root: {error}") from None
     if index != sequence - 1 or root != signed.root:
         raise RecordError(f"{where}: is not in the log that {signed.signed_by[0]} signed")
-    return ProvedEvent(event, rows)
+    return ProvedEvent(event, rows, redaction)

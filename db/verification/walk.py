@@ -28,6 +28,7 @@ from db.transparency.merkle import Frontier
 from db.transparency.signed_notes import CheckpointNote
 from db.verification.log_walk import LogWalk, Problem
 from db.verification.processes import sound_stretches
+from db.verification.redacted import redacted_runs
 from db.verification.witness import ReportFile, Witness, attest, check_report, conclusion, trusted_start
 
 
@@ -36,6 +37,7 @@ class Verification:
     """What was walked and what is broken, in order. `truncated`: there is more than is listed.
 
     `remarks`: sentences about what is no failure but should be known; with checkpoints, what they prove.
+    `redacted`: sentences about what is no longer proved, because a secret was taken out of it on record.
     """
 
     ok: bool
@@ -46,6 +48,7 @@ class Verification:
     problems: tuple[Problem, ...]
     truncated: bool
     remarks: tuple[str, ...] = ()
+    redacted: tuple[str, ...] = ()
 
 
 def verify(
@@ -76,6 +79,7 @@ def verify(
         )
     with db.session() as session, _damaged_text_allowed(db, session):
         walk = _Walk(session, progress)
+        redacted: list[str] = []
         try:
             start = trusted_start(session, witness) if incremental and witness else None
             if start is not None:
@@ -93,6 +97,8 @@ def verify(
                 walk.finished_runs()
                 for where, message in chain(check_signatures(session), check_sign_offs(session)):
                     walk.report("signature", where, message)
+            with walk.unreadable("the redacted runs"):
+                redacted = redacted_runs(session, walk.redactions, walk.report)
             with walk.unreadable("the heads that reports print"):
                 walk.heads(expected)
             with walk.unreadable("the checkpoints"):
@@ -117,6 +123,7 @@ def verify(
             problems=tuple(walk.problems),
             truncated=walk.truncated,
             remarks=tuple(walk.remarks),
+            redacted=tuple(redacted),
         )
 
 
