@@ -15,6 +15,7 @@ from configs.loading import ConfigError, load_settings
 from configs.schema import Settings
 from db.chain.events import Actor
 from db.engine import Database, open_database
+from db.files import restrict_new_files
 
 Config = Annotated[
     str | None,
@@ -46,8 +47,10 @@ def config_name(config: str | None) -> str:
 
 
 def settings_of(config: str | None, overrides: list[str] | None) -> Settings:
-    """Load the settings that the options name."""
-    return load_settings(config_name(config), overrides or [])
+    """Load the settings that the options name; from here on files are created as they say."""
+    settings = load_settings(config_name(config), overrides or [])
+    restrict_new_files(settings.record.readable_by)
+    return settings
 
 
 Part = Annotated[str | None, typer.Option(help="Part serial.")]

@@ -193,7 +193,7 @@ def yaml_value(text: str, origin: str) -> Any:
         raise ConfigError(f"{origin}: expected YAML: {short_text(what)}{where}") from None
     except yaml.YAMLError as error:
         raise ConfigError(f"{origin}: expected YAML: {short_text(str(error))}") from None
-    except (ValueError, OverflowError):
+    except _NO_VALUE:
         raise ConfigError(
             f"{origin}: expected YAML: it holds a number, date or character that is none"
         ) from None
@@ -205,6 +205,10 @@ def _loaded_yaml(text: str) -> Any:
         return loader.get_single_data()
     finally:
         loader.dispose()
+
+
+# What PyYAML's constructors raise of a text that is not of its tag, such as !!int or !!timestamp.
+_NO_VALUE = (ValueError, OverflowError, LookupError, AttributeError, TypeError)
 
 
 class _LimitError(Exception):
@@ -291,7 +295,7 @@ def option_value(text: str, origin: str) -> Any:
         return _loaded_yaml(text)
     except _LimitError as error:
         raise ConfigError(f"{origin}: expected a setting: {error}") from None
-    except (yaml.YAMLError, ValueError, OverflowError):
+    except (yaml.YAMLError, *_NO_VALUE):
         return text
 
 

@@ -150,6 +150,14 @@ class ArtifactSettings(Section):
     """Which inspected pictures are kept as evidence."""
 
 
+class RecordSettings(Section):
+    """The files that hold the record: database, artifacts, checkpoints, reports, exports."""
+
+    readable_by: Literal["owner", "group", "everyone"] = "group"
+    """Who may read the files that are created: owner is 0600 (folders 0700), group 0640 (0750), everyone 0644
+    (0755). An account's stricter umask holds all the same."""
+
+
 class AuditSettings(Section):
     """Signed checkpoints of the audit trail, kept outside the database."""
 
@@ -301,6 +309,8 @@ class Settings(BaseSettings):
     """The database that holds the record."""
     artifacts: ArtifactSettings = ArtifactSettings()
     """Pictures, maps and reports, stored by their digest."""
+    record: RecordSettings = RecordSettings()
+    """The files that hold the record."""
     audit: AuditSettings = AuditSettings()
     """Signed checkpoints of the audit trail."""
     dispositions: DispositionSettings = DispositionSettings()

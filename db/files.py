@@ -29,6 +29,21 @@ GRACE = timedelta(days=1)
 _UNFINISHED = re.compile(r"\..+\.([0-9a-f]{8}-[0-9]+)-[0-9a-f]{32}\.part")
 _WORKSPACE = re.compile(r"kensa-[a-z]+-([0-9a-f]{8}-[0-9]+)-\w+")
 _log = logging.getLogger("kensa")
+# What the process's umask holds back of 0666 (files) and 0777 (folders).
+_HELD_BACK = {"owner": 0o077, "group": 0o027, "everyone": 0o022}
+
+
+def restrict_new_files(readable_by: str) -> None:
+    """Let files that this process and its children create be read by these at most, and written by the owner.
+
+    A process-wide umask, because files are created in many ways, by SQLite and in worker processes too. It
+    only takes rights away: what the account's own umask holds back stays so.
+
+    Args:
+        readable_by: owner (files 0600, folders 0700), group (0640, 0750) or everyone (0644, 0755).
+    """
+    before = os.umask(0o077)  # there is no other way to ask for it
+    os.umask(before | _HELD_BACK[readable_by])
 
 
 def open_folder(uri: str | Path) -> tuple[Any, str]:

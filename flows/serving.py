@@ -5,6 +5,7 @@ from pathlib import Path
 from prefect.schedules import Cron
 from prefect.settings import get_current_settings
 
+from configs.credentials import masked_url
 from configs.loading import ConfigError
 from configs.schema import Settings
 from flows.inspection import inspect
@@ -36,7 +37,7 @@ def serve_inspection(settings: Settings, config: str, overrides: list[str]) -> N
             "overrides": overrides,
             "trigger": "schedule",
         },
-        description=f"Inspection of {settings.source.uri} by {settings.model.package}",
+        description=f"Inspection of {masked_url(settings.source.uri)} by {settings.model.package}",
         pause_on_shutdown=False,
         limit=1,
         global_limit=1,

@@ -21,6 +21,15 @@ for _threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(_threads, "1")
 
 
+@pytest.fixture(autouse=True)
+def own_umask() -> Iterator[None]:
+    """Give the process its umask back: commands run in it, and make it stricter as the settings say."""
+    before = os.umask(0o022)
+    os.umask(before)
+    yield
+    os.umask(before)
+
+
 @pytest.fixture(scope="session")
 def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address (user, host, port) of a PostgreSQL server of our own, one for all workers of a session."""

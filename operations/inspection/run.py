@@ -16,6 +16,7 @@ from db.artifacts import ArtifactStore
 from db.chain.events import Actor
 from db.columns import digest_of
 from db.engine import Database, open_database
+from db.files import restrict_new_files
 from db.inspection.batches import inspected_before, known_outcomes, record_batch, recorded_uris
 from db.inspection.outcomes import BatchResult, ImageOutcome
 from db.inspection.runs import (
@@ -151,6 +152,7 @@ def open_inspection(settings: Settings, trigger: str) -> Iterator[Inspection]:
     """
     if problems := check_paths(settings):
         raise ConfigError("\n".join(problems))
+    restrict_new_files(settings.record.readable_by)  # here too: a worker of Prefect's runs no command of ours
     with open_database(settings.database.url) as database:
         database.migrate()
         chosen = settings.source

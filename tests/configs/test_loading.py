@@ -158,6 +158,9 @@ BOMB = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
         ("name: " + "x" * 300_000, "expected a file of settings, of at most 262144 bytes"),
         ('name: "\\U00110000"', "it holds a number, date or character that is none"),
         ("name: \xff", "expected YAML in UTF-8"),
+        ("name: !!int ''", "it holds a number, date or character that is none"),
+        ("name: !!bool x", "it holds a number, date or character that is none"),
+        ("name: !!timestamp x", "it holds a number, date or character that is none"),
     ],
 )
 def test_yaml_that_is_a_bomb_is_refused_in_a_sentence(profile, text, expected):
@@ -232,7 +235,16 @@ PIECES = [
         "*a",
         "<<: *a",
         "!!int ",
-        "!!binary ",
+        *(
+            "!!binary ",
+            "!!bool ",
+            "!!timestamp ",
+            "!!float ",
+            "!!set ",
+            "!!omap ",
+            "!!pairs ",
+            "!!python/name:os ",
+        ),
         "|\n",
         "'",
         '"',
