@@ -62,20 +62,30 @@ class Cluster:
             cluster = cls(folder, probe.getsockname()[1])
         options = [f"-p {cluster.port} -k {folder}", *(f"-c {setting}" for setting in settings)]
         options.append("-c listen_addresses=127.0.0.1")
+        (folder / "options").write_text(" ".join(options))
         try:
             cluster._run_program(
                 "initdb", "-U", "kensa", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "-N"
             )
-            cluster._run_program("pg_ctl", "-l", str(folder / "log"), "-w", "-o", " ".join(options), "start")
+            cluster.go_on()
         except BaseException:
             shutil.rmtree(folder)
             raise
         return cluster
 
+    def halt(self) -> None:
+        """Stop the server for a while, and with it whatever transaction is open; see `go_on`."""
+        self._run_program("pg_ctl", "-m", "fast", "stop")
+
+    def go_on(self) -> None:
+        """Start the server, or start it again, and wait until it answers."""
+        options = (self.folder / "options").read_text()
+        self._run_program("pg_ctl", "-l", str(self.folder / "log"), "-w", "-o", options, "start")
+
     def stop(self) -> None:
         """Stop the server and remove its folder."""
         try:
-            self._run_program("pg_ctl", "-m", "fast", "stop")
+            self.halt()
         finally:
             shutil.rmtree(self.folder)
 

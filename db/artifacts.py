@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from db.errors import ArtifactError
+from db.failures import named_failures
 from db.files import GRACE, open_folder, put_atomically, remove_unfinished
 from db.schema import ARTIFACT_KINDS
 
@@ -53,7 +54,6 @@ class ArtifactStore:
         ref = ArtifactRef(hashlib.sha256(data).hexdigest(), kind, media_type, len(data))
         path = self.path(ref.digest)
         if not self._holds(ref.digest) or self._settled(path, GRACE / 2):
-            self._files.makedirs(path.rpartition("/")[0], exist_ok=True)
             # In one folder, where `remove_unfinished` need not look through the 65,536 others.
             put_atomically(self._files, path, data, beside=self.root)
         return ref
@@ -67,7 +67,8 @@ class ArtifactStore:
         # A replay records these messages as its reason, so their spelling stays.
         path = self.path(digest)
         try:
-            data: bytes = self._files.cat_file(path)
+            with named_failures(path):
+                data: bytes = self._files.cat_file(path)
         except FileNotFoundError:
             raise ArtifactError(f"artefact {digest} is missing: {path} does not exist") from None
         if hashlib.sha256(data).hexdigest() != digest:
@@ -78,7 +79,7 @@ class ArtifactStore:
         """Raise ArtifactError where the stored bytes are missing or changed; read them piece by piece."""
         path = self.path(digest)
         try:
-            with self._files.open(path, "rb") as file:
+            with named_failures(path), self._files.open(path, "rb") as file:
                 found = hashlib.file_digest(file, "sha256").hexdigest()
         except FileNotFoundError:
             raise ArtifactError(f"artefact {digest} is missing: {path} does not exist") from None

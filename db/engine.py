@@ -25,6 +25,7 @@ from configs.credentials import masked_url
 from db import guards, views
 from db.chain.events import Recorder
 from db.errors import RecordError
+from db.failures import storage_error
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 VERSION_TABLE = "kensa_schema"  # not Alembic's own name: Prefect may keep its tables in the same database
@@ -151,9 +152,16 @@ class Database:
         try:
             connection = self.engine.connect()
         except DBAPIError as error:
-            raise RecordError(f"cannot open database {self}: {error.orig}") from error
+            refused = RecordError(f"cannot open database {self}: {error.orig}")
+            raise storage_error(error, self) or refused from error
         with connection:
-            yield connection.execution_options(**options)
+            try:
+                yield connection.execution_options(**options)
+            except DBAPIError as error:
+                failure = storage_error(error, self)
+                if failure is None:
+                    raise
+                raise failure from error
 
     def _require_file(self) -> None:
         if self.sqlite and not Path(str(self.url.database)).is_file():
@@ -221,8 +229,8 @@ def _switch_to_wal(connection: Any) -> None:
         try:
             connection.execute("PRAGMA journal_mode = WAL")
             return
-        except sqlite3.OperationalError:
-            if time.monotonic() > deadline:
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
                 raise
             time.sleep(0.02)
 

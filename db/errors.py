@@ -12,3 +12,11 @@ class RecordError(ValueError):
 
 class ArtifactError(RecordError):
     """An artifact is missing from the store, or its bytes are not the ones that were stored."""
+
+
+class StorageError(RecordError):
+    """The database or a file cannot be read or written: no space, no permission, no connection."""
+
+
+class AwayError(StorageError):
+    """A failure of the database or a file system that may pass by itself: waiting for it makes sense."""

@@ -22,6 +22,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from configs.credentials import masked_url
 from db.errors import RecordError
+from db.failures import named_failures
 
 # Bytes are put before the batch that records them is committed. Until they are this old, nothing takes them
 # for left over; a batch takes far less.
@@ -57,7 +58,7 @@ def open_folder(uri: str | Path) -> tuple[Any, str]:
 
 
 def put_atomically(files: Any, path: str, data: bytes, *, beside: str | None = None) -> None:
-    """Write bytes to a path in an existing folder: under another name first, then moved into place.
+    """Write bytes to a path: under another name first, then moved into place; its folder is made.
 
     On a local disk bytes and name are synced: once this returns, they survive a power cut.
 
@@ -66,23 +67,28 @@ def put_atomically(files: Any, path: str, data: bytes, *, beside: str | None = N
         path: where to.
         data: what.
         beside: the folder for the other name, on the same file system; that of `path` when None.
+
+    Raises:
+        StorageError: there is no space, no right to write, or no connection.
     """
     folder, _, name = path.rpartition("/")
     temporary = f"{beside or folder}/.{name}.{process_name()}-{uuid4().hex}.part"
     local = isinstance(files, LocalFileSystem)
-    try:
-        with files.open(temporary, "wb") as file:
-            file.write(data)
-            file.flush()
+    with named_failures(path):
+        files.makedirs(folder, exist_ok=True)
+        try:
+            with files.open(temporary, "wb") as file:
+                file.write(data)
+                file.flush()
+                if local:
+                    os.fsync(file.fileno())  # the database will soon say that these bytes exist
+            files.mv(temporary, path)
             if local:
-                os.fsync(file.fileno())  # the database will soon say that these bytes exist
-        files.mv(temporary, path)
-        if local:
-            _sync_folder(folder)
-    except BaseException:
-        if files.exists(temporary):
-            files.rm_file(temporary)
-        raise
+                _sync_folder(folder)
+        except BaseException:
+            if files.exists(temporary):
+                files.rm_file(temporary)
+            raise
 
 
 def remove_unfinished(files: Any, folder: str) -> None:

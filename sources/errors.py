@@ -10,6 +10,10 @@ class SourceError(Exception):
         super().__init__(masked_text(message))
 
 
+class SourceAwayError(SourceError):
+    """The source cannot be opened or listed at present: not mounted, or its server is away."""
+
+
 class Unreadable(Exception):  # noqa: N818 - named after the verdict it leads to
     """One picture cannot be used; `str(error)` is the reason that is recorded, and holds no secret."""
 

@@ -15,7 +15,7 @@ from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 
 from configs.credentials import masked_url
-from sources.errors import SourceError, Unreadable
+from sources.errors import SourceAwayError, SourceError, Unreadable
 from sources.metadata import (
     Metadata,
     check_texts,
@@ -92,7 +92,7 @@ class Source:
         self._fs, path = _filesystem_and_path(uri)
         self._path, shown = path.rstrip("/"), masked_url(uri)
         if not self._fs.isdir(self._path or "/"):
-            raise SourceError(f"source {shown!r} is not a folder that can be opened: check the path")
+            raise SourceAwayError(f"source {shown!r} is not a folder that can be opened: check the path")
         self._local_root = None
         if isinstance(self._fs, LocalFileSystem):
             self._local_root = os.path.realpath(self._path or "/")
@@ -118,7 +118,7 @@ class Source:
         except OSError as error:
             place = f" in source {masked_url(uri)!r}" if inside else ""
             reason = error.strerror or type(error).__name__
-            raise SourceError(
+            raise SourceAwayError(
                 f"manifest {masked_url(manifest)!r}{place} cannot be read ({reason}): check the path"
             ) from error
         self._manifest = parse_manifest(data, masked_url(manifest), self._zone)
@@ -219,10 +219,10 @@ class Source:
         except (FileNotFoundError, NotADirectoryError) as error:
             if folder:
                 return ()  # removed since its parent was listed: as if it had been removed before
-            raise SourceError(f"source {self.root!r} is no longer there") from error
+            raise SourceAwayError(f"source {self.root!r} is no longer there") from error
         except OSError as error:
             reason = error.strerror or type(error).__name__
-            raise SourceError(
+            raise SourceAwayError(
                 f"folder {folder!r} of source {self.root!r} cannot be listed ({reason})"
             ) from error
         entries = []

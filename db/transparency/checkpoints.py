@@ -49,7 +49,6 @@ class CheckpointFolder:
         """Keep a note, which is never replaced: RecordError where another one of this size is there."""
         present = self.get(tree_size)
         if present is None:
-            self._files.makedirs(self.root, exist_ok=True)
             put_atomically(self._files, self._path(tree_size), note.encode())
         elif present != note:
             raise RecordError(f"{self._path(tree_size)}: holds another checkpoint, and none is ever replaced")

@@ -18,7 +18,8 @@ from db.artifacts import ArtifactStore
 from db.chain.events import GENESIS, Head
 from db.dispositions.signatures import check_signatures
 from db.engine import Database
-from db.errors import RecordError
+from db.errors import AwayError, RecordError
+from db.failures import storage_error
 from db.inspection.runs import run_counts, run_reference
 from db.issued.sign_offs import check_sign_offs
 from db.lookup import pages
@@ -113,6 +114,8 @@ def verify(
                 with walk.unreadable("the artifacts"):
                     walk.artifacts(db, artifacts)
         except DBAPIError as error:
+            if isinstance(storage_error(error, db), AwayError):
+                raise  # a connection that was lost says nothing about the record
             walk.report("unreadable", f"after event {walk.head.sequence}", f"the database says: {error.orig}")
         return Verification(
             ok=not walk.problems,

@@ -12,6 +12,7 @@ from db.errors import RecordError
 from db.transparency.checkpoints import CheckpointFolder, record_failure, sign_checkpoint
 from db.transparency.signed_notes import SigningKey, VerifierKey, read_signing_key, read_verifier_keys
 from db.verification.witness import Witness
+from operations.retries import retried
 
 _log = logging.getLogger("kensa")
 
@@ -61,12 +62,14 @@ def open_signer(settings: Settings) -> Signer | None:
 def sign_head(database: Database, signer: Signer, *, actor: Actor) -> SignedHead:
     """Sign the head of the log; what prevents it is recorded and returned, for the run itself is done."""
     try:
-        made = sign_checkpoint(database, signer.folder, signer.key, actor=actor, trusted=signer.trusted)
+        made = retried(sign_checkpoint)(
+            database, signer.folder, signer.key, actor=actor, trusted=signer.trusted
+        )
     except Exception as error:  # noqa: BLE001 - a bucket has errors of its own; the run is done all the same
         told = str(error) if isinstance(error, RecordError) else f"{type(error).__name__}: {error}"
         problem = masked_text(told)
         _log.error("no checkpoint was signed: %s", problem)
-        record_failure(database, problem, actor=actor)
+        retried(record_failure)(database, problem, actor=actor)
         return SignedHead(problem=problem)
     return SignedHead(made.tree_size, signer.key.name, str(signer.folder))
 

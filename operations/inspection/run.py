@@ -3,7 +3,7 @@
 import json
 import logging
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -39,6 +39,7 @@ from operations.inspection.pictures import (
     hashed_picture,
     with_decision,
 )
+from operations.retries import retried
 from sources.errors import Unreadable
 from sources.folder import ListedImage, Source
 
@@ -110,11 +111,7 @@ class Inspection:
         """List what is still to be done, in order; counts what is listed and what earlier runs have done."""
         listing = self.source.list()
         while group := list(islice(listing, 500)):
-            known: set[tuple[str, str]] = set()
-            with self.database.session() as session:
-                recorded = recorded_uris(session, self.run.id, [item.uri for item in group])
-                if self.settings.source.only_new:
-                    known = inspected_before(session, self.run, [(i.uri, i.version) for i in group])
+            recorded, known = self._done_before(group)
             for item in group:
                 if item.uri in recorded:
                     self.listed += 1
@@ -123,6 +120,16 @@ class Inspection:
                 else:
                     self.listed += 1
                     yield item
+
+    @retried
+    def _done_before(self, group: Sequence[ListedImage]) -> tuple[set[str], set[tuple[str, str]]]:
+        """Return what this run has recorded of a group (uris), and what earlier runs have (uri, version)."""
+        known: set[tuple[str, str]] = set()
+        with self.database.session() as session:
+            recorded = recorded_uris(session, self.run.id, [item.uri for item in group])
+            if self.settings.source.only_new:
+                known = inspected_before(session, self.run, [(i.uri, i.version) for i in group])
+        return recorded, known
 
 
 @dataclass(frozen=True)
@@ -133,6 +140,7 @@ class RunResult:
     source: str
     counts: RunCounts
     inspected_before: int
+    unexplained: int = 0
 
     def sentence(self) -> str:
         """Say the counts in a few words."""
@@ -154,7 +162,7 @@ def open_inspection(settings: Settings, trigger: str) -> Iterator[Inspection]:
         raise ConfigError("\n".join(problems))
     restrict_new_files(settings.record.readable_by)  # here too: a worker of Prefect's runs no command of ours
     with open_database(settings.database.url) as database:
-        database.migrate()
+        retried(database.migrate)()
         chosen = settings.source
         source = Source(
             chosen.uri,
@@ -177,12 +185,12 @@ def open_inspection(settings: Settings, trigger: str) -> Iterator[Inspection]:
         signer = open_signer(settings)
         # From here on the record knows of the run: whatever can be refused has been by now.
         decision = settings.decision(predictor.precision)
-        run = start_or_resume_run(
+        run = retried(start_or_resume_run)(
             database,
             source=source.root,
             settings={**settings.public(), "decision": decision},
             settings_digest=digest_of(decision),
-            model=register_package(database, package, store),
+            model=retried(register_package)(database, package, store),
             actor=SYSTEM,
             host=platform.node(),
             trigger=trigger,
@@ -269,6 +277,7 @@ def _hashed(inspection: Inspection, item: ListedImage) -> Picture:
         return Picture(replace(outcome, verdict="unreadable", reason=str(error)))
 
 
+@retried
 def _decided_digests(inspection: Inspection, pictures: list[Picture]) -> set[str]:
     """Return the digests of those pictures that have an outcome under this run's model and settings."""
     digests = [p.outcome.digest for p in pictures if p.outcome.digest is not None]
@@ -298,6 +307,7 @@ def classify(inspection: Inspection, batch: Batch) -> Batch:
     )
 
 
+@retried
 def explain(inspection: Inspection, batch: Batch) -> Batch:
     """Explain the findings of a batch together, and put maps and pictures into the artifact store."""
     flagged = batch.flagged
@@ -315,6 +325,7 @@ def explain(inspection: Inspection, batch: Batch) -> Batch:
     return Batch(batch.number, pictures)
 
 
+@retried
 def record(inspection: Inspection, batch: Batch) -> BatchSummary:
     """Store the pictures to keep, then write the batch's outcomes in one transaction."""
     keep_all = inspection.settings.artifacts.pictures == "all"
@@ -345,7 +356,7 @@ def finish(inspection: Inspection) -> RunResult:
     note = ""
     if inspection.inspected_before:
         note = f"{inspection.inspected_before} pictures inspected by earlier runs were not listed again"
-    counts = finish_run(
+    counts = retried(finish_run)(
         inspection.database,
         inspection.run,
         actor=SYSTEM,
@@ -353,7 +364,13 @@ def finish(inspection: Inspection) -> RunResult:
         missing=missing,
         note=note,
     )
-    return RunResult(inspection.run.reference, inspection.source.root, counts, inspection.inspected_before)
+    return RunResult(
+        inspection.run.reference,
+        inspection.source.root,
+        counts,
+        inspection.inspected_before,
+        inspection.unexplained,
+    )
 
 
 def sign(inspection: Inspection) -> SignedHead | None:

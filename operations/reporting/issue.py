@@ -133,7 +133,6 @@ def write_report(settings: ReportSettings, store: ArtifactStore, record: ReportR
 
 def write_pdf(path: Path, pdf: bytes) -> Path:
     """Write a report's file, all of it or nothing."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     put_atomically(LocalFileSystem(), str(path.absolute()), pdf)
     return path
 
