@@ -1,14 +1,16 @@
-"""What the terminal shows: a run's progress, tables, CSV and JSON Lines."""
+"""What the terminal shows: progress, tables, CSV, JSON Lines, errors; and what commands end with."""
 
 import csv
 import io
 import json
 import re
 import sys
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import datetime
-from enum import StrEnum
+from enum import IntEnum, StrEnum
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -27,6 +29,71 @@ _WIDTH = None if sys.stdout.isatty() else 160
 # Lines are not wrapped: what is copied from them (a path, a command) stays whole. Tables say so themselves.
 out = Console(highlight=False, width=_WIDTH, soft_wrap=True)
 err = Console(stderr=True, highlight=False, width=_WIDTH, soft_wrap=True)
+
+
+# Whether `kensa --debug …` was given: tracebacks and Prefect's own lines are for whoever looks for a fault.
+debugging = ContextVar("kensa_debugging", default=False)
+
+
+class Exit(IntEnum):
+    """What a command's exit code says; 0 is done, with nothing to look at."""
+
+    fault = 1
+    """An error that kensa did not expect: a fault of kensa."""
+    refused = 2
+    """Usage, settings, or what they name: correct the command."""
+    attention = 3
+    """Done and complete, but something in it needs a person."""
+    unavailable = 4
+    """Not done, for a known reason outside kensa; nothing is lost: mend the reason and run it again."""
+    broken = 5
+    """What was checked does not hold: a record, artifact, report, proof or decision is not as recorded."""
+    busy = 6
+    """Not begun: another process is at the same work."""
+    interrupted = 130
+    """Ended by Ctrl-C or by SIGTERM; a run goes on where it was with the next one."""
+
+
+def print_error(error: BaseException) -> Exit:
+    """Print what ended a command, in a sentence where it was to be expected, and return its exit code."""
+    # Imported when something has gone wrong, so that `kensa --version` does not wait for torch.
+    from classifiers.errors import ClassifierError
+    from configs.loading import ConfigError
+    from db.errors import ArtifactError, RecordError, StorageError
+    from db.failures import file_error
+    from explainers import ExplainerError
+    from flows.environment import PrefectError
+    from reports.errors import ReportError
+    from sources.errors import SourceAwayError, SourceError, Unreadable
+
+    if isinstance(error, KeyboardInterrupt):
+        err.print("[red]kensa:[/red] interrupted; a run goes on from here with the next one over its source")
+        return Exit.interrupted
+    if isinstance(error, OSError):
+        error = file_error(error, error.filename or "a file") or error
+    refused = (
+        ClassifierError,
+        ConfigError,
+        RecordError,
+        ExplainerError,
+        ReportError,
+        SourceError,
+        Unreadable,
+    )
+    codes: tuple[tuple[type[Exception] | tuple[type[Exception], ...], Exit], ...] = (
+        ((StorageError, SourceAwayError, PrefectError), Exit.unavailable),
+        (ArtifactError, Exit.broken),
+        (refused, Exit.refused),
+    )
+    code = next((code for kinds, code in codes if isinstance(error, kinds)), Exit.fault)
+    if debugging.get():
+        err.print(safe("".join(traceback.format_exception(error))))
+    if code is Exit.fault:
+        summary = f"{type(error).__name__}: {error}".splitlines()[0]
+        err.print(f"[red]kensa:[/red] unexpected error: {safe(summary)}; `kensa --debug …` shows where")
+    else:
+        err.print(f"[red]kensa:[/red] {safe(str(error))}")
+    return code
 
 
 class Format(StrEnum):

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 import classifiers
-from cli.console import Format, out, print_rows, progress_bar, safe
+from cli.console import Format, debugging, out, print_rows, progress_bar, safe
 from cli.findings import FINDING_COLUMNS
 from cli.run import ConsoleObserver
 from db.engine import open_database
@@ -27,9 +27,10 @@ def demo(
     ),
 ) -> None:
     """Show the main job on synthetic surfaces: no network, no GPU, no server."""
-    from flows.environment import prepare_prefect
+    from flows.environment import check_prefect_server, prepare_prefect
 
-    prepare_prefect(quiet=True)
+    prepare_prefect(quiet=not debugging.get())
+    check_prefect_server(quiet=not debugging.get())
     # Prefect reads its environment when it is imported.
     from flows.inspection import inspect
     from flows.observers import observed_by

@@ -1,4 +1,4 @@
-"""The command line: `kensa`. Exit codes: 0 done, 1 something broken was found, 2 wrong usage or settings."""
+"""The command line: `kensa`. What its exit codes say: `cli.console.Exit`."""
 
 import sys
 from importlib.metadata import version
@@ -10,7 +10,7 @@ from cli.audit.log import audit_app
 from cli.audit.recall import audit_part, audit_trace
 from cli.audit.verify import audit_check, audit_checkpoint, audit_keygen, audit_prove, audit_verify
 from cli.config import config_app
-from cli.console import err, safe
+from cli.console import debugging, print_error
 from cli.db import db_grants, db_migrate, db_prune, db_redact
 from cli.demo import demo
 from cli.disposition import disposition
@@ -31,7 +31,6 @@ from cli.run import run, serve
 
 app = typer.Typer(
     name="kensa",
-    help="Industrial defect inspection that explains itself.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -79,28 +78,22 @@ def kensa(
     _: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Print tracebacks, and what Prefect says of itself.")
+    ] = False,
 ) -> None:
-    """Industrial defect inspection that explains itself."""
+    """Industrial defect inspection that explains itself.
 
-
-def _expected_errors() -> tuple[type[Exception], ...]:
-    # Imported when something has gone wrong, so that `kensa --version` does not wait for torch.
-    from classifiers.errors import ClassifierError
-    from configs.loading import ConfigError
-    from db.errors import RecordError
-    from explainers import ExplainerError
-    from reports.errors import ReportError
-    from sources.errors import SourceError, Unreadable
-
-    return (ClassifierError, ConfigError, RecordError, ExplainerError, ReportError, SourceError, Unreadable)
+    Exit codes: 0 done; 1 unexpected error; 2 wrong usage or settings; 3 done, but something needs a person;
+    4 not done for a reason outside kensa, nothing lost, run it again; 5 what was checked does not hold;
+    6 another process is at the same work; 130 interrupted.
+    """
+    debugging.set(debug)
 
 
 def main() -> None:
-    """Run the command line; an expected error is one message, not a traceback, and exit code 2."""
+    """Run the command line; an error is one message and an exit code (`Exit`), not a traceback."""
     try:
         app()
-    except Exception as error:
-        if not isinstance(error, _expected_errors()):
-            raise
-        err.print(f"[red]kensa:[/red] {safe(str(error))}")
-        sys.exit(2)
+    except Exception as error:  # noqa: BLE001 - whatever it is, its user is told in a sentence
+        sys.exit(print_error(error))

@@ -1,11 +1,14 @@
 """Commands that inspect: now, or on a schedule; and what the terminal shows of a run."""
 
+import os
+import sys
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from threading import Timer
+from typing import TYPE_CHECKING, Self
 
 import typer
 
-from cli.console import out, print_unsealed, safe
+from cli.console import Exit, debugging, err, out, print_error, print_unsealed, safe
 from cli.options import Config, Overrides, config_name, settings_of
 
 if TYPE_CHECKING:
@@ -14,6 +17,8 @@ if TYPE_CHECKING:
     from operations.reporting.issue import IssuedReport
 
 
+# From a run's end on, how long Prefect may take to note it and to tell its server what is left.
+REPORTING_S = 30
 VERDICT_STYLE = {"pass": "green", "review": "yellow", "reject": "red", "unreadable": "magenta"}
 
 
@@ -25,7 +30,7 @@ class ConsoleObserver:
         self._done = 0
         self._findings = 0
 
-    def __enter__(self) -> "ConsoleObserver":
+    def __enter__(self) -> Self:
         self._status.start()
         return self
 
@@ -71,6 +76,62 @@ class ConsoleObserver:
             out.print(f"  report: {safe(str(report.path))}")
             print_unsealed(report)
 
+    def failed(self, error: BaseException) -> None:
+        """Leave the error to the command, which prints it."""
+
+    def untold(self, problem: str) -> None:
+        """Say that Prefect shows less than the record holds."""
+        err.print(f"  Prefect was not told of this result, which the record holds: {safe(problem)}")
+
+
+class RunObserver(ConsoleObserver):
+    """Shows the run of `kensa run`, and decides its exit code: Prefect may fail after it, or hang."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.code: int | None = None
+        self.error: BaseException | None = None
+        self._told = False
+
+    def finished(
+        self, result: "RunResult", signed: "SignedHead | None", report: "IssuedReport | None"
+    ) -> None:
+        """Print the end, and take note whether something in it needs a person."""
+        super().finished(result, signed, report)
+        unsigned = signed is not None and signed.problem is not None
+        unsealed = report is not None and report.unsealed is not None
+        counts = result.counts
+        looked_at = counts.unreadable or counts.missing or result.unexplained or unsigned or unsealed
+        self.code = Exit.attention if looked_at else 0
+        self._limit_prefect()
+
+    def failed(self, error: BaseException) -> None:
+        """Take note of what ended the run."""
+        self.error = error
+        self._limit_prefect()
+
+    def untold(self, problem: str) -> None:
+        """Say once that Prefect shows less than the record holds."""
+        if not self._told:
+            super().untold(problem)
+        self._told = True
+
+    def _limit_prefect(self) -> None:
+        # Prefect tries for minutes to reach a server that is gone, and when the process ends once more for
+        # each event that it could not send. Nothing of the run waits for that.
+        limit = Timer(REPORTING_S, self._end)
+        limit.daemon = True
+        limit.start()
+
+    def _end(self) -> None:
+        if self.error is not None:
+            self.code = print_error(self.error)
+        elif self.code in (0, Exit.attention):
+            self.untold(f"its server did not answer within {REPORTING_S} s")
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(int(self.code or 0))
+
 
 def verdicts(counts: Mapping[str, int]) -> str:
     """Write verdict counts in their colours."""
@@ -86,20 +147,32 @@ def _carried(count: int) -> str:
 
 
 def run(config: Config = None, overrides: Overrides = None) -> None:
-    """Inspect a source now: list, decode, classify, explain, record, report."""
-    from flows.environment import check_prefect_server, prepare_prefect
+    """Inspect a source now: list, decode, classify, explain, record, report.
+
+    Exit code 3: the run is complete; something was unreadable, missing, unexplained, unsigned or unsealed.
+    """
+    from flows.environment import PrefectError, check_prefect_server, prepare_prefect
 
     # Settings are checked before anything starts; then Prefect, which reads its environment at import.
     settings_of(config, overrides)
-    prepare_prefect(quiet=True)
-    check_prefect_server()
+    prepare_prefect(quiet=not debugging.get())
+    check_prefect_server(quiet=not debugging.get())
     from flows.inspection import inspect
     from flows.observers import observed_by
 
-    with ConsoleObserver() as observer, observed_by(observer):
-        summary = inspect(config_name(config), overrides, trigger="manual")
-    if any(summary[what] for what in ("unreadable", "missing", "unexplained", "unsigned", "unsealed")):
-        raise typer.Exit(1)
+    with RunObserver() as observer, observed_by(observer):
+        try:
+            inspect(config_name(config), overrides, trigger="manual")
+        except BaseException as error:
+            if observer.error is not None:
+                observer.code, observer.error = print_error(observer.error), None
+            elif not isinstance(error, Exception):
+                raise
+            elif observer.code is None:  # not one line of the run was carried out
+                raise PrefectError(f"Prefect did not begin the run: {error}") from error
+            else:
+                observer.untold(f"{type(error).__name__}: {error}")
+    raise typer.Exit(observer.code or 0)
 
 
 def serve(config: Config = None, overrides: Overrides = None) -> None:
@@ -108,7 +181,7 @@ def serve(config: Config = None, overrides: Overrides = None) -> None:
 
     settings = settings_of(config, overrides)
     prepare_prefect(quiet=False)
-    check_prefect_server()
+    check_prefect_server(quiet=False)
     from flows.serving import serve_inspection
 
     serve_inspection(settings, config_name(config), overrides or [])

@@ -4,10 +4,11 @@ Import this before `prefect`: it reads its settings once, at import.
 """
 
 import os
+import signal
 import subprocess
 import sys
-
-from configs.loading import ConfigError
+import threading
+from typing import Any
 
 _DEFAULTS = {
     "DO_NOT_TRACK": "1",
@@ -18,21 +19,23 @@ _DEFAULTS = {
 }
 
 
-# Waits for the end of its input, asks the server to stop, and after ten seconds makes it.
-_GUARD = """
-import os, signal, sys, time
-signal.signal(signal.SIGINT, signal.SIG_IGN)
-sys.stdin.read()
-server = int(sys.argv[1])
-try:
-    os.kill(server, signal.SIGTERM)
-    for _ in range(50):
-        time.sleep(0.2)
-        os.kill(server, 0)
-    os.kill(server, signal.SIGKILL)
-except ProcessLookupError:
-    pass
+# What the temporary server runs: uvicorn, and a thread that waits for the end of its input. The input is a
+# pipe that this process holds open: it ends with this process, also after a kill -9.
+_TIED = """
+import os, runpy, signal, sys, threading, time
+def end_with_parent():
+    sys.stdin.read()
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(5)
+    os._exit(1)
+threading.Thread(target=end_with_parent, daemon=True).start()
+sys.argv = sys.argv[1:]
+runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
 """
+
+
+class PrefectError(RuntimeError):
+    """Prefect cannot be used: its server is away, does not start, or has ended."""
 
 
 def prepare_prefect(*, quiet: bool) -> None:
@@ -40,45 +43,76 @@ def prepare_prefect(*, quiet: bool) -> None:
     for name, value in _DEFAULTS.items():
         os.environ.setdefault(name, value)
     if quiet:
-        os.environ.setdefault("PREFECT_LOGGING_LEVEL", "ERROR")
+        os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")
+        os.environ.setdefault("PREFECT_INTERNAL_LOGGING_LEVEL", "CRITICAL")
+        os.environ.setdefault("PREFECT_SERVER_LOGGING_LEVEL", "CRITICAL")
         os.environ.setdefault("PREFECT_LOGGING_TO_API_ENABLED", "false")
     else:
         os.environ.setdefault("PREFECT_LOGGING_EXTRA_LOGGERS", "kensa")
 
 
-def check_prefect_server() -> None:
-    """Ask the Prefect server that PREFECT_API_URL names, if one is named, whether it is there.
+def interrupt_on_signals() -> None:
+    """Let SIGTERM end a run as Ctrl-C does. Called in the flow: Prefect sets a handler of its own before.
+
+    The exception of Prefect's handler may strike in its own bookkeeping, which then raises something else.
+    SIGINT is set too: a shell starts what runs in the background with it ignored.
+    """
+    if threading.current_thread() is threading.main_thread():
+        for each in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(each, signal.default_int_handler)
+
+
+def check_prefect_server(*, quiet: bool) -> None:
+    """Ask the Prefect server that PREFECT_API_URL names whether it is there; without one, prepare one.
+
+    Args:
+        quiet: whether what a temporary server prints is kept from the terminal.
 
     Raises:
-        ConfigError: it does not answer.
+        PrefectError: it does not answer.
     """
     from prefect.client.orchestration import get_client
     from prefect.settings import get_current_settings
 
     url = get_current_settings().api.url
     if url is None:
+        _tie_temporary_server(quiet)
         return
     with get_client(sync_client=True) as client:
         problem = client.api_healthcheck()
     if problem is not None:
-        raise ConfigError(
+        raise PrefectError(
             f"the Prefect server at {url} does not answer ({problem}): start it, correct PREFECT_API_URL,"
             " or unset it to run with a temporary server"
         )
 
 
-def guard_ephemeral_server() -> None:
-    """Tie Prefect's ephemeral server, where this process has started one, to this process's life.
-
-    Prefect stops it at exit, but a kill -9 runs no exit handler and would leave the server behind. The
-    guard's standard input closes when this process ends, however it ends; then the guard ends the server.
-    """
+def _tie_temporary_server(quiet: bool) -> None:
+    """Let Prefect's temporary server, which it starts with the first flow, end when this process does."""
     from prefect.server.api.server import SubprocessASGIServer
+    from prefect.settings import get_current_settings
 
-    for server in SubprocessASGIServer._instances.values():
-        if server.server_process is not None:
-            subprocess.Popen(
-                [sys.executable, "-c", _GUARD, str(server.server_process.pid)],
-                stdin=subprocess.PIPE,
-                close_fds=True,
-            )
+    def start_tied(server: SubprocessASGIServer) -> subprocess.Popen[Any]:
+        # Prefect's own command and environment, but for `_TIED`, its input and a session of its own: Ctrl-C
+        # would end the server together with the run, which then could not tell it so.
+        return subprocess.Popen(
+            [
+                *(sys.executable, "-c", _TIED, "uvicorn"),
+                *("--factory", "prefect.server.api.server:create_app"),
+                *("--host", "127.0.0.1", "--port", str(server.port)),
+                *("--log-level", "error", "--lifespan", "on"),
+            ],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL if quiet else None,
+            stderr=subprocess.DEVNULL if quiet else None,
+            start_new_session=True,
+            env={
+                **os.environ,
+                "PREFECT_UI_ENABLED": "0",
+                "PREFECT__SERVER_EPHEMERAL": "1",
+                "PREFECT__SERVER_FINAL": "1",
+                **get_current_settings().to_environment_variables(exclude_unset=True),
+            },
+        )
+
+    SubprocessASGIServer._run_uvicorn_command = start_tied  # type: ignore[assignment, method-assign]

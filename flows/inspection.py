@@ -2,7 +2,9 @@
 
 from collections import deque
 from collections.abc import Iterator
+from contextvars import copy_context
 from itertools import islice
+from threading import Thread
 from typing import Any
 
 from prefect import flow, task
@@ -12,13 +14,15 @@ from prefect.futures import PrefectFuture
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from configs.loading import load_settings
-from flows.environment import guard_ephemeral_server
-from flows.observers import current_observer
+from configs.schema import Settings
+from flows.environment import interrupt_on_signals
+from flows.observers import Observer, current_observer
 from operations.inspection import run
 from operations.inspection.checkpoints import SignedHead
 from operations.inspection.run import Batch, Inspection, RunResult
 from operations.reporting.issue import IssuedReport
 from operations.reporting.run_report import issue_report
+from operations.retries import retried
 from sources.folder import ListedImage
 
 
@@ -47,9 +51,9 @@ def explain_batch(inspection: Inspection, batch: Batch) -> Batch:
     return run.explain(inspection, batch)
 
 
-@task(name="record", retries=3, retry_delay_seconds=[1, 5, 15], cache_policy=NO_CACHE, persist_result=False)
+@task(name="record", cache_policy=NO_CACHE, persist_result=False)
 def record_batch(inspection: Inspection, batch: Batch) -> run.BatchSummary:
-    """Write a batch's outcomes in one transaction; retried, since a database may be away for a moment."""
+    """Write a batch's outcomes in one transaction."""
     return run.record(inspection, batch)
 
 
@@ -62,7 +66,7 @@ def sign_head(inspection: Inspection) -> SignedHead | None:
 @task(name="report", cache_policy=NO_CACHE, persist_result=False)
 def render_report(inspection: Inspection) -> IssuedReport:
     """Render the run's report, seal it, and record it."""
-    return issue_report(
+    return retried(issue_report)(
         inspection.database,
         inspection.store,
         inspection.run.id,
@@ -70,6 +74,8 @@ def render_report(inspection: Inspection) -> IssuedReport:
         actor=run.SYSTEM,
     )
 
+
+_PUBLISH_S = 10
 
 # Its own type parameter is narrower than what @flow declares.
 _threads: Any = ThreadPoolTaskRunner(max_workers=16)
@@ -84,9 +90,19 @@ def inspect(config: str, overrides: list[str] | None = None, trigger: str = "sch
         overrides: "section.key=value" entries that win over file and environment.
         trigger: "manual" or "schedule", as the record shall say.
     """
-    guard_ephemeral_server()
     observer = current_observer()
-    with run.open_inspection(load_settings(config, overrides or []), trigger) as inspection:
+    if trigger == "manual":
+        interrupt_on_signals()
+    try:
+        return _inspected(load_settings(config, overrides or []), trigger, observer)
+    except BaseException as error:
+        # Told here: with its server gone, Prefect raises an error of its own in place of this one.
+        observer.failed(error)
+        raise
+
+
+def _inspected(settings: Settings, trigger: str, observer: Observer) -> dict[str, Any]:
+    with run.open_inspection(settings, trigger) as inspection:
         observer.started(inspection)
         listing = inspection.listing()
         ahead: deque[PrefectFuture[Batch]] = deque()
@@ -105,8 +121,9 @@ def inspect(config: str, overrides: list[str] | None = None, trigger: str = "sch
         result = run.finish(inspection)
         signed = sign_head(inspection) if inspection.signer else None
         report = render_report(inspection) if inspection.settings.report.enabled else None
-        _publish(result, report)
         observer.finished(result, signed, report)
+        if (problem := _published(result, report)) is not None:
+            observer.untold(problem)
         return {
             "run": result.reference,
             **result.counts.as_dict(),
@@ -116,6 +133,25 @@ def inspect(config: str, overrides: list[str] | None = None, trigger: str = "sch
             "report": str(report.path) if report else None,
             "unsealed": report is not None and report.unsealed is not None,
         }
+
+
+def _published(result: RunResult, report: IssuedReport | None) -> str | None:
+    """Show the result among Prefect's artifacts; return why that failed, for the run is done all the same."""
+    failures: list[str] = []
+
+    def publish() -> None:
+        try:
+            _publish(result, report)
+        except Exception as error:  # noqa: BLE001 - whatever ails Prefect's server is nothing to the run
+            failures.append(f"{type(error).__name__}: {error}")
+
+    # A thread of its own, since Prefect tries for minutes to reach a server that is gone.
+    thread = Thread(target=copy_context().run, args=(publish,), name="publish", daemon=True)
+    thread.start()
+    thread.join(_PUBLISH_S)
+    if thread.is_alive():
+        return f"its server did not answer within {_PUBLISH_S} s"
+    return failures[0] if failures else None
 
 
 def _publish(result: RunResult, report: IssuedReport | None) -> None:

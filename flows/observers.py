@@ -28,6 +28,12 @@ class Observer(Protocol):
     ) -> None:
         """Take note of the end."""
 
+    def failed(self, error: BaseException) -> None:
+        """Take note of what ended the run before its end."""
+
+    def untold(self, problem: str) -> None:
+        """Take note of what Prefect could not be told; the run is as the record has it."""
+
 
 class LogObserver:
     """Writes one log line per event."""
@@ -50,6 +56,14 @@ class LogObserver:
             _log.info("%s", signed.sentence())
         if report is not None:
             _log.info("report %s", report.path)
+
+    def failed(self, error: BaseException) -> None:
+        """Log what ended the run."""
+        _log.error("the run did not come to its end: %s: %s", type(error).__name__, error)
+
+    def untold(self, problem: str) -> None:
+        """Log what Prefect could not be told."""
+        _log.warning("Prefect was not told of the run's result: %s", problem)
 
 
 _observer: ContextVar[Observer] = ContextVar("kensa_observer")

@@ -1,14 +1,27 @@
 """Scheduled inspections: a Prefect deployment of the inspection flow, served from this process."""
 
+import asyncio
+import logging
+import multiprocessing
+import os
+import signal
+from concurrent.futures import Future, wait
 from pathlib import Path
+from threading import Thread, Timer
 
+from prefect.runner import Runner
 from prefect.schedules import Cron
 from prefect.settings import get_current_settings
 
 from configs.credentials import masked_url
 from configs.loading import ConfigError
 from configs.schema import Settings
+from flows.environment import PrefectError
 from flows.inspection import inspect
+
+_log = logging.getLogger("kensa")
+
+STOP_S = 30  # how long a run that was told to end, and Prefect that notes it, may take
 
 
 def serve_inspection(settings: Settings, config: str, overrides: list[str]) -> None:
@@ -29,7 +42,9 @@ def serve_inspection(settings: Settings, config: str, overrides: list[str]) -> N
             "no Prefect server: schedules need one that stays. Start it with `prefect server start` and set"
             " PREFECT_API_URL (http://127.0.0.1:4200/api, say)"
         )
-    inspect.serve(
+    runner = Runner(name=settings.name, pause_on_shutdown=False, limit=1)
+    runner.add_flow(
+        inspect,
         name=settings.name,
         schedule=Cron(settings.schedule.cron, timezone=settings.schedule.timezone),
         parameters={
@@ -38,8 +53,57 @@ def serve_inspection(settings: Settings, config: str, overrides: list[str]) -> N
             "trigger": "schedule",
         },
         description=f"Inspection of {masked_url(settings.source.uri)} by {settings.model.package}",
-        pause_on_shutdown=False,
-        limit=1,
-        global_limit=1,
-        print_starting_message=False,
+        concurrency_limit=1,
     )
+    _run_until_interrupted(runner)
+
+
+def _run_until_interrupted(runner: Runner) -> None:
+    """Let Prefect's runner start what falls due until Ctrl-C or SIGTERM; then end it and the run under way.
+
+    The runner has a thread of its own: in the main thread it takes both signals for itself, and while it
+    starts a run it can lose one.
+    """
+    ended: Future[None] = Future()
+
+    def serve() -> None:
+        try:
+            ended.set_result(asyncio.run(runner.start()))
+        except BaseException as error:  # noqa: BLE001 - raised again where the result is asked for
+            ended.set_exception(error)
+
+    # SIGINT too: a shell starts what runs in the background with it ignored.
+    before = {
+        each: signal.signal(each, signal.default_int_handler) for each in (signal.SIGINT, signal.SIGTERM)
+    }
+    Thread(target=serve, name="runner", daemon=True).start()
+    try:
+        ended.result()
+    except KeyboardInterrupt:
+        _stop(runner, ended)
+    except Exception as error:
+        raise PrefectError(f"Prefect's runner ended: {type(error).__name__}: {error}") from error
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+
+def _stop(runner: Runner, ended: "Future[None]") -> None:
+    """Tell the runner to end its run and itself, and see that this process ends whether it does or not."""
+    _log.info("stopping: a run under way goes on with the next one over its source")
+    limit = Timer(STOP_S, _leave)
+    limit.daemon = True
+    limit.start()
+    if runner.started:
+        runner.execute_in_background(runner.astop)
+        wait([ended])
+    else:
+        _leave()
+
+
+def _leave() -> None:
+    """End this process and its run, where Prefect waits for a server that is gone."""
+    for run in multiprocessing.active_children():
+        run.kill()
+    logging.shutdown()
+    os._exit(0)
