@@ -18,6 +18,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from configs.credentials import masked_text
 from db.queries.json_values import plain
 from reports.wording import inert_cell, second
 
@@ -50,6 +51,8 @@ class Exit(IntEnum):
     """What was checked does not hold: a record, artifact, report, proof or decision is not as recorded."""
     busy = 6
     """Not begun: another process is at the same work."""
+    redacted = 7
+    """Nothing is broken, but a secret was taken out of the record: what stood there is no longer proved."""
     interrupted = 130
     """Ended by Ctrl-C or by SIGTERM; a run goes on where it was with the next one."""
 
@@ -87,9 +90,9 @@ def print_error(error: BaseException) -> Exit:
     )
     code = next((code for kinds, code in codes if isinstance(error, kinds)), Exit.fault)
     if debugging.get():
-        err.print(safe("".join(traceback.format_exception(error))))
+        err.print(safe(masked_text("".join(traceback.format_exception(error)))))
     if code is Exit.fault:
-        summary = f"{type(error).__name__}: {error}".splitlines()[0]
+        summary = masked_text(f"{type(error).__name__}: {error}".splitlines()[0])
         err.print(f"[red]kensa:[/red] unexpected error: {safe(summary)}; `kensa --debug …` shows where")
     else:
         err.print(f"[red]kensa:[/red] {safe(str(error))}")

@@ -86,7 +86,7 @@ def kensa(
 
     Exit codes: 0 done; 1 unexpected error; 2 wrong usage or settings; 3 done, but something needs a person;
     4 not done for a reason outside kensa, nothing lost, run it again; 5 what was checked does not hold;
-    6 another process is at the same work; 130 interrupted.
+    6 another process is at the same work; 7 nothing broken, but redacted; 130 interrupted.
     """
     debugging.set(debug)
 

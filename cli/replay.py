@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cli.console import Format, err, print_rows
+from cli.console import Exit, Format, err, print_rows
 from cli.options import Config, Form, Overrides, open_record, person, settings_of
 from db.artifacts import ArtifactStore
 from db.queries.replays import ReplayOutcome, names_run
@@ -48,7 +48,7 @@ def replay(
     """Compute a decision again from the record alone, and say whether it is what was recorded.
 
     identical: bit for bit; equal: within tolerance; different: the fields that differ; impossible: why.
-    Each replay is recorded. Exit code 1 when something is different, or impossible and named.
+    Each replay is recorded. Exit code 5 when something is different, 3 when it is impossible and named.
     """
     from operations.replay.replay import open_replayer
     from operations.replay.replay import replay as replayed
@@ -68,8 +68,10 @@ def replay(
     results = Counter(line.result for line in lines)
     err.print(", ".join(f"{count} {result}" for result, count in sorted(results.items())))
     # That a run kept only the flagged pictures is no failure of its replay.
-    if results["different"] or (results["impossible"] and not names_run(which)):
-        raise typer.Exit(1)
+    if results["different"]:
+        raise typer.Exit(Exit.broken)
+    if results["impossible"] and not names_run(which):
+        raise typer.Exit(Exit.attention)
 
 
 def _line(outcome: ReplayOutcome) -> _Line:

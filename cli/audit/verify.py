@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cli.console import err, out, progress_bar, safe
+from cli.console import Exit, err, out, progress_bar, safe
 from cli.options import Config, Overrides, open_record, person, settings_of
 from configs.loading import ConfigError
 from db.artifacts import ArtifactStore
@@ -28,9 +28,6 @@ from db.transparency.signed_notes import (
 from db.verification.walk import verify
 from db.verification.witness import ReportFile
 from operations.inspection.checkpoints import open_signer, sign_head, witness_of
-
-# Exit code of `kensa audit verify`: nothing is broken, but what was redacted is no longer proved.
-REDACTED_EXIT = 5
 
 Checkpoints = Annotated[
     str | None,
@@ -70,9 +67,9 @@ def audit_verify(
         int | None, typer.Option(min=1, help="Processes for a long log; one for each core when absent.")
     ] = None,
 ) -> None:
-    """Walk the chain, derive every digest again, name the first broken place (then exit code 1).
+    """Walk the chain, derive every digest again, name the first broken place (then exit code 5).
 
-    Exit code 5: nothing is broken, but a secret was redacted (`kensa db redact`), and what stood there is no
+    Exit code 7: nothing is broken, but a secret was redacted (`kensa db redact`), and what stood there is no
     longer proved.
     """
     settings = settings_of(config, overrides)
@@ -105,9 +102,9 @@ def audit_verify(
     for remark in result.remarks:
         out.print(f"note: {safe(remark)}")
     if not result.ok:
-        raise typer.Exit(1)
+        raise typer.Exit(Exit.broken)
     if result.redacted:
-        raise typer.Exit(REDACTED_EXIT)
+        raise typer.Exit(Exit.redacted)
 
 
 def _parsed_head(text: str) -> Head:
@@ -170,7 +167,7 @@ def audit_checkpoint(config: Config = None, overrides: Overrides = None) -> None
         signed = sign_head(database, signer, actor=person())
     if signed.problem is not None:
         err.print(f"[red]{safe(signed.sentence())}[/red]")
-        raise typer.Exit(1)
+        raise typer.Exit(Exit.unavailable)
     out.print(safe(signed.sentence()))
 
 
@@ -196,13 +193,13 @@ def audit_check(
         list[Path], typer.Option("--key", help="Public key (FILE.pub) it must bear; may be repeated.")
     ],
 ) -> None:
-    """Check a proof against a checkpoint, without a database or settings; exit code 1: it does not hold."""
+    """Check a proof against a checkpoint, without a database or settings; exit code 5: it does not hold."""
     trusted = [key for path in keys for key in read_verifier_keys(path)]
     try:
         found = check_proof(_json_object(proof), _file_text(checkpoint), trusted)
     except RecordError as error:
         err.print(f"[red]does not hold:[/red] {safe(str(error))}")
-        raise typer.Exit(1) from None
+        raise typer.Exit(Exit.broken) from None
     out.print(f"[green]holds:[/green] {safe(_proved_sentence(found, trusted))}")
     for event in found.events:
         out.print(safe(_event_lines(event)))

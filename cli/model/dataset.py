@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from cli.console import err, out, safe
+from cli.console import Exit, err, out, safe
 from cli.filters import filtered
 from cli.options import Config, GoodClass, Overrides, open_record, person, settings_of
 from db.artifacts import ArtifactStore
@@ -24,7 +24,7 @@ def dataset_export(
     wanted: FindingFilter,
     good_class: GoodClass = None,
 ) -> None:
-    """Export reviewed pictures with labels and provenance; exit code 1 when a stored picture is broken."""
+    """Export reviewed pictures with labels and provenance; exit code 3 when a stored picture is broken."""
     from operations.dataset_export import LABELS, export_dataset
 
     settings = settings_of(config, overrides)
@@ -39,7 +39,7 @@ def dataset_export(
         err.print(f"not reviewed yet: {done.undecided} pictures")
     if done.event is None:
         err.print("nothing to export: no picture whose findings are decided matches")
-        raise typer.Exit(1)
+        raise typer.Exit(Exit.refused)
     counts = ", ".join(
         f"{count} {safe(label) or 'without a label'}" for label, count in sorted(done.labels.items())
     )
@@ -54,4 +54,4 @@ def dataset_export(
         f"{safe(' '.join(options))}"
     )
     if any(one.broken for one in done.excluded):
-        raise typer.Exit(1)
+        raise typer.Exit(Exit.attention)

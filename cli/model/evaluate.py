@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from cli.console import out, progress_bar, safe
+from cli.console import Exit, out, progress_bar, safe
 from cli.options import Overrides
 from configs.evaluation import EvaluationSettings
 
@@ -75,4 +75,4 @@ def evaluate(
 
     settings = load_evaluation(config, overrides or [])
     if evaluate_and_report(settings).failures:
-        raise typer.Exit(1)
+        raise typer.Exit(Exit.attention)

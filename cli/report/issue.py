@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 
 import typer
 
-from cli.console import out, print_unsealed, safe
+from cli.console import Exit, out, print_unsealed, safe
 from cli.options import Config, Lot, Overrides, Station, open_record, person, settings_of
 from configs.schema import Settings
 from db.artifacts import ArtifactStore
@@ -43,7 +43,7 @@ def report_run(
             summary = find_run(session, run) if run else latest_run(session)
         if summary is None:
             out.print("no run in the record yet")
-            raise typer.Exit(1)
+            raise typer.Exit(Exit.refused)
         return issue_report(database, store, summary.id, settings.report, actor=actor, again=again)
 
     _issue(made, config, overrides)
@@ -127,4 +127,4 @@ def _issue(made: Issuer, config: Config, overrides: Overrides) -> None:
     out.print(f"{safe(str(issued.path))} ({record.number} revision {record.revision}, {state})")
     print_unsealed(issued)
     if issued.unsealed is not None:
-        raise typer.Exit(1)
+        raise typer.Exit(Exit.attention)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.console import out, print_unsealed, progress_bar, safe
+from cli.console import Exit, out, print_unsealed, progress_bar, safe
 from cli.options import Config, ImageColumn, LabelColumn, Overrides, open_record, person, settings_of
 from configs.loading import ConfigError
 from configs.schema import Settings
@@ -123,7 +123,7 @@ def _with_record(
     )
     print_unsealed(issued)
     if issued.unsealed is not None:
-        raise typer.Exit(1)
+        raise typer.Exit(Exit.attention)
 
 
 def _package(

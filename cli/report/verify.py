@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from cli.console import err, out, safe
+from cli.console import Exit, err, out, safe
 from cli.options import Config, Overrides, config_name, settings_of
 from configs.loading import ConfigError
 from configs.schema import Settings
@@ -34,7 +34,7 @@ def report_verify(
     config: Config = None,
     overrides: Overrides = None,
 ) -> None:
-    """Check a report: signatures, content, attached files, audit log, record (exit code 1: broken).
+    """Check a report: signatures, content, attached files, audit log, record (exit code 5: broken).
 
     Works without settings and without the record, and says what that leaves open.
     """
@@ -80,7 +80,7 @@ def report_verify(
             style = {"ok": "green", "not checked": "yellow", "broken": "red"}[check.outcome]
             out.print(f"[{style}]{safe(check.line())}[/{style}]")
     if broken:
-        raise typer.Exit(1)
+        raise typer.Exit(Exit.broken)
 
 
 def _settings(config: str | None, overrides: list[str] | None) -> Settings | None:

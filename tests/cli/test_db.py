@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from cli.audit.verify import REDACTED_EXIT
+from cli.console import Exit
 from db.engine import open_database
 
 RECORD = Path(__file__).parent.parent / "golden" / "0.1.0"
@@ -35,7 +35,7 @@ def test_what_was_redacted_is_no_longer_proved_and_all_else_is(record, kensa):
     assert told == "would redact R000001: report.organisation\n"
     told = kensa(*REDACT).stdout
     assert told.startswith("redacted R000001: report.organisation (audit event 58)\nSign the head now: ")
-    verified = kensa(*VERIFY, check=REDACTED_EXIT).stdout
+    verified = kensa(*VERIFY, check=Exit.redacted).stdout
     assert verified.startswith("intact but for what was redacted: 58 events, 213 rows")
     assert "redacted: run R000001, report.organisation: content no longer proved; redacted by " in verified
     assert "(event 58): names a customer" in verified

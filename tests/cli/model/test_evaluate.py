@@ -170,7 +170,7 @@ def test_a_failed_map_is_told_by_the_exit_code(
 
     monkeypatch.setattr(Sise, "__call__", fail)
     done = CliRunner().invoke(app, ["evaluate", "-c", str(config)], catch_exceptions=False)
-    assert done.exit_code == 1
+    assert done.exit_code == 3
     assert "sise failed 1 times: RuntimeError: out of [memory]" in done.output
     assert "failed 1 times" in (tmp_path / "out" / "table.md").read_text()
 

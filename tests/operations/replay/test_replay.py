@@ -115,16 +115,16 @@ def test_a_changed_score_is_different_and_where(recorded):
         "UPDATE finding SET threshold = threshold * 0.5 "  # noqa: S608
         f"WHERE reference = '{finding.reference}'",
     )
-    (row,) = replay(line, finding.reference, check=1)
+    (row,) = replay(line, finding.reference, check=5)
     assert row["result"] == "different"
     beyond = {d["field"]: (d["recorded"], d["replayed"]) for d in row["differences"] if not d["within"]}
     assert set(beyond) == {"score", f"{finding.reference} threshold"}
     assert beyond["score"] == pytest.approx((finding.score - 0.01, finding.score), abs=1e-4)
-    shown = line.kensa("replay", finding.reference, check=1)
+    shown = line.kensa("replay", finding.reference, check=5)
     assert finding.reference in shown.stdout
     assert "score: recorded" in " ".join(shown.stdout.split())
     assert shown.stderr.splitlines()[-1] == "1 different"
-    run = replay(line, "R000001", check=1)
+    run = replay(line, "R000001", check=5)
     assert sorted(row["result"] for row in run) == ["different"] + ["identical"] * 23
 
 
@@ -138,7 +138,7 @@ def test_a_swapped_map_is_different(recorded):
         f"UPDATE explanation SET map_digest = '{two.explanation.map_digest}' WHERE finding_id = "  # noqa: S608
         f"(SELECT id FROM finding WHERE reference = '{one.reference}')",
     )
-    (row,) = replay(line, one.reference, check=1)
+    (row,) = replay(line, one.reference, check=5)
     assert [d["field"] for d in row["differences"] if not d["within"]] == [f"{one.reference} map"]
     assert row["rank_correlation"] < TOLERANCES["float32"].rank
 
@@ -154,7 +154,7 @@ def test_pictures_that_were_not_kept_cannot_be_replayed(make_line, inspect_all):
     assert {row["reason"] for row in lost} == {"the picture was not kept (artifacts.pictures: flagged)"}
     with open_database(line.database_url) as database, database.session() as session:
         passed = next(i for i in run_images(session, inspection.run.id) if i.verdict == "pass")
-    (row,) = replay(line, passed.digest, check=1)
+    (row,) = replay(line, passed.digest, check=3)
     assert row["result"] == "impossible"
 
 
@@ -166,7 +166,7 @@ def test_a_pruned_picture_is_named_as_such(recorded):
     make_old(line, store)
     said = line.kensa("db", "prune", "--older-than", "2y", "--undecided-too", "--kinds", "picture").stdout
     assert "removed 24 of kind picture" in said
-    (row,) = replay(line, finding.reference, check=1)
+    (row,) = replay(line, finding.reference, check=3)
     assert row["result"] == "impossible"
     assert row["reason"].startswith("the picture was pruned by policy on ")
     assert "(older than 2y (before " in row["reason"]
@@ -180,7 +180,7 @@ def test_a_damaged_picture_is_no_basis(recorded):
     line, store, findings = recorded
     with open(store.path(findings[0].image_digest), "ab") as file:  # noqa: PTH123
         file.write(b"x")
-    (row,) = replay(line, findings[0].reference, check=1)
+    (row,) = replay(line, findings[0].reference, check=3)
     assert row["result"] == "impossible"
     assert "was changed" in row["reason"]
 
@@ -205,11 +205,11 @@ def test_the_model_is_replayed_from_the_store(make_line, tmp_path, package, insp
     # Without the stored files, only a folder with this very model will do.
     for ref in files.values():
         inspection.store.delete(ref.digest)
-    (row,) = replay(line, rows[0]["image_digest"], check=1)
+    (row,) = replay(line, rows[0]["image_digest"], check=3)
     assert "is not in the artifact store" in row["reason"]
     assert "no model package here" in row["reason"]
     shutil.copytree(package.parent / "raw", copy)
-    (row,) = replay(line, rows[0]["image_digest"], check=1)
+    (row,) = replay(line, rows[0]["image_digest"], check=3)
     assert f"is model {load_package(copy).digest}" in row["reason"]
     shutil.rmtree(copy)
     shutil.copytree(package, copy)
