@@ -62,7 +62,7 @@ def print_error(error: BaseException) -> Exit:
     # Imported when something has gone wrong, so that `kensa --version` does not wait for torch.
     from classifiers.errors import ClassifierError
     from configs.loading import ConfigError
-    from db.errors import ArtifactError, RecordError, StorageError
+    from db.errors import ArtifactError, RecordError, RunBusy, StorageError
     from db.failures import file_error
     from explainers import ExplainerError
     from flows.environment import PrefectError
@@ -85,6 +85,7 @@ def print_error(error: BaseException) -> Exit:
     )
     codes: tuple[tuple[type[Exception] | tuple[type[Exception], ...], Exit], ...] = (
         ((StorageError, SourceAwayError, PrefectError), Exit.unavailable),
+        (RunBusy, Exit.busy),
         (ArtifactError, Exit.broken),
         (refused, Exit.refused),
     )

@@ -37,6 +37,10 @@ class ConsoleObserver:
     def __exit__(self, *_: object) -> None:
         self._status.stop()
 
+    def waiting(self, sentence: str) -> None:
+        """Say what is waited for."""
+        out.print(safe(sentence))
+
     def started(self, inspection: "Inspection") -> None:
         """Say which run begins, over what, with which model."""
         run, package = inspection.run, inspection.package
@@ -69,6 +73,8 @@ class ConsoleObserver:
             out.print(f"  {result.inspected_before} inspected by earlier runs, not listed again")
         if counts["missing"]:
             out.print(f"  [magenta]{counts['missing']} named in the manifest, but not found[/magenta]")
+        if result.gone:
+            out.print(f"  {result.gone} recorded before an interruption and no longer in the source")
         if signed is not None:
             style = "default" if signed.problem is None else "red"
             out.print(f"  [{style}]{safe(signed.sentence())}[/]")

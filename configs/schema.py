@@ -120,6 +120,8 @@ class RunSettings(Section):
     """Pictures per task and per transaction."""
     decode_ahead: int = Field(default=2, ge=1, le=16)
     """Batches that are read and decoded while the model is busy."""
+    when_busy: Literal["leave", "wait"] = "leave"
+    """What a run does while another process is at the same source with the same model and settings."""
 
 
 class DatabaseSettings(Section):

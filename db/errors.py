@@ -20,3 +20,7 @@ class StorageError(RecordError):
 
 class AwayError(StorageError):
     """A failure of the database or a file system that may pass by itself: waiting for it makes sense."""
+
+
+class RunBusy(RecordError):  # noqa: N818 - nothing is wrong
+    """Another process is at this run; the message says which, and what can be done."""

@@ -102,7 +102,7 @@ def inspect(config: str, overrides: list[str] | None = None, trigger: str = "sch
 
 
 def _inspected(settings: Settings, trigger: str, observer: Observer) -> dict[str, Any]:
-    with run.open_inspection(settings, trigger) as inspection:
+    with run.open_inspection(settings, trigger, waiting=observer.waiting) as inspection:
         observer.started(inspection)
         listing = inspection.listing()
         ahead: deque[PrefectFuture[Batch]] = deque()

@@ -17,6 +17,9 @@ _log = logging.getLogger("kensa")
 class Observer(Protocol):
     """Told of a run's start, of each recorded batch, and of its end."""
 
+    def waiting(self, sentence: str) -> None:
+        """Take note of what is waited for before the run starts."""
+
     def started(self, inspection: "Inspection") -> None:
         """Take note of the run that begins or goes on."""
 
@@ -37,6 +40,10 @@ class Observer(Protocol):
 
 class LogObserver:
     """Writes one log line per event."""
+
+    def waiting(self, sentence: str) -> None:
+        """Log what is waited for."""
+        _log.info("%s", sentence)
 
     def started(self, inspection: "Inspection") -> None:
         """Log the run's number and whether it is resumed."""

@@ -31,19 +31,27 @@ def recorded_uris(session: Session, run_id: UUID, listed: Iterable[str]) -> set[
     return {uri for uri, text in spelled.items() if text in found}
 
 
+def run_uris(session: Session, run_id: UUID) -> set[str]:
+    """Return all uris that a run has recorded, as they are stored."""
+    return set(session.scalars(select(RunImage.uri).where(RunImage.run_id == run_id)))
+
+
 def inspected_before(
     session: Session, run: RunHandle, listed: Collection[tuple[str, str]]
 ) -> set[tuple[str, str]]:
     """Return those of the listed (uri, version) that another run of the source, model and settings inspected.
 
-    Pictures whose bytes could not be read are left out: they are tried again.
+    Pictures whose bytes could not be read are left out: they are tried again. So are those of failed runs:
+    the report of such a run releases nothing, and the next one is to account for them.
     """
     spelled = {(uri, version): (storable(uri), storable(version)) for uri, version in listed}
     statement = (
         select(RunImage.uri, RunImage.version)
         .join(Run, RunImage.run_id == Run.id)
+        .outerjoin(RunEnd, RunEnd.run_id == Run.id)
         .where(
             RunImage.image_id.is_not(None),
+            func.coalesce(RunEnd.status, "") != "failed",
             Run.id != run.id,
             Run.source == run.source,
             Run.model_version_id == run.model.id,

@@ -6,10 +6,10 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, func, select
+from sqlalchemy import ColumnElement, Select, func, select
 from sqlalchemy.orm import Session
 
 from db.artifacts import ArtifactRef
@@ -17,6 +17,7 @@ from db.chain.events import Actor
 from db.columns import storable, utc_now
 from db.engine import Database
 from db.errors import RecordError
+from db.lookup import those
 from db.schema import (
     RUN_STATUSES,
     Artifact,
@@ -58,6 +59,14 @@ class ModelRecord:
         )
 
 
+class RunKind(NamedTuple):
+    """What makes two runs the same: the later one resumes the earlier, and both have one lock."""
+
+    source: str
+    settings_digest: str
+    model_digest: str
+
+
 @dataclass(frozen=True, slots=True)
 class RunHandle:
     """A run that is under way. `resumed`: it was started before and not finished."""
@@ -70,10 +79,28 @@ class RunHandle:
     started_at: datetime
     resumed: bool
 
+    @classmethod
+    def of(cls, row: Run, model: ModelRecord, *, resumed: bool) -> RunHandle:
+        """Return the handle of a row."""
+        return cls(
+            id=row.id,
+            number=row.number,
+            source=row.source,
+            settings_digest=row.settings_digest,
+            model=model,
+            started_at=row.started_at,
+            resumed=resumed,
+        )
+
     @property
     def reference(self) -> str:
         """The run's printed number, such as R000012."""
         return run_reference(self.number)
+
+    @property
+    def kind(self) -> RunKind:
+        """What it has in common with the run that would resume it."""
+        return RunKind(self.source, self.settings_digest, self.model.digest)
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,19 +224,7 @@ def start_or_resume_run(
     are.
     """
     with db.write() as recorder:
-        unfinished = (
-            select(Run)
-            .outerjoin(RunEnd, RunEnd.run_id == Run.id)
-            .where(
-                RunEnd.id.is_(None),
-                Run.source == storable(source),
-                Run.settings_digest == settings_digest,
-                Run.model_version_id == model.id,
-            )
-            .order_by(Run.number.desc())
-            .limit(1)
-        )
-        row = recorder.session.scalar(unfinished)
+        row = recorder.session.scalar(_unfinished(RunKind(source, settings_digest, model.digest)))
         resumed = row is not None
         if row is None:
             row = Run(
@@ -234,15 +249,33 @@ def start_or_resume_run(
             model_digest=model.digest,
             settings_digest=settings_digest,
         )
-        return RunHandle(
-            id=row.id,
-            number=row.number,
-            source=row.source,
-            settings_digest=row.settings_digest,
-            model=model,
-            started_at=row.started_at,
-            resumed=resumed,
+        return RunHandle.of(row, model, resumed=resumed)
+
+
+def unfinished_run(session: Session, kind: RunKind) -> RunHandle | None:
+    """Return the unfinished run that `start_or_resume_run` would resume, if there is one."""
+    row = session.scalar(_unfinished(kind))
+    if row is None:
+        return None
+    model = session.scalars(select(ModelVersion).where(ModelVersion.id == row.model_version_id)).one()
+    return RunHandle.of(row, ModelRecord.of(model), resumed=True)
+
+
+def _unfinished(kind: RunKind) -> Select[tuple[Run]]:
+    """Select the latest unfinished run of this kind."""
+    return (
+        select(Run)
+        .join(ModelVersion, ModelVersion.id == Run.model_version_id)
+        .outerjoin(RunEnd, RunEnd.run_id == Run.id)
+        .where(
+            RunEnd.id.is_(None),
+            Run.source == storable(kind.source),
+            Run.settings_digest == kind.settings_digest,
+            ModelVersion.digest == kind.model_digest,
         )
+        .order_by(Run.number.desc())
+        .limit(1)
+    )
 
 
 def run_counts(session: Session, run_id: UUID, missing: int, upto: int | None = None) -> RunCounts:
@@ -283,22 +316,29 @@ def finish_run(
     status: str = "completed",
     listed: int | None = None,
     missing: Sequence[str] = (),
+    gone: Sequence[str] = (),
     note: str = "",
+    reason: str | None = None,
 ) -> RunCounts:
     """Record a run's end with its counts, taken from its rows; a run that has ended keeps its end.
+
+    What was recorded was listed, by the listing of before an interruption: it counts as such, also where the
+    source no longer held it at the end. The event names those pictures.
 
     Args:
         db: the record.
         run: which run.
         actor: who ends it.
         status: completed or failed.
-        listed: how many pictures the source listed.
+        listed: how many pictures the source listed last.
         missing: uris that were announced and not found.
+        gone: uris that the run recorded, and that the source did not list any more.
         note: what a reader of the record should know.
+        reason: why a person ends it.
 
     Raises:
-        RecordError: the status is unknown, or the run is completed and recorded another number of pictures
-            than were listed: one would have been skipped.
+        RecordError: the status is unknown, a picture that is gone was never recorded, or the run is completed
+            and recorded another number of pictures than were listed: one would have been skipped.
     """
     if status not in RUN_STATUSES:
         raise RecordError(f"run status {status!r} is none of {', '.join(RUN_STATUSES)}")
@@ -307,10 +347,15 @@ def finish_run(
         if ended is not None:
             return counts_from(ended.counts)
         counts = run_counts(recorder.session, run.id, len(missing))
-        if status == "completed" and listed is not None and listed != counts.listed:
+        gone = [storable(uri) for uri in gone]
+        mine = select(RunImage.uri).where(RunImage.run_id == run.id)
+        recorded = {uri for (uri,) in those(recorder.session, mine, RunImage.uri, gone)}
+        if never := sorted(set(gone) - recorded):
+            raise RecordError(f"run {run.reference} has no record of {never[0]!r}: it cannot be gone")
+        if status == "completed" and listed is not None and listed + len(recorded) != counts.listed:
             raise RecordError(
-                f"run {run.reference} listed {listed} pictures and recorded {counts.listed}: run it again to "
-                "record the others, or finish it as failed"
+                f"run {run.reference} listed {listed + len(recorded)} pictures and recorded {counts.listed}: "
+                "run it again to record the others, or end it as failed (`kensa run --abandon --reason TEXT`)"
             )
         row = RunEnd(
             run_id=run.id,
@@ -327,9 +372,10 @@ def finish_run(
             entity="run",
             entity_id=run.id,
             run_id=run.id,
-            payload={"status": status},
+            payload={"status": status, "gone": gone} if gone else {"status": status},
             model_digest=run.model.digest,
             settings_digest=run.settings_digest,
+            reason=reason,
         )
         return counts
 

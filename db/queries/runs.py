@@ -15,6 +15,7 @@ from db.errors import RecordError
 from db.index_walk import NEWEST
 from db.inspection.runs import ModelRecord, RunCounts, counts_from, find_run_id, run_counts, run_reference
 from db.schema import (
+    AuditEvent,
     Finding,
     Image,
     ModelVersion,
@@ -198,3 +199,16 @@ def run_unreadable(session: Session, run_id: UUID, upto: int | None = None) -> l
         .order_by(RunImage.uri)
     )
     return [UnreadableRecord(uri, reason or "", digest) for uri, reason, digest in rows]
+
+
+def run_gone(session: Session, run_id: UUID, upto: int | None = None) -> tuple[str, ...]:
+    """Return the uris that a run recorded and that were not in the source any more at its end, in order.
+
+    As of event `upto`; none before its end.
+    """
+    payload = session.scalar(
+        select(AuditEvent.payload)
+        .join(RunEnd, RunEnd.event_sequence == AuditEvent.sequence)
+        .where(RunEnd.run_id == run_id, RunEnd.event_sequence <= (upto or NEWEST))
+    )
+    return tuple((payload or {}).get("gone", ()))

@@ -3,7 +3,7 @@
 import json
 import logging
 import platform
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -14,15 +14,18 @@ from configs.loading import ConfigError, check_paths
 from configs.schema import Settings
 from db.artifacts import ArtifactStore
 from db.chain.events import Actor
-from db.columns import digest_of
+from db.columns import digest_of, storable
 from db.engine import Database, open_database
+from db.errors import RunBusy
 from db.files import restrict_new_files
-from db.inspection.batches import inspected_before, known_outcomes, record_batch, recorded_uris
+from db.inspection.batches import inspected_before, known_outcomes, record_batch, recorded_uris, run_uris
 from db.inspection.outcomes import BatchResult, ImageOutcome
+from db.inspection.run_lock import RunLock, locked_run
 from db.inspection.runs import (
     ModelRecord,
     RunCounts,
     RunHandle,
+    RunKind,
     finish_run,
     register_model,
     start_or_resume_run,
@@ -88,6 +91,7 @@ class Inspection:
         explainer: Explainer,
         store: ArtifactStore,
         signer: Signer | None,
+        lock: RunLock,
         run: RunHandle,
     ) -> None:
         self.settings = settings
@@ -97,7 +101,9 @@ class Inspection:
         self.explainer = explainer
         self.store = store
         self.signer = signer
+        self.lock = lock
         self.run = run
+        self.gone: set[str] = set()
         self.listed = 0
         self.inspected_before = 0
         self.unexplained = 0
@@ -108,18 +114,29 @@ class Inspection:
         return self.predictor.package
 
     def listing(self) -> Iterator[ListedImage]:
-        """List what is still to be done, in order; counts what is listed and what earlier runs have done."""
+        """List what is still to be done, in order; counts what is listed and what earlier runs have done.
+
+        At its end `gone` holds what the run had recorded before and the source does not list any more.
+        """
+        if self.run.resumed:
+            self.gone = self._recorded()
         listing = self.source.list()
         while group := list(islice(listing, 500)):
             recorded, known = self._done_before(group)
             for item in group:
                 if item.uri in recorded:
+                    self.gone.discard(storable(item.uri))
                     self.listed += 1
                 elif (item.uri, item.version) in known:
                     self.inspected_before += 1
                 else:
                     self.listed += 1
                     yield item
+
+    @retried
+    def _recorded(self) -> set[str]:
+        with self.database.session() as session:
+            return run_uris(session, self.run.id)
 
     @retried
     def _done_before(self, group: Sequence[ListedImage]) -> tuple[set[str], set[tuple[str, str]]]:
@@ -141,6 +158,7 @@ class RunResult:
     counts: RunCounts
     inspected_before: int
     unexplained: int = 0
+    gone: int = 0
 
     def sentence(self) -> str:
         """Say the counts in a few words."""
@@ -151,60 +169,85 @@ class RunResult:
 
 
 @contextmanager
-def open_inspection(settings: Settings, trigger: str) -> Iterator[Inspection]:
+def open_inspection(
+    settings: Settings, trigger: str, *, waiting: Callable[[str], None] | None = None
+) -> Iterator[Inspection]:
     """Open everything a run needs and start the run, or resume the one that was interrupted.
+
+    `waiting` is told what is waited for, where another process is at the same run and the settings say wait.
 
     Raises:
         ConfigError: a path in the settings, the pinned model digest or the explainer does not fit.
         PackageError, SourceError, RecordError: the model package, source or database cannot be used.
+        RunBusy: another process is at the same run, and the settings say leave.
     """
     if problems := check_paths(settings):
         raise ConfigError("\n".join(problems))
     restrict_new_files(settings.record.readable_by)  # here too: a worker of Prefect's runs no command of ours
     with open_database(settings.database.url) as database:
         retried(database.migrate)()
-        chosen = settings.source
-        source = Source(
-            chosen.uri,
-            include=chosen.include,
-            recursive=chosen.recursive,
-            manifest=chosen.manifest,
-            filename_pattern=chosen.filename_pattern,
-            timezone=chosen.timezone,
-        )
-        package = checked_package(settings)
-        predictor = Predictor(
-            package,
-            device=settings.model.device,
-            precision=settings.model.precision,
-            batch_size=settings.model.batch_size,
-        )
+        source = open_source(settings)
+        predictor = open_predictor(settings)
         explainer = explainer_for(predictor, settings.explainer)
         store = ArtifactStore(settings.artifacts.uri)
         remove_leftovers(settings)
         signer = open_signer(settings)
-        # From here on the record knows of the run: whatever can be refused has been by now.
-        decision = settings.decision(predictor.precision)
-        run = retried(start_or_resume_run)(
-            database,
-            source=source.root,
-            settings={**settings.public(), "decision": decision},
-            settings_digest=digest_of(decision),
-            model=retried(register_package)(database, package, store),
-            actor=SYSTEM,
-            host=platform.node(),
-            trigger=trigger,
-        )
-        yield Inspection(
-            settings,
-            database=database,
-            source=source,
-            predictor=predictor,
-            explainer=explainer,
-            store=store,
-            signer=signer,
-            run=run,
-        )
+        kind = run_kind(settings, source, predictor)
+        wait = settings.run.when_busy == "wait"
+        with locked_run(database, kind, wait=wait, waiting=waiting) as lock:
+            if wait:
+                source = open_source(settings)  # its manifest may have changed meanwhile
+            # From here on the record knows of the run: whatever can be refused has been by now.
+            run = retried(start_or_resume_run)(
+                database,
+                source=source.root,
+                settings={**settings.public(), "decision": settings.decision(predictor.precision)},
+                settings_digest=kind.settings_digest,
+                model=retried(register_package)(database, predictor.package, store),
+                actor=SYSTEM,
+                host=platform.node(),
+                trigger=trigger,
+            )
+            yield Inspection(
+                settings,
+                database=database,
+                source=source,
+                predictor=predictor,
+                explainer=explainer,
+                store=store,
+                signer=signer,
+                lock=lock,
+                run=run,
+            )
+
+
+def open_source(settings: Settings) -> Source:
+    """Open the pictures that the settings name, and their manifest."""
+    chosen = settings.source
+    return Source(
+        chosen.uri,
+        include=chosen.include,
+        recursive=chosen.recursive,
+        manifest=chosen.manifest,
+        filename_pattern=chosen.filename_pattern,
+        timezone=chosen.timezone,
+    )
+
+
+def open_predictor(settings: Settings) -> Predictor:
+    """Open the model package that the settings name, on the device and in the precision that they name."""
+    return Predictor(
+        checked_package(settings),
+        device=settings.model.device,
+        precision=settings.model.precision,
+        batch_size=settings.model.batch_size,
+    )
+
+
+def run_kind(settings: Settings, source: Source, predictor: Predictor) -> RunKind:
+    """Return the kind of run that these settings start or resume."""
+    digest = digest_of(settings.decision(predictor.precision))
+    return RunKind(source.root, digest, predictor.package.digest)
 
 
 def checked_package(settings: Settings) -> ModelPackage:
@@ -327,7 +370,16 @@ def explain(inspection: Inspection, batch: Batch) -> Batch:
 
 @retried
 def record(inspection: Inspection, batch: Batch) -> BatchSummary:
-    """Store the pictures to keep, then write the batch's outcomes in one transaction."""
+    """Store the pictures to keep, then write the batch's outcomes in one transaction.
+
+    Raises:
+        RunBusy: the run's lock was lost with the connection to the database, and another process took it.
+    """
+    if not inspection.lock.keep():
+        raise RunBusy(
+            f"run {inspection.run.reference}: the connection to the database was lost, and another process "
+            "took the run over meanwhile; nothing is lost, it goes on there"
+        )
     keep_all = inspection.settings.artifacts.pictures == "all"
     outcomes = []
     for picture in batch.pictures:
@@ -352,24 +404,31 @@ _MEDIA_TYPES = {
 
 def finish(inspection: Inspection) -> RunResult:
     """Close the run: every listed picture has an outcome, or this raises."""
-    missing = sorted(inspection.source.missing_from_listing())
-    note = ""
-    if inspection.inspected_before:
-        note = f"{inspection.inspected_before} pictures inspected by earlier runs were not listed again"
+    gone, before = inspection.gone, inspection.inspected_before
+    # What the manifest names and the run has recorded was listed, though it is not there any more.
+    missing = [uri for uri in inspection.source.missing_from_listing() if storable(uri) not in gone]
+    notes = []
+    if before:
+        notes.append(f"{before} pictures inspected by earlier runs were not listed again")
+    if gone:
+        pictures = "1 recorded picture was" if len(gone) == 1 else f"{len(gone)} recorded pictures were"
+        notes.append(f"{pictures} no longer in the source at the end")
     counts = retried(finish_run)(
         inspection.database,
         inspection.run,
         actor=SYSTEM,
         listed=inspection.listed,
-        missing=missing,
-        note=note,
+        missing=sorted(missing),
+        gone=sorted(gone),
+        note="; ".join(notes),
     )
     return RunResult(
         inspection.run.reference,
         inspection.source.root,
         counts,
-        inspection.inspected_before,
-        inspection.unexplained,
+        inspected_before=before,
+        unexplained=inspection.unexplained,
+        gone=len(gone),
     )
 
 

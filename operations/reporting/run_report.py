@@ -1,5 +1,6 @@
 """A run's report, read from the record."""
 
+from dataclasses import replace
 from uuid import UUID
 
 from sqlalchemy.orm import Session
@@ -12,7 +13,7 @@ from db.figures.scopes import Scope
 from db.inspection.runs import RunCounts
 from db.issued.reports import ReportSubject
 from db.queries.finding_records import run_findings
-from db.queries.runs import run_summary, run_unreadable
+from db.queries.runs import run_gone, run_summary, run_unreadable
 from operations.reporting.findings import classes_of, finding_pages, model_of, once
 from operations.reporting.heading import heading
 from operations.reporting.history import review_of
@@ -46,9 +47,9 @@ def issue_report(
     def compose(what: Issue) -> Document:
         with database.session() as session:
             record = read_run_report(session, store, run_id, settings, what)
-        return compose_run(
-            record, supplement_of(database, Scope(run=run_id), record.findings, record.checkpoint, what)
-        )
+            gone = run_gone(session, run_id, what.head.sequence)
+        supplement = supplement_of(database, Scope(run=run_id), record.findings, record.checkpoint, what)
+        return compose_run(record, replace(supplement, gone=gone))
 
     return issue(database, store, settings, subject, compose, actor=actor, again=again)
 

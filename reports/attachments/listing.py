@@ -1,7 +1,7 @@
 """The listing that a report carries: one line a picture, as CSV after RFC 4180, in UTF-8."""
 
 import csv
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from io import BytesIO, TextIOWrapper
@@ -21,6 +21,7 @@ COLUMNS = (
     "image_sha256",
     "carried_over",
 )
+GONE = "gone_at_end"  # a last column, in the listing of a run that has such pictures
 
 
 @dataclass(frozen=True)
@@ -42,16 +43,19 @@ class ListedPicture:
     carried_over: bool = False
 
 
-def listing_csv(pictures: Iterable[ListedPicture]) -> bytes:
+def listing_csv(pictures: Iterable[ListedPicture], gone: Collection[str] = ()) -> bytes:
     """Return a listing as CSV, read one picture at a time; every cell is quoted, every line ends with CR LF.
 
+    `gone`: uris that were not in the source any more at the run's end; they get a column where there are any.
     No cell is one that a spreadsheet runs, see `wording.inert_cell`.
     """
     buffer = BytesIO()
     stream = TextIOWrapper(buffer, encoding="utf-8", newline="", write_through=True)
     writer = csv.writer(stream, quoting=csv.QUOTE_ALL, lineterminator="\r\n")
-    writer.writerow(COLUMNS)
-    writer.writerows(_csv_row(picture) for picture in pictures)
+    writer.writerow((*COLUMNS, GONE) if gone else COLUMNS)
+    for picture in pictures:
+        last = ("yes" if picture.uri in gone else "no",) if gone else ()
+        writer.writerow((*_csv_row(picture), *last))
     return buffer.getvalue()
 
 

@@ -43,8 +43,10 @@ class Superseded:
 
 @dataclass(frozen=True)
 class Supplement:
-    """What a report carries beside its record, and does not print.
+    """What a report carries beside its record.
 
+    `gone`: uris of the listing that were not in the source any more at the run's end; a column of the listing
+    marks them, where there are any. They are no part of the record, whose schema is in every older report.
     `listing` is read once, one picture at a time. `proofs` is what `make_proof` in
     `db.transparency.inclusion` returns for the events of the findings; `kensa audit check` checks the file as
     it is.
@@ -53,6 +55,7 @@ class Supplement:
     listing: Iterable[ListedPicture] | None = None
     proofs: Mapping[str, Any] | None = None
     supersedes: Superseded | None = None
+    gone: tuple[str, ...] = ()
 
 
 def attach(
@@ -94,7 +97,8 @@ def attach(
         file(SCHEMA, "JSON Schema of the record", schema_bytes(), "application/schema+json"),
     ]
     if beside.listing is not None:
-        made.append(file(LISTING, "Every listed picture", listing_csv(beside.listing), "text/csv"))
+        listing = listing_csv(beside.listing, frozenset(beside.gone))
+        made.append(file(LISTING, "Every listed picture", listing, "text/csv"))
     if checkpoint is not None:
         note = text(checkpoint).encode()
         made.append(file(CHECKPOINT, "Signed checkpoint of the audit log", note, "text/plain"))

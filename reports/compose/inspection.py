@@ -47,6 +47,7 @@ def compose_run(record: RunReport, supplement: Supplement | None = None) -> Docu
         (criteria.review.threshold, criteria.reject.threshold),
         {
             "listing": f"--run {record.number}",
+            "gone": () if supplement is None else supplement.gone,
             "models": ((record.model, record.settings_digest, record.counts.decided),),
         },
         about=f"Inspection run {clip(record.number, 40)}",
@@ -78,6 +79,7 @@ def compose_period(record: PeriodReport, supplement: Supplement | None = None) -
         {
             "models": tuple((each.model, each.settings_digest, each.pictures) for each in record.in_force),
             "what": what,
+            "gone": (),
             "listing": "--since TIME --until TIME" if lot is None else f"--lot {lot}",
         },
         about=f"Inspection of {what}",
