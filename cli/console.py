@@ -23,7 +23,9 @@ from db.queries.json_values import plain
 from reports.wording import inert_cell, second
 
 if TYPE_CHECKING:
+    from operations.inspection.checkpoints import SignedHead
     from operations.reporting.issue import IssuedReport
+    from operations.reporting.missing_reports import Late
 
 # Piped output is not cut to the 80 columns that rich takes where there is no terminal.
 _WIDTH = None if sys.stdout.isatty() else 160
@@ -112,6 +114,23 @@ def print_unsealed(report: "IssuedReport") -> None:
     """Say why a report does not bear the seal that it was to bear."""
     if report.unsealed is not None:
         out.print(f"  [red]report without seal: {safe(report.unsealed)}[/red]")
+
+
+def print_signed(signed: "SignedHead") -> None:
+    """Say how signing the head of the audit trail went."""
+    style = "default" if signed.problem is None else "red"
+    out.print(f"  [{style}]{safe(signed.sentence())}[/]")
+
+
+def print_late(late: "Late") -> None:
+    """Say what ended runs lacked, and what became of it."""
+    if late.signed is not None:
+        print_signed(late.signed)
+    for each in late.reports:
+        style = "default" if each.problem is None else "red"
+        out.print(f"  [{style}]{safe(each.sentence())}[/]")
+        if each.report is not None:
+            print_unsealed(each.report)
 
 
 def print_to_sign(lines: dict[str, str]) -> None:

@@ -24,6 +24,7 @@ from cli.model.train import train
 from cli.people import people_app
 from cli.replay import replay
 from cli.report.issue import report_finding, report_part, report_period, report_run
+from cli.report.missing import report_missing
 from cli.report.model import report_model
 from cli.report.sign import report_sign
 from cli.report.verify import report_app
@@ -56,6 +57,7 @@ report_app.command("finding")(report_finding)
 report_app.command("part")(report_part)
 report_app.command("model")(report_model)
 report_app.command("sign")(report_sign)
+report_app.command("missing")(report_missing)
 app.add_typer(people_app, name="people")
 app.add_typer(dataset_app, name="dataset")
 audit_app.command("part")(audit_part)

@@ -4,17 +4,30 @@ import os
 import sys
 from collections.abc import Mapping
 from threading import Timer
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Annotated, Self
 
 import typer
 
-from cli.console import Exit, debugging, err, out, print_error, print_unsealed, safe
-from cli.options import Config, Overrides, config_name, settings_of
+from cli.console import (
+    Exit,
+    debugging,
+    err,
+    out,
+    print_error,
+    print_late,
+    print_signed,
+    print_unsealed,
+    safe,
+)
+from cli.options import Config, Overrides, config_name, open_record, person, settings_of
+from configs.loading import ConfigError
+from configs.schema import Settings
 
 if TYPE_CHECKING:
     from operations.inspection.checkpoints import SignedHead
     from operations.inspection.run import BatchSummary, Inspection, RunResult
     from operations.reporting.issue import IssuedReport
+    from operations.reporting.missing_reports import Late
 
 
 # From a run's end on, how long Prefect may take to note it and to tell its server what is left.
@@ -51,6 +64,10 @@ class ConsoleObserver:
         )
         self._status.update("listing …")
 
+    def late(self, late: "Late") -> None:
+        """Print what earlier runs lacked, and what became of it."""
+        print_late(late)
+
     def batch(self, summary: "BatchSummary") -> None:
         """Print one line for a recorded batch."""
         result = summary.result
@@ -76,8 +93,7 @@ class ConsoleObserver:
         if result.gone:
             out.print(f"  {result.gone} recorded before an interruption and no longer in the source")
         if signed is not None:
-            style = "default" if signed.problem is None else "red"
-            out.print(f"  [{style}]{safe(signed.sentence())}[/]")
+            print_signed(signed)
         if report is not None:
             out.print(f"  report: {safe(str(report.path))}")
             print_unsealed(report)
@@ -152,11 +168,27 @@ def _carried(count: int) -> str:
     return f" [dim]({count} carried over)[/dim]" if count else ""
 
 
-def run(config: Config = None, overrides: Overrides = None) -> None:
+def run(
+    config: Config = None,
+    overrides: Overrides = None,
+    abandon: Annotated[
+        bool,
+        typer.Option(
+            "--abandon",
+            help="Inspect nothing: end the interrupted run of these settings as failed.",
+        ),
+    ] = False,
+    reason: Annotated[str | None, typer.Option(help="Why it is abandoned, for the record.")] = None,
+) -> None:
     """Inspect a source now: list, decode, classify, explain, record, report.
 
     Exit code 3: the run is complete; something was unreadable, missing, unexplained, unsigned or unsealed.
     """
+    if abandon:
+        _abandon(settings_of(config, overrides), reason)
+        return
+    if reason is not None:
+        raise ConfigError("--reason goes with --abandon")
     from flows.environment import PrefectError, check_prefect_server, prepare_prefect
 
     # Settings are checked before anything starts; then Prefect, which reads its environment at import.
@@ -179,6 +211,22 @@ def run(config: Config = None, overrides: Overrides = None) -> None:
             else:
                 observer.untold(f"{type(error).__name__}: {error}")
     raise typer.Exit(observer.code or 0)
+
+
+def _abandon(settings: Settings, reason: str | None) -> None:
+    from db.artifacts import ArtifactStore
+    from operations.inspection.abandonment import abandon_run
+    from operations.inspection.checkpoints import open_signer
+    from operations.reporting.missing_reports import make_up
+
+    with open_record(settings) as database, out.status("ending the run …"):
+        signer, store = open_signer(settings), ArtifactStore(settings.artifacts.uri)
+        ended = abandon_run(database, settings, reason or "", actor=person())
+        out.print(f"[bold]run {ended.reference} ended as failed[/bold]: {safe(ended.source)}")
+        late = make_up(database, store, settings, signer, actor=person(), inspection=settings.name)
+    print_late(late)
+    if not late.complete:
+        raise typer.Exit(Exit.attention)
 
 
 def serve(config: Config = None, overrides: Overrides = None) -> None:

@@ -58,9 +58,17 @@ def open_folder(uri: str | Path) -> tuple[Any, str]:
 
 
 def put_atomically(files: Any, path: str, data: bytes, *, beside: str | None = None) -> None:
-    """Write bytes to a path: under another name first, then moved into place; its folder is made.
+    """Write bytes to a path, all of them or nothing, see `written_atomically`."""
+    with written_atomically(files, path, data, beside=beside):
+        return
 
-    On a local disk bytes and name are synced: once this returns, they survive a power cut.
+
+@contextmanager
+def written_atomically(files: Any, path: str, data: bytes, *, beside: str | None = None) -> Iterator[None]:
+    """Write bytes under another name, and move them to their path when the block ends without an error.
+
+    The path's folder is made. On a local disk bytes and name are synced: after the block they survive a power
+    cut.
 
     Args:
         files: the file system.
@@ -76,19 +84,21 @@ def put_atomically(files: Any, path: str, data: bytes, *, beside: str | None = N
     local = isinstance(files, LocalFileSystem)
     with named_failures(path):
         files.makedirs(folder, exist_ok=True)
-        try:
-            with files.open(temporary, "wb") as file:
-                file.write(data)
-                file.flush()
-                if local:
-                    os.fsync(file.fileno())  # the database will soon say that these bytes exist
+    try:
+        with named_failures(path), files.open(temporary, "wb") as file:
+            file.write(data)
+            file.flush()
+            if local:
+                os.fsync(file.fileno())  # the database will soon say that these bytes exist
+        yield
+        with named_failures(path):
             files.mv(temporary, path)
             if local:
                 _sync_folder(folder)
-        except BaseException:
-            if files.exists(temporary):
-                files.rm_file(temporary)
-            raise
+    except BaseException:
+        if files.exists(temporary):
+            files.rm_file(temporary)
+        raise
 
 
 def remove_unfinished(files: Any, folder: str) -> None:

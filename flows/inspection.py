@@ -21,6 +21,7 @@ from operations.inspection import run
 from operations.inspection.checkpoints import SignedHead
 from operations.inspection.run import Batch, Inspection, RunResult
 from operations.reporting.issue import IssuedReport
+from operations.reporting.missing_reports import Late, make_up
 from operations.reporting.run_report import issue_report
 from operations.retries import retried
 from sources.folder import ListedImage
@@ -61,6 +62,20 @@ def record_batch(inspection: Inspection, batch: Batch) -> run.BatchSummary:
 def sign_head(inspection: Inspection) -> SignedHead | None:
     """Sign the head of the audit trail and keep it outside the database."""
     return run.sign(inspection)
+
+
+@task(name="missing", cache_policy=NO_CACHE, persist_result=False)
+def make_up_missing(inspection: Inspection) -> Late:
+    """Issue what earlier runs lack that were interrupted before their report or checkpoint."""
+    return make_up(
+        inspection.database,
+        inspection.store,
+        inspection.settings,
+        inspection.signer,
+        actor=run.SYSTEM,
+        inspection=inspection.settings.name,
+        held=inspection.run.kind,
+    )
 
 
 @task(name="report", cache_policy=NO_CACHE, persist_result=False)
@@ -104,6 +119,7 @@ def inspect(config: str, overrides: list[str] | None = None, trigger: str = "sch
 def _inspected(settings: Settings, trigger: str, observer: Observer) -> dict[str, Any]:
     with run.open_inspection(settings, trigger, waiting=observer.waiting) as inspection:
         observer.started(inspection)
+        observer.late(make_up_missing(inspection))
         listing = inspection.listing()
         ahead: deque[PrefectFuture[Batch]] = deque()
         size, number = inspection.settings.run.batch_size, 0

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from operations.inspection.checkpoints import SignedHead
     from operations.inspection.run import BatchSummary, Inspection, RunResult
     from operations.reporting.issue import IssuedReport
+    from operations.reporting.missing_reports import Late
 
 _log = logging.getLogger("kensa")
 
@@ -22,6 +23,9 @@ class Observer(Protocol):
 
     def started(self, inspection: "Inspection") -> None:
         """Take note of the run that begins or goes on."""
+
+    def late(self, late: "Late") -> None:
+        """Take note of what earlier runs lacked."""
 
     def batch(self, summary: "BatchSummary") -> None:
         """Take note of a recorded batch."""
@@ -49,6 +53,14 @@ class LogObserver:
         """Log the run's number and whether it is resumed."""
         verb = "resumed" if inspection.run.resumed else "started"
         _log.info("run %s %s: %s", inspection.run.reference, verb, inspection.run.source)
+
+    def late(self, late: "Late") -> None:
+        """Log what was issued for earlier runs; what went wrong has been logged as an error."""
+        if late.signed is not None and late.signed.problem is None:
+            _log.info("%s", late.signed.sentence())
+        for report in late.reports:
+            if report.problem is None:
+                _log.info("%s", report.sentence())
 
     def batch(self, summary: "BatchSummary") -> None:
         """Log a batch's verdicts."""

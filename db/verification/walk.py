@@ -22,6 +22,7 @@ from db.errors import AwayError, RecordError
 from db.failures import storage_error
 from db.inspection.runs import run_counts, run_reference
 from db.issued.sign_offs import check_sign_offs
+from db.issued.unreported import unreported_runs, unsigned_runs
 from db.lookup import pages
 from db.retention.inventory import check_artifacts
 from db.schema import AuditEvent, Report, Run, RunEnd
@@ -31,6 +32,8 @@ from db.verification.log_walk import LogWalk, Problem
 from db.verification.processes import sound_stretches
 from db.verification.redacted import redacted_runs
 from db.verification.witness import ReportFile, Witness, attest, check_report, conclusion, trusted_start
+
+_MOST_RUNS = 10  # named in a remark
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +101,7 @@ def verify(
                 walk.finished_runs()
                 for where, message in chain(check_signatures(session), check_sign_offs(session)):
                     walk.report("signature", where, message)
+                walk.unreported()
             with walk.unreadable("the redacted runs"):
                 redacted = redacted_runs(session, walk.redactions, walk.report)
             with walk.unreadable("the heads that reports print"):
@@ -222,6 +226,18 @@ class _Walk(LogWalk):
                 self.report(
                     "run", f"run {run_reference(number)}", f"its counts are not those of its rows: {told}"
                 )
+
+    def unreported(self) -> None:
+        """Remark which runs ended without the report or the checkpoint that they were to have."""
+        for runs, what in (
+            (unreported_runs(self.session), "its report"),
+            (unsigned_runs(self.session), "its checkpoint"),
+        ):
+            if runs:
+                named = ", ".join(run.reference for run in runs[:_MOST_RUNS])
+                if (left := len(runs) - _MOST_RUNS) > 0:
+                    named += f" and {left} more"
+                self.remarks.append(f"ended without {what}: {named}; `kensa report missing` makes up for it")
 
     def heads(self, expected: Sequence[Head]) -> None:
         """Check that heads printed in reports, or kept elsewhere, are in the log."""

@@ -16,7 +16,7 @@ from db.engine import Database
 from db.figures.changes import changes_of
 from db.figures.periods import scope_images
 from db.figures.scopes import Scope
-from db.files import put_atomically
+from db.files import put_atomically, written_atomically
 from db.issued.reports import (
     ReportRecord,
     ReportSubject,
@@ -111,24 +111,34 @@ def issue(
     if latest is not None and same and sealed.problem is not None:
         # Nothing new to say, and still no seal.
         return IssuedReport(write_report(settings, store, latest), latest, False, sealed.problem)
-    record = record_report(
-        database,
-        planned,
-        store.put(sealed.pdf, "report", "application/pdf"),
-        now,
-        actor=actor,
-        record_digest={file.name: sha256(file.data).hexdigest() for file in document.attached}.get(RECORD),
-        content_digest=None if sealed.pdf is pdf else sha256(pdf).hexdigest(),
-    )
+    # A report that has no room in the folder is not recorded as issued: the next start issues it.
+    path = _report_path(settings, planned.number, planned.revision)
+    with written_atomically(LocalFileSystem(), str(path.absolute()), sealed.pdf):
+        record = record_report(
+            database,
+            planned,
+            store.put(sealed.pdf, "report", "application/pdf"),
+            now,
+            actor=actor,
+            record_digest={file.name: sha256(file.data).hexdigest() for file in document.attached}.get(
+                RECORD
+            ),
+            content_digest=None if sealed.pdf is pdf else sha256(pdf).hexdigest(),
+        )
     if sealed.problem is not None:
         record_unsealed(database, record, sealed.problem, actor=actor)
-    return IssuedReport(write_report(settings, store, record), record, True, sealed.problem)
+    if record.artifact_digest != sha256(sealed.pdf).hexdigest():
+        path = write_report(settings, store, record)  # another process issued the same, under its own seal
+    return IssuedReport(path, record, True, sealed.problem)
 
 
 def write_report(settings: ReportSettings, store: ArtifactStore, record: ReportRecord) -> Path:
     """Write a report, with all signatures that it bears, into the report folder."""
-    path = settings.folder / f"{record.number}-{record.revision}.pdf"
-    return write_pdf(path, store.get(record.latest_digest))
+    return write_pdf(_report_path(settings, record.number, record.revision), store.get(record.latest_digest))
+
+
+def _report_path(settings: ReportSettings, number: str, revision: int) -> Path:
+    return settings.folder / f"{number}-{revision}.pdf"
 
 
 def write_pdf(path: Path, pdf: bytes) -> Path:

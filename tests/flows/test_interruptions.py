@@ -3,10 +3,12 @@
 import contextlib
 import shutil
 import signal
+import sqlite3
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from benchmarks import postgres
@@ -77,6 +79,7 @@ def verified(line: Line) -> None:
     with open_database(url_of(line)) as database:
         found = verify(database, artifacts=ArtifactStore(line.folder / "artifacts"))
     assert found.problems == ()
+    assert not any("ended without" in remark for remark in found.remarks)
 
 
 def test_a_killed_run_whose_recorded_picture_was_moved_away_ends_with_its_report(line, tmp_path):
@@ -96,6 +99,45 @@ def test_a_killed_run_whose_recorded_picture_was_moved_away_ends_with_its_report
         assert run_gone(session, run.id) == (gone,)
         assert len(run_reports(session, run.id)) == 1
     assert (run.status, run.counts.listed, run.counts.missing) == ("completed", 24, 0)
+    verified(line)
+
+
+@contextlib.contextmanager
+def recording_stopped(url: str) -> Iterator[None]:
+    """Let nobody record anything meanwhile."""
+    if url.startswith("sqlite"):
+        with contextlib.closing(sqlite3.connect(url.removeprefix("sqlite:///"), timeout=60)) as holder:
+            holder.execute("BEGIN IMMEDIATE")
+            yield
+    else:
+        with psycopg.connect(url.replace("+psycopg", "")) as server:
+            server.execute("LOCK TABLE report IN EXCLUSIVE MODE")
+            yield
+
+
+def test_a_run_that_is_killed_while_it_renders_gets_its_report_at_the_next_start(line):
+    url = url_of(line)
+
+    def ended() -> bool:
+        with open_database(url) as database, database.session() as session:
+            return [run.status for run in list_runs(session)] == ["completed"]
+
+    with started(line) as process:
+        read_until(process, "batch   11")  # so that the database is there
+        wait_until(ended, 120, "the end of the run")
+        with recording_stopped(url):
+            with open_database(url) as database, database.session() as session:
+                assert run_reports(session, list_runs(session)[0].id) == []
+            process.send_signal(signal.SIGKILL)
+            process.wait(60)
+    assert "note: ended without its report: R000001" in line.kensa("audit", "verify").stdout
+    said = line.kensa("run").stdout
+    assert "report of run R000001, missing until now: " in said
+    with open_database(url) as database, database.session() as session:
+        runs = list_runs(session)
+        assert [run.reference for run in runs] == ["R000002", "R000001"]
+        assert [len(run_reports(session, run.id)) for run in runs] == [1, 1]
+    assert (line.folder / "reports" / "R000001-1.pdf").is_file()
     verified(line)
 
 
