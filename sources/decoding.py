@@ -5,6 +5,7 @@ and whatever Pillow raises becomes `Unreadable`. PNG checksums are compared; the
 damage that leaves them well-formed cannot be seen. Imports the standard library, numpy and Pillow alone.
 """
 
+import struct
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -29,6 +30,10 @@ from PIL.WebPImagePlugin import WebPImageFile
 from sources.errors import Unreadable
 
 MAX_PIXELS = 100_000_000
+MAX_SIDE = 65_535  # pixels, as in a JPEG; Pillow fails on rows of many millions, well within MAX_PIXELS
+
+# Bytes that decoding takes for each pixel at most: 32-bit grey, held as levels, as float64 and as RGB.
+_PIXEL_BYTES = 40
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -65,7 +70,11 @@ class DecodedImage:
 
 
 def decode(
-    data: bytes, *, max_pixels: int = MAX_PIXELS, grey_range: tuple[int, int] | None = None
+    data: bytes,
+    *,
+    max_pixels: int = MAX_PIXELS,
+    grey_range: tuple[int, int] | None = None,
+    memory: int | None = None,
 ) -> DecodedImage:
     """Decode a PNG, JPEG, TIFF, BMP or WebP file to upright 8-bit RGB.
 
@@ -78,10 +87,13 @@ def decode(
         grey_range: low and high level of grey deeper than 8 bits; mapped linearly to 0..255, rounded and
             clipped. Without it 16-bit unsigned grey is mapped from 0..65535; signed, 32-bit and float grey
             have no range of their own and are refused. Other pictures do not use it.
+        memory: bytes that this process may take. Libraries say "damaged" where they got no memory: where a
+            picture of this size can need more, their error counts as a lack of memory.
 
     Raises:
         Unreadable: with the reason: an empty, unsupported, damaged or truncated file, more than `max_pixels`
-            pixels, more than one frame or page.
+            pixels, a side of more than `MAX_SIDE`, more than one frame or page.
+        MemoryError: there was not enough memory, which says nothing about the picture.
         ValueError: a `grey_range` whose low end is not below its high end.
     """
     if grey_range is not None and grey_range[0] >= grey_range[1]:
@@ -94,14 +106,16 @@ def decode(
     except (Unreadable, MemoryError):
         raise  # running out of memory is this machine's trouble, not a fault of the picture to put on record
     except Exception as error:  # damaged files make Pillow raise SyntaxError, struct.error, ...
+        if memory is not None and _most_memory(data) > memory:
+            raise MemoryError(f"{type(error).__name__}: {error}") from error
         raise Unreadable(f"damaged or truncated file ({str(error) or type(error).__name__})") from error
 
 
 def _decode(data: bytes, max_pixels: int, grey_range: tuple[int, int] | None) -> DecodedImage:
+    if (announced := _webp_size(data)) is not None:
+        _check_size(*announced, max_pixels)  # libwebp takes the memory for all pixels when it opens a file
     image = _opened_image(data)
-    width, height = image.size
-    if width * height > max_pixels:
-        raise Unreadable(f"{width} x {height} pixels are more than the limit of {max_pixels}")
+    _check_size(*image.size, max_pixels)
     frames = getattr(image, "n_frames", 1)
     if frames > 1:
         raise Unreadable(f"{frames} frames or pages in one file: save each as a picture of its own")
@@ -124,6 +138,38 @@ def _decode(data: bytes, max_pixels: int, grey_range: tuple[int, int] | None) ->
         pixels = _UPRIGHT[orientation](pixels)
     pixels = np.ascontiguousarray(pixels)
     return DecodedImage(pixels, pixels.shape[1], pixels.shape[0], image.format or "", image.mode)
+
+
+def _check_size(width: int, height: int, max_pixels: int) -> None:
+    if width * height > max_pixels:
+        raise Unreadable(f"{width} x {height} pixels are more than the limit of {max_pixels}")
+    if max(width, height) > MAX_SIDE:
+        raise Unreadable(f"{width} x {height} pixels: a side has at most {MAX_SIDE}")
+
+
+def _webp_size(data: bytes) -> tuple[int, int] | None:
+    """Return width and height from the first chunk of a WebP (RFC 9649); None for anything else."""
+    if len(data) < 30 or data[:4] != b"RIFF" or data[8:12] != b"WEBP":
+        return None
+    match data[12:16]:
+        case b"VP8 ":
+            width, height = struct.unpack_from("<HH", data, 26)
+            return width & 0x3FFF, height & 0x3FFF
+        case b"VP8L":
+            (bits,) = struct.unpack_from("<I", data, 21)
+            return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+        case b"VP8X":
+            return int.from_bytes(data[24:27], "little") + 1, int.from_bytes(data[27:30], "little") + 1
+    return None
+
+
+def _most_memory(data: bytes) -> int:
+    """Return how many bytes decoding a file may take at most, by its size and its header."""
+    try:
+        width, height = _webp_size(data) or _opened_image(data).size
+    except Exception:  # noqa: BLE001 - as in `decode`; without a header nothing is taken for pixels
+        width = height = 0
+    return _PIXEL_BYTES * width * height + 3 * len(data)
 
 
 def _opened_image(data: bytes) -> ImageFile.ImageFile:

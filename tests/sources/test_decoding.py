@@ -331,3 +331,39 @@ def test_pillows_own_size_limit_does_not_matter(monkeypatch: pytest.MonkeyPatch)
         warnings.simplefilter("error")
         assert decode(encode(Image.fromarray(colours(20, 20)), "PNG")).width == 20
     assert Image.MAX_IMAGE_PIXELS == 10
+
+
+# --- size, before any memory is taken ---------------------------------------------------------------------
+
+
+def test_a_side_has_a_limit_of_its_own() -> None:
+    """Within the number of pixels that is allowed, Pillow fails for want of memory."""
+    assert refused(png(100_000_000, 1)) == "100000000 x 1 pixels: a side has at most 65535"
+    assert refused(png(1, 65_536)) == "1 x 65536 pixels: a side has at most 65535"
+    assert decode(png(65_535, 1, bytes(65_536))).width == 65_535
+
+
+@pytest.mark.parametrize("options", [{}, {"lossless": True}, {"exif": b"Exif\0\0II*\0\x08\0\0\0\0\0"}])
+def test_the_size_of_a_webp_is_read_from_its_first_chunk(options: dict[str, Any]) -> None:
+    data = encode(Image.new("RGB", (321, 123)), "WEBP", **options)
+    assert decoding_module._webp_size(data) == (321, 123)
+    assert refused(data, max_pixels=321 * 123 - 1) == "321 x 123 pixels are more than the limit of 39482"
+
+
+def test_a_webp_of_34_bytes_takes_no_memory_for_its_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
+    def opened(*_: object) -> None:
+        raise AssertionError("libwebp has taken memory for 16,383 x 16,383 pixels")
+
+    monkeypatch.setattr(decoding_module, "WebPImageFile", opened)
+    header = struct.pack("<I", 0x3FFE | 0x3FFE << 14)
+    data = b"RIFF" + struct.pack("<I", 26) + b"WEBPVP8L" + struct.pack("<I", 13) + b"\x2f" + header
+    assert refused(data.ljust(34, b"\0")) == "16383 x 16383 pixels are more than the limit of 100000000"
+
+
+def test_damage_counts_as_a_lack_of_memory_where_that_may_be_the_cause() -> None:
+    data = png(3_000, 1_000)[:-20]
+    assert "damaged" in refused(data)
+    assert "damaged" in refused(data, memory=121_000_000)
+    with pytest.raises(MemoryError):
+        decode(data, memory=100_000_000)
+    assert "empty" in refused(b"", memory=0)
