@@ -1,4 +1,7 @@
-"""Turn decoded pixels into the network's input: resize without cropping, then normalise."""
+"""Turn decoded pixels into the network's input: resize without cropping, then normalise.
+
+Processes that decode pictures import this module and no torch: what needs torch asks for it when called.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +10,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from PIL import Image
 
 if TYPE_CHECKING:
+    import torch
     from numpy.typing import NDArray
 
 INTERPOLATIONS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
@@ -99,19 +102,26 @@ class Preprocessing:
 
     def normalise(self, resized: torch.Tensor) -> torch.Tensor:
         """Return (..., 3, H, W) uint8 as float32: scaled to 0..1, less the mean, divided by std."""
-        mean = torch.tensor(self.mean, device=resized.device).view(3, 1, 1)
-        std = torch.tensor(self.std, device=resized.device).view(3, 1, 1)
-        return (resized.to(torch.float32) / 255.0 - mean) / std
+        scaled = resized.float() / 255.0
+        mean = scaled.new_tensor(self.mean).view(3, 1, 1)
+        std = scaled.new_tensor(self.std).view(3, 1, 1)
+        return (scaled - mean) / std
 
     def transform(self, pixels: NDArray[np.uint8]) -> torch.Tensor:
         """Return a picture (h, w, 3) uint8 as the network's input (3, H, W) float32."""
+        import torch
+
+        return torch.from_numpy(self.network_input(pixels))
+
+    def network_input(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Return a picture (h, w, 3) uint8 as the network's input (3, H, W) float32, in numpy."""
         # In numpy, unlike `normalise`: for single pictures, often from several threads, torch's own threads
         # would cost ten times the work they share.
         scaled = self.resize(pixels).transpose(2, 0, 1).astype(np.float32, order="C")
         scaled /= np.float32(255)
         scaled -= np.array(self.mean, dtype=np.float32)[:, None, None]
         scaled /= np.array(self.std, dtype=np.float32)[:, None, None]
-        return torch.from_numpy(scaled)
+        return scaled
 
 
 def _is_colour(value: object) -> bool:
