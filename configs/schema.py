@@ -122,6 +122,17 @@ class RunSettings(Section):
     """Batches that are read and decoded while the model is busy."""
     when_busy: Literal["leave", "wait"] = "leave"
     """What a run does while another process is at the same source with the same model and settings."""
+    decoders: int | None = Field(default=None, ge=1, le=256)
+    """Processes that read and decode; when absent, one for each core, at most 16."""
+    picture_seconds: float = Field(default=30.0, gt=0, le=3600)
+    """Reading a picture may take so long, and decoding it too. One that takes longer is unreadable in this
+    run."""
+    picture_memory: int = Field(default=4 * 2**30, ge=2**20)
+    """Bytes that a process may take to read or decode a picture. One that needs more is unreadable in this
+    run. 100,000,000 pixels take at most 3.2 GB."""
+    held_bytes: int = Field(default=2 * 2**30, ge=1)
+    """Bytes of files and network inputs that all batches under way hold together. Where pictures are large,
+    a batch is cut short, and fewer are decoded ahead; a single picture may exceed it."""
 
 
 class DatabaseSettings(Section):

@@ -3,7 +3,6 @@
 from collections import deque
 from collections.abc import Iterator
 from contextvars import copy_context
-from itertools import islice
 from threading import Thread
 from typing import Any
 
@@ -29,9 +28,9 @@ from sources.folder import ListedImage
 
 # NO_CACHE: Prefect would hash every batch's pixels to look it up; what is done is known by the record.
 @task(name="list", cache_policy=NO_CACHE, persist_result=False)
-def list_batch(listing: Iterator[ListedImage], size: int) -> list[ListedImage]:
-    """Take the next pictures of the listing."""
-    return list(islice(listing, size))
+def list_batch(batches: Iterator[list[ListedImage]]) -> list[ListedImage]:
+    """Take the next batch of the listing; an empty one at its end."""
+    return next(batches, [])
 
 
 @task(name="decode", cache_policy=NO_CACHE, persist_result=False)
@@ -120,16 +119,20 @@ def _inspected(settings: Settings, trigger: str, observer: Observer) -> dict[str
     with run.open_inspection(settings, trigger, waiting=observer.waiting) as inspection:
         observer.started(inspection)
         observer.late(make_up_missing(inspection))
-        listing = inspection.listing()
-        ahead: deque[PrefectFuture[Batch]] = deque()
-        size, number = inspection.settings.run.batch_size, 0
-        listed = list_batch(listing, size)
+        batches = inspection.batches()
+        ahead: deque[tuple[list[ListedImage], PrefectFuture[Batch]]] = deque()
+        number = 0
+        listed = list_batch(batches)
         while listed or ahead:
-            while listed and len(ahead) <= inspection.settings.run.decode_ahead:
+            while (
+                listed
+                and len(ahead) <= inspection.settings.run.decode_ahead
+                and inspection.holds(listed, *(each for each, _ in ahead))
+            ):
                 number += 1
-                ahead.append(decode_batch.submit(inspection, number, listed))
-                listed = list_batch(listing, size)
-            batch = ahead.popleft().result()
+                ahead.append((listed, decode_batch.submit(inspection, number, listed)))
+                listed = list_batch(batches)
+            batch = ahead.popleft()[1].result()
             batch = classify_batch(inspection, batch)
             if batch.flagged:
                 batch = explain_batch(inspection, batch)

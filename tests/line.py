@@ -177,7 +177,7 @@ def make_line(
             "name": "test-line",
             "source": {"uri": str(pictures), "manifest": "manifest.csv"},
             "model": {"package": str(package)},
-            "run": {"batch_size": 5},
+            "run": {"batch_size": 5, "decoders": 1},
             "database": {"url": f"sqlite:///{folder / 'kensa.db'}"},
             "artifacts": {"uri": str(folder / "artifacts")},
             "report": {"folder": str(folder / "reports"), "max_findings": 3},
@@ -237,17 +237,12 @@ def _inspect_all(config: Path, overrides: list[str] | None = None, *, stop_after
     from operations.inspection import run
 
     with run.open_inspection(load_settings(config, overrides or []), "manual") as inspection:
-        listing = inspection.listing()
-        batches = 0
-        while listed := [
-            item for _, item in zip(range(inspection.settings.run.batch_size), listing, strict=False)
-        ]:
-            batch = run.classify(inspection, run.decode(inspection, batches + 1, listed))
+        for number, listed in enumerate(inspection.batches(), start=1):
+            batch = run.classify(inspection, run.decode(inspection, number, listed))
             if batch.flagged:
                 batch = run.explain(inspection, batch)
             run.record(inspection, batch)
-            batches += 1
-            if batches == stop_after:
+            if number == stop_after:
                 return inspection, None
         return inspection, run.finish(inspection)
 

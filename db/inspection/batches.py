@@ -41,8 +41,8 @@ def inspected_before(
 ) -> set[tuple[str, str]]:
     """Return those of the listed (uri, version) that another run of the source, model and settings inspected.
 
-    Pictures whose bytes could not be read are left out: they are tried again. So are those of failed runs:
-    the report of such a run releases nothing, and the next one is to account for them.
+    Pictures that could not be read, or took more than they may, are left out: they are tried again. So are
+    those of failed runs: the report of such a run releases nothing, and the next one is to account for them.
     """
     spelled = {(uri, version): (storable(uri), storable(version)) for uri, version in listed}
     statement = (

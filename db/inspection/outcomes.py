@@ -56,7 +56,8 @@ class FindingOutcome:
 class ImageOutcome:
     """What became of one listed picture. Its texts are spelled as the database can hold them (`storable`).
 
-    `digest`: SHA-256 of its bytes; None where they could not be read, which makes it unreadable.
+    `digest`: SHA-256 of its bytes. None where they could not be read, or decoding them took more than it may:
+    the picture is unreadable in this run, has no outcome, and the next run tries it again.
     `verdict`: None carries over the outcome already recorded for this digest (`known_outcomes`).
     `picture`: the bytes in the artifact store, if they were put there. `brightness`, `contrast`, `sharpness`:
     of the picture as decoded (`sources.picture_statistics`), all three or none.

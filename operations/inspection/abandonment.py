@@ -7,7 +7,7 @@ from db.engine import Database
 from db.errors import RecordError
 from db.inspection.run_lock import locked_run
 from db.inspection.runs import RunHandle, finish_run, unfinished_run
-from operations.inspection.run import open_predictor, open_source, run_kind
+from operations.inspection.run import checked_package, open_predictor, open_source, run_kind
 
 
 def abandon_run(database: Database, settings: Settings, reason: str, *, actor: Actor) -> RunHandle:
@@ -22,7 +22,8 @@ def abandon_run(database: Database, settings: Settings, reason: str, *, actor: A
         raise RecordError("abandoning a run takes a reason: give --reason TEXT")
     if problems := check_paths(settings):
         raise ConfigError("\n".join(problems))
-    kind = run_kind(settings, open_source(settings), open_predictor(settings))
+    predictor = open_predictor(settings, checked_package(settings))
+    kind = run_kind(settings, open_source(settings), predictor)
     with locked_run(database, kind, remedy="stop it before its run is abandoned"):
         with database.session() as session:
             run = unfinished_run(session, kind)

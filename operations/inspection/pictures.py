@@ -1,16 +1,15 @@
 """The steps from a picture's bytes to its verdict, which a run takes and a replay takes again."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
 
 import torch
 
 from classifiers import Decision, ModelPackage, PackageError, Predictor, decide
 from db.inspection.outcomes import ImageOutcome
-from sources.decoding import decode
+from operations.inspection.preparation import FloatInput, PictureFacts, Preparation, prepare
 from sources.errors import Unreadable
-from sources.picture_statistics import picture_statistics
 
 
 @dataclass(frozen=True)
@@ -18,7 +17,7 @@ class Picture:
     """One picture on its way through a batch; `outcome` is filled in step by step."""
 
     outcome: ImageOutcome
-    data: bytes | None = None
+    data: bytes | memoryview | None = None
     tensor: torch.Tensor | None = None
     decision: Decision | None = None
     probabilities: tuple[float, ...] = ()
@@ -33,23 +32,32 @@ def decoded_picture(
     predictor: Predictor, picture: Picture, *, max_pixels: int, grey_range: tuple[int, int] | None
 ) -> Picture:
     """Decode a picture's bytes to the network's input; what cannot be decoded is `unreadable`, and why."""
-    data, outcome = picture.data or b"", picture.outcome
+    how = Preparation(predictor.package.preprocessing, max_pixels, grey_range)
     try:
-        decoded = decode(data, max_pixels=max_pixels, grey_range=grey_range)
+        return with_facts(picture, *prepare(bytes(picture.data or b""), how))
     except Unreadable as error:
-        return replace(picture, outcome=replace(outcome, verdict="unreadable", reason=str(error)))
-    statistics = picture_statistics(decoded.pixels)
-    outcome = replace(
-        outcome,
-        width=decoded.width,
-        height=decoded.height,
-        format=decoded.format,
-        mode=decoded.mode,
-        brightness=statistics.brightness,
-        contrast=statistics.contrast,
-        sharpness=statistics.sharpness,
+        return refused_picture(picture, str(error))
+
+
+def with_facts(picture: Picture, facts: PictureFacts, prepared: FloatInput) -> Picture:
+    """Put what decoding gave into a picture: what is recorded of it, and the network's input."""
+    return replace(
+        picture, outcome=replace(picture.outcome, **asdict(facts)), tensor=torch.from_numpy(prepared)
     )
-    return replace(picture, outcome=outcome, tensor=predictor.transform(decoded.pixels))
+
+
+def refused_picture(picture: Picture, reason: str) -> Picture:
+    """Put into a picture that it is unreadable, wherever and however often it is tried."""
+    return replace(picture, outcome=replace(picture.outcome, verdict="unreadable", reason=reason))
+
+
+def untried_picture(outcome: ImageOutcome, reason: str) -> Picture:
+    """Return a picture about which nothing is known, so that the next run tries it again.
+
+    What kept it from being read or decoded may pass: a store that was away, a limit of time or memory. So it
+    has no digest, to which an outcome would be bound for good.
+    """
+    return Picture(replace(outcome, digest=None, verdict="unreadable", reason=reason))
 
 
 def decide_pictures(

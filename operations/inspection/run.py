@@ -32,18 +32,21 @@ from db.inspection.runs import (
 )
 from explainers import Explainer
 from operations.inspection.checkpoints import SignedHead, Signer, open_signer, sign_head
+from operations.inspection.decoder_process import Refusal, Work
+from operations.inspection.decoders import Decoders, Shelf
 from operations.inspection.evidence import explain_findings, explainer_for
 from operations.inspection.leftovers import remove_leftovers
 from operations.inspection.packages import keep_files
 from operations.inspection.pictures import (
     Picture,
     decide_pictures,
-    decoded_picture,
-    hashed_picture,
+    refused_picture,
+    untried_picture,
     with_decision,
+    with_facts,
 )
+from operations.inspection.preparation import PictureFacts, Preparation
 from operations.retries import retried
-from sources.errors import Unreadable
 from sources.folder import ListedImage, Source
 
 _log = logging.getLogger("kensa")
@@ -87,6 +90,7 @@ class Inspection:
         *,
         database: Database,
         source: Source,
+        decoders: Decoders,
         predictor: Predictor,
         explainer: Explainer,
         store: ArtifactStore,
@@ -97,6 +101,7 @@ class Inspection:
         self.settings = settings
         self.database = database
         self.source = source
+        self.decoders = decoders
         self.predictor = predictor
         self.explainer = explainer
         self.store = store
@@ -148,6 +153,27 @@ class Inspection:
                 known = inspected_before(session, self.run, [(i.uri, i.version) for i in group])
         return recorded, known
 
+    def batches(self) -> Iterator[list[ListedImage]]:
+        """Yield the listing in batches: as many pictures as the settings say, fewer where they are large."""
+        chosen = self.settings.run
+        share = chosen.held_bytes // (chosen.decode_ahead + 2)  # those ahead, the next, and the one at work
+        batch: list[ListedImage] = []
+        held = 0
+        for item in self.listing():
+            size = self.decoders.held_bytes(item)
+            if batch and (len(batch) == chosen.batch_size or held + size > share):
+                yield batch
+                batch, held = [], 0
+            batch.append(item)
+            held += size
+        if batch:
+            yield batch
+
+    def holds(self, *batches: list[ListedImage]) -> bool:
+        """Whether these batches may be held at once; a single one always may."""
+        held = sum(self.decoders.held_bytes(item) for batch in batches for item in batch)
+        return len(batches) == 1 or held <= self.settings.run.held_bytes
+
 
 @dataclass(frozen=True)
 class RunResult:
@@ -187,38 +213,41 @@ def open_inspection(
     with open_database(settings.database.url) as database:
         retried(database.migrate)()
         source = open_source(settings)
-        predictor = open_predictor(settings)
-        explainer = explainer_for(predictor, settings.explainer)
-        store = ArtifactStore(settings.artifacts.uri)
-        remove_leftovers(settings)
-        signer = open_signer(settings)
-        kind = run_kind(settings, source, predictor)
-        wait = settings.run.when_busy == "wait"
-        with locked_run(database, kind, wait=wait, waiting=waiting) as lock:
-            if wait:
-                source = open_source(settings)  # its manifest may have changed meanwhile
-            # From here on the record knows of the run: whatever can be refused has been by now.
-            run = retried(start_or_resume_run)(
-                database,
-                source=source.root,
-                settings={**settings.public(), "decision": settings.decision(predictor.precision)},
-                settings_digest=kind.settings_digest,
-                model=retried(register_package)(database, predictor.package, store),
-                actor=SYSTEM,
-                host=platform.node(),
-                trigger=trigger,
-            )
-            yield Inspection(
-                settings,
-                database=database,
-                source=source,
-                predictor=predictor,
-                explainer=explainer,
-                store=store,
-                signer=signer,
-                lock=lock,
-                run=run,
-            )
+        package = checked_package(settings)
+        with opened_decoders(settings, package) as decoders:  # they start while the model is loaded
+            predictor = open_predictor(settings, package)
+            explainer = explainer_for(predictor, settings.explainer)
+            store = ArtifactStore(settings.artifacts.uri)
+            remove_leftovers(settings)
+            signer = open_signer(settings)
+            kind = run_kind(settings, source, predictor)
+            wait = settings.run.when_busy == "wait"
+            with locked_run(database, kind, wait=wait, waiting=waiting) as lock:
+                if wait:
+                    source = open_source(settings)  # its manifest may have changed meanwhile
+                # From here on the record knows of the run: whatever can be refused has been by now.
+                run = retried(start_or_resume_run)(
+                    database,
+                    source=source.root,
+                    settings={**settings.public(), "decision": settings.decision(predictor.precision)},
+                    settings_digest=kind.settings_digest,
+                    model=retried(register_package)(database, package, store),
+                    actor=SYSTEM,
+                    host=platform.node(),
+                    trigger=trigger,
+                )
+                yield Inspection(
+                    settings,
+                    database=database,
+                    source=source,
+                    decoders=decoders,
+                    predictor=predictor,
+                    explainer=explainer,
+                    store=store,
+                    signer=signer,
+                    lock=lock,
+                    run=run,
+                )
 
 
 def open_source(settings: Settings) -> Source:
@@ -234,10 +263,10 @@ def open_source(settings: Settings) -> Source:
     )
 
 
-def open_predictor(settings: Settings) -> Predictor:
-    """Open the model package that the settings name, on the device and in the precision that they name."""
+def open_predictor(settings: Settings, package: ModelPackage) -> Predictor:
+    """Make a package's network ready, on the device and in the precision that the settings name."""
     return Predictor(
-        checked_package(settings),
+        package,
         device=settings.model.device,
         precision=settings.model.precision,
         batch_size=settings.model.batch_size,
@@ -248,6 +277,18 @@ def run_kind(settings: Settings, source: Source, predictor: Predictor) -> RunKin
     """Return the kind of run that these settings start or resume."""
     digest = digest_of(settings.decision(predictor.precision))
     return RunKind(source.root, digest, predictor.package.digest)
+
+
+def opened_decoders(settings: Settings, package: ModelPackage) -> Decoders:
+    """Start the processes that read and decode a run's pictures."""
+    source, limits = settings.source, settings.run
+    work = Work(
+        source.uri,
+        Preparation(package.preprocessing, source.max_pixels, source.grey_range),
+        seconds=limits.picture_seconds,
+        memory=limits.picture_memory,
+    )
+    return Decoders(work, limits.decoders)
 
 
 def checked_package(settings: Settings) -> ModelPackage:
@@ -289,22 +330,23 @@ def decode(inspection: Inspection, number: int, listed: list[ListedImage]) -> Ba
     What cannot be read or decoded is `unreadable`, with the reason. A picture that the record knows by its
     SHA-256 keeps its outcome. Of equal pictures the first alone is decoded: `record_batch` links the others.
     """
-    pictures = [_hashed(inspection, item) for item in listed]
-    seen = _decided_digests(inspection, pictures)
-    source = inspection.settings.source
-    for position, picture in enumerate(pictures):
-        digest = picture.outcome.digest
-        if digest in seen:
-            pictures[position] = replace(picture, data=None)  # its outcome is all that is recorded
-        elif digest is not None:
-            seen.add(digest)
-            pictures[position] = decoded_picture(
-                inspection.predictor, picture, max_pixels=source.max_pixels, grey_range=source.grey_range
-            )
+    with inspection.decoders.shelf(listed) as shelf:
+        pictures = [_read_picture(*found) for found in zip(listed, shelf.read(), strict=True)]
+        decided = _decided_digests(inspection, pictures)
+        first: dict[str, int] = {}
+        for position, picture in enumerate(pictures):
+            digest = picture.outcome.digest
+            if digest is not None and digest not in decided:
+                first.setdefault(digest, position)
+        found = shelf.decode(list(first.values()))
+        for position, picture in enumerate(pictures):
+            digest = picture.outcome.digest
+            if digest is not None and digest in first:
+                pictures[position] = _decoded_picture(picture, shelf, position, first[digest], found)
     return Batch(number, pictures)
 
 
-def _hashed(inspection: Inspection, item: ListedImage) -> Picture:
+def _read_picture(item: ListedImage, found: str | Refusal) -> Picture:
     outcome = ImageOutcome(
         uri=item.uri,
         version=item.version,
@@ -314,10 +356,24 @@ def _hashed(inspection: Inspection, item: ListedImage) -> Picture:
         station=item.metadata.station,
         captured_at=item.metadata.captured_at,
     )
-    try:
-        return hashed_picture(outcome, inspection.source.read(item))
-    except Unreadable as error:
-        return Picture(replace(outcome, verdict="unreadable", reason=str(error)))
+    if isinstance(found, Refusal):
+        return untried_picture(outcome, found.reason)
+    return Picture(replace(outcome, digest=found))
+
+
+def _decoded_picture(
+    picture: Picture, shelf: Shelf, position: int, first: int, found: dict[int, PictureFacts | Refusal]
+) -> Picture:
+    """Put what became of the `first` of equal pictures into the one at `position`."""
+    answer = found[first]
+    if isinstance(answer, Refusal) and not answer.final:
+        return untried_picture(picture.outcome, answer.reason)
+    if position != first:
+        return picture  # the outcome of the first is all that is recorded
+    picture = replace(picture, data=shelf.data(position))
+    if isinstance(answer, Refusal):
+        return refused_picture(picture, answer.reason)
+    return with_facts(picture, answer, shelf.network_input(position))
 
 
 @retried
@@ -387,7 +443,8 @@ def record(inspection: Inspection, batch: Batch) -> BatchSummary:
         wanted = bool(outcome.findings) or (keep_all and outcome.verdict is not None)
         if wanted and picture.data is not None:
             media_type = _MEDIA_TYPES.get(outcome.format or "", "application/octet-stream")
-            outcome = replace(outcome, picture=inspection.store.put(picture.data, "picture", media_type))
+            kept = inspection.store.put(bytes(picture.data), "picture", media_type)
+            outcome = replace(outcome, picture=kept)
         outcomes.append(outcome)
     result = record_batch(inspection.database, inspection.run, outcomes, actor=SYSTEM, store=inspection.store)
     return BatchSummary(batch.number, result)

@@ -107,9 +107,13 @@ def test_running_again_computes_nothing_twice(make_line, monkeypatch, inspect_al
     first, _ = inspect_all(line.config)
 
     def never(*_, **__):
-        raise AssertionError("a known picture was decoded or classified again")
+        raise AssertionError("a known picture was classified again")
 
-    monkeypatch.setattr("operations.inspection.pictures.decode", never)
+    def no_positions(_, positions):
+        assert positions == [], "a known picture was decoded again"
+        return {}
+
+    monkeypatch.setattr("operations.inspection.decoders.Shelf.decode", no_positions)
     monkeypatch.setattr("classifiers.Predictor.predict", never)
     second, second_result = inspect_all(line.config)
     assert (first.run.reference, second.run.reference) == ("R000001", "R000002")

@@ -1,0 +1,284 @@
+"""Processes that read and decode a run's pictures, so that no picture can stop the run.
+
+A batch's files and network inputs lie in memory that is shared with the processes (`Shelf`). A process works
+on one picture at a time. One that takes too long, or dies, is replaced; the picture is refused, or tried once
+more while the other processes rest, so that what others took is not laid at its door.
+"""
+
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from mmap import mmap
+from multiprocessing.connection import Connection
+from multiprocessing.reduction import send_handle
+from queue import SimpleQueue
+from threading import Lock
+from types import TracebackType
+from typing import Self, TypeVar
+
+import numpy as np
+
+from operations.inspection.decoder_process import Answer, Decoding, Reading, Refusal, Task, Work
+from operations.inspection.preparation import FloatInput, PictureFacts
+from sources.errors import SourceError
+from sources.folder import MAX_BYTES, ListedImage
+
+_START = 300.0  # seconds that a process may take to start, on a machine that is busy
+_MOST = 16  # processes, unless told: each takes some 40 MB
+
+# glibc would give the memory of each picture back, and take it anew for the next: a quarter of the time.
+_MALLOC = {"MALLOC_MMAP_THRESHOLD_": str(2**25), "MALLOC_TRIM_THRESHOLD_": str(2**26)}
+
+Found = TypeVar("Found", str, PictureFacts)
+
+
+class Decoders:
+    """Decoding processes, started at once and stopped at the end of a `with` block.
+
+    Args:
+        work: what the processes are to do, and what a picture may take.
+        processes: how many; one for each processor that this process may use, at most 16, when None.
+    """
+
+    def __init__(self, work: Work, processes: int | None = None) -> None:
+        count = processes or min(_processors(), _MOST)
+        self._shape = (3, *work.preparation.preprocessing.input_size)
+        self._all = [_Process(work) for _ in range(count)]
+        self._idle: SimpleQueue[_Process] = SimpleQueue()
+        for process in self._all:
+            self._idle.put(process)
+        self._threads = ThreadPoolExecutor(count, thread_name_prefix="decoder")
+        self._one_alone = Lock()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stop the processes, whatever they do."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        for process in self._all:
+            process.end()
+        self._threads.shutdown()
+        for process in self._all:
+            process.close()
+
+    def held_bytes(self, item: ListedImage) -> int:
+        """Return how many bytes a picture takes in a batch: those of its file and of the network's input."""
+        return _file_bytes(item) + self._input_bytes
+
+    @property
+    def _input_bytes(self) -> int:
+        return 4 * int(np.prod(self._shape))
+
+    @contextmanager
+    def shelf(self, listed: Sequence[ListedImage]) -> Iterator["Shelf"]:
+        """Take memory for a batch; what was read and decoded stays there as long as anything refers to it."""
+        shelf = Shelf(self, listed, self._shape)
+        try:
+            yield shelf
+        finally:
+            shelf.close()
+
+    def answers(self, tasks: Sequence[Task], memory: int) -> list[Answer]:
+        """Return the answers to tasks about the memory of a descriptor, in order.
+
+        Raises:
+            SourceError: no process can be started on this machine.
+        """
+        futures = [self._threads.submit(self._answer, task, memory) for task in tasks]
+        try:
+            return [future.result() for future in futures]
+        finally:
+            # The descriptor is about to be closed, and the next file that is opened gets its number.
+            wait([future for future in futures if not future.cancel()])
+
+    def _answer(self, task: Task, memory: int) -> Answer:
+        process = self._idle.get()
+        try:
+            return process.ask(task, memory)
+        except _DeadError:
+            pass
+        finally:
+            self._idle.put(process)
+        # The kernel may have ended it for what another process took.
+        with self._one_alone:
+            resting = [self._idle.get() for _ in self._all]
+            try:
+                return resting[0].ask(task, memory)
+            except _DeadError as error:
+                return Refusal(f"the process that worked on it ended ({error})")
+            finally:
+                for each in resting:
+                    self._idle.put(each)
+
+
+class Shelf:
+    """The files and network inputs of a batch, in memory that the decoding processes share.
+
+    It is a file without a name: nothing is left of it when this process ends, however it ends. Nor does it
+    count against /dev/shm, which containers limit to 64 MB.
+    """
+
+    def __init__(self, decoders: Decoders, listed: Sequence[ListedImage], shape: tuple[int, ...]) -> None:
+        self._decoders, self._listed, self._shape = decoders, listed, shape
+        self._input_bytes = 4 * int(np.prod(shape))
+        place = self._input_bytes * len(listed)
+        self._places = []
+        for item in listed:
+            self._places.append(place)
+            place += _file_bytes(item)
+        self._file = _nameless_file(place)
+        self._memory = mmap(self._file, place)
+
+    def close(self) -> None:
+        """Give the descriptor back: nothing more is read or decoded."""
+        os.close(self._file)
+
+    def read(self) -> list[str | Refusal]:
+        """Read the batch, and return the SHA-256 of each picture's bytes, or why there is none."""
+        tasks = [Reading(item, place) for item, place in zip(self._listed, self._places, strict=True)]
+        return [_expected(answer, str) for answer in self._decoders.answers(tasks, self._file)]
+
+    def decode(self, positions: Sequence[int]) -> dict[int, PictureFacts | Refusal]:
+        """Decode the pictures at some positions of the batch, which were read."""
+        tasks = [
+            Decoding(self._places[at], self._listed[at].size, at * self._input_bytes) for at in positions
+        ]
+        answers = self._decoders.answers(tasks, self._file)
+        return {at: _expected(answer, PictureFacts) for at, answer in zip(positions, answers, strict=True)}
+
+    def data(self, position: int) -> memoryview:
+        """Return the bytes of a picture that was read."""
+        place = self._places[position]
+        return memoryview(self._memory)[place : place + self._listed[position].size]
+
+    def network_input(self, position: int) -> FloatInput:
+        """Return the network's input (3, H, W) of a picture that was decoded."""
+        count = self._input_bytes // 4
+        flat = np.frombuffer(self._memory, np.float32, count, position * self._input_bytes)
+        return flat.reshape(self._shape)
+
+
+class _DeadError(Exception):
+    """A process ended while it worked; says how."""
+
+
+class _Process:
+    """A decoding process, started again whenever it has ended. One thread uses it at a time."""
+
+    def __init__(self, work: Work) -> None:
+        self._work = work
+        self._ended = False
+        self._change = Lock()
+        self._start()
+
+    def ask(self, task: Task, memory: int) -> Answer:
+        """Return the answer to a task.
+
+        Raises:
+            _DeadError: the process ended. Another one is there.
+            SourceError: the process does not start.
+        """
+        self._await_start()
+        try:
+            self._connection.send(task)
+            send_handle(self._connection, memory, self._process.pid)
+            if self._connection.poll(self._work.seconds):
+                answer: Answer = self._connection.recv()
+                return answer
+        except (EOFError, OSError) as error:
+            how = self._replace()
+            raise _DeadError(how) from error
+        self._replace()
+        return Refusal(f"it takes longer than {self._work.seconds:g} seconds (run.picture_seconds)")
+
+    def end(self) -> None:
+        """End the process for good, also while another thread waits for its answer."""
+        with self._change:
+            self._ended = True
+            self._process.kill()
+
+    def close(self) -> None:
+        """Give back what an ended process leaves."""
+        self._stop()
+
+    def _start(self) -> None:
+        # A fresh interpreter: neither torch's threads nor a store's connections survive a fork. Not by
+        # multiprocessing, which would import the main module, and with it the command line or Prefect.
+        ours, theirs = socket.socketpair()
+        start = (
+            f"import sys; sys.path[:] = {sys.path!r}\n"
+            f"from operations.inspection.decoder_process import serve; serve({theirs.fileno()})"
+        )
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", start],
+                stdin=subprocess.DEVNULL,
+                pass_fds=[theirs.fileno()],
+                env={**_MALLOC, **os.environ},
+            )
+        self._connection = Connection(ours.detach())
+        self._started = False
+
+    def _await_start(self) -> None:
+        if self._started:
+            return
+        try:
+            self._connection.send(self._work)
+            if self._connection.poll(_START):
+                self._connection.recv()
+                self._started = True
+                return
+            how = f"not within {_START:g} seconds"
+        except (EOFError, OSError):
+            how = "it ended"
+        raise SourceError(f"a process that reads pictures does not start ({how}, {self._replace()})")
+
+    def _replace(self) -> str:
+        """Put another process in this one's place, unless all is to end; say how this one ended."""
+        code = self._stop()
+        with self._change:
+            if not self._ended:
+                self._start()
+        return "out of reach" if code is None else f"signal {-code}" if code < 0 else f"exit code {code}"
+
+    def _stop(self) -> int | None:
+        self._connection.close()
+        self._process.kill()
+        try:
+            return self._process.wait(10)
+        except subprocess.TimeoutExpired:
+            return None  # it hangs in the kernel, with a disk that does not answer, and ends with that
+
+
+def _expected(answer: Answer, kind: type[Found]) -> Found | Refusal:
+    if isinstance(answer, kind | Refusal):
+        return answer
+    raise TypeError(f"a decoding process answered with {answer!r}")
+
+
+def _file_bytes(item: ListedImage) -> int:
+    """Return the bytes to provide for a file: `Source.read` refuses one of more than `MAX_BYTES`."""
+    return item.size if item.size <= MAX_BYTES else 0
+
+
+def _nameless_file(size: int) -> int:
+    """Return the descriptor of a file of `size` bytes in memory, where the system has such, else on disk."""
+    if hasattr(os, "memfd_create"):
+        descriptor = os.memfd_create("kensa-pictures", os.MFD_CLOEXEC)
+    else:
+        with tempfile.TemporaryFile() as file:
+            descriptor = os.dup(file.fileno())
+    os.ftruncate(descriptor, size)
+    return descriptor
+
+
+def _processors() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
