@@ -481,7 +481,7 @@ def main() -> None:
         file = chosen.out / f"{name}.json"
         rows = json.loads(file.read_text()) if file.exists() else []
         page += [f"\n## {name}\n", f"{end}, {time.monotonic() - begun:.0f} s", table(rows)]
-        (chosen.out / "gpu.md").write_text("\n".join(page) + "\n")
+        (chosen.out / "gpu").with_suffix(".md").write_text("\n".join(page) + "\n")
         print(f"== {name}: {end}, {time.monotonic() - begun:.0f} s", flush=True)
     sys.exit(failed)
 

@@ -16,7 +16,7 @@ _OPERATIONS, _ELEMENTS = 40, 4
 _SPARE_OPERATIONS, _SPARE_ELEMENTS = 1_000, 2**24
 
 
-class BoundedBuilding(TorchDispatchMode):
+class BoundedBuilding(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Ends the building of a network that outgrows its weights, before it has used the memory.
 
     In the `with` block, on this thread, an operation raises PackageError where more elements are asked for,
@@ -27,7 +27,7 @@ class BoundedBuilding(TorchDispatchMode):
     """
 
     def __init__(self, weights: Mapping[str, torch.Tensor]) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._elements = _ELEMENTS * sum(tensor.numel() for tensor in weights.values()) + _SPARE_ELEMENTS
         self._operations = _OPERATIONS * len(weights) + _SPARE_OPERATIONS
 
@@ -64,6 +64,6 @@ def _elements_spread(args: Sequence[Any]) -> int:
     if len(shapes) < 2:
         return 0
     try:
-        return math.prod(torch.broadcast_shapes(*shapes))
+        return math.prod(torch.broadcast_shapes(*shapes))  # type: ignore[no-untyped-call]
     except RuntimeError:
         return 0  # no operation element by element

@@ -14,10 +14,11 @@ from itertools import islice
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from db.artifacts import GRACE, ArtifactStore
+from db.artifacts import ArtifactStore
 from db.chain.events import Actor, head
 from db.columns import utc_now
 from db.engine import Database
+from db.files import GRACE
 from db.lookup import those
 from db.retention.inventory import inventory, retention_of
 from db.retention.policy import Candidate, PrunePolicy, candidates, used_since
