@@ -21,7 +21,6 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
-from itertools import islice
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -376,7 +375,7 @@ def _run(root: Path, package: str, device: str) -> tuple[float, int]:
             "source": {"uri": str(root / "pictures")},
             "model": {"package": str(root / package), "device": device, "batch_size": 256},
             "explainer": {"batch_size": 256},
-            "run": {"batch_size": 256, "decode_ahead": WORKERS},
+            "run": {"batch_size": 256, "decode_ahead": WORKERS, "held_bytes": 2**34, "decoders": WORKERS},
             "database": {"url": f"sqlite:///{root / package}.db"},
             "artifacts": {"uri": str(root / f"{package}.artifacts")},
             "report": {"enabled": False},
@@ -384,15 +383,15 @@ def _run(root: Path, package: str, device: str) -> tuple[float, int]:
     )
     with run.open_inspection(settings, "manual") as inspection, ThreadPoolExecutor(WORKERS) as threads:
         begun = time.perf_counter()
-        listing = inspection.listing()
+        batches = inspection.batches()
         ahead: deque[Future[run.Batch]] = deque()
-        size, number, findings = settings.run.batch_size, 0, 0
-        listed = list(islice(listing, size))
+        number = findings = 0
+        listed = next(batches, [])
         while listed or ahead:
             while listed and len(ahead) <= settings.run.decode_ahead:
                 number += 1
                 ahead.append(threads.submit(run.decode, inspection, number, listed))
-                listed = list(islice(listing, size))
+                listed = next(batches, [])
             batch = run.classify(inspection, ahead.popleft().result())
             if batch.flagged:
                 batch = run.explain(inspection, batch)
