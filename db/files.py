@@ -126,12 +126,17 @@ def remove_unfinished(files: Any, folder: str) -> None:
 @contextmanager
 def workspace(kind: str) -> Iterator[Path]:
     """Yield a temporary folder, gone afterwards; that of a killed process goes by `remove_workspaces`."""
-    with TemporaryDirectory(prefix=f"kensa-{kind}-{process_name()}-") as name:
+    with TemporaryDirectory(prefix=workspace_prefix(kind)) as name:
         yield Path(name)
 
 
+def workspace_prefix(kind: str) -> str:
+    """Return what the name of a temporary folder begins with, so that `remove_workspaces` knows it."""
+    return f"kensa-{kind}-{process_name()}-"
+
+
 def remove_workspaces() -> None:
-    """Remove the folders of `workspace` that this account's killed processes left."""
+    """Remove the temporary folders, see `workspace_prefix`, that this account's killed processes left."""
     for path in Path(gettempdir()).glob("kensa-*"):
         match = _WORKSPACE.fullmatch(path.name)
         if match is None or path.is_symlink():

@@ -5,6 +5,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import files
+from pathlib import Path
+from tempfile import mkdtemp
 from typing import Any
 
 from PIL import ImageFile
@@ -15,6 +17,7 @@ from weasyprint import CSS, HTML  # noqa: E402
 from weasyprint.text.fonts import FontConfiguration  # noqa: E402
 from weasyprint.urls import URLFetcher, URLFetcherResponse  # noqa: E402
 
+from db.files import workspace_prefix  # noqa: E402
 from reports.errors import ReportError  # noqa: E402
 from reports.pdf.missing_glyphs import FAMILY, box_font, unprintable  # noqa: E402
 from reports.pdf.tags import tidy  # noqa: E402
@@ -68,6 +71,17 @@ class MemoryFetcher(URLFetcher):  # type: ignore[misc]  # WeasyPrint is untyped
         """Raise the first `ReportError` if anything was refused."""
         if self._refused is not None:
             raise self._refused
+
+
+class _Fonts(FontConfiguration):  # type: ignore[misc]  # WeasyPrint is untyped
+    """WeasyPrint's fonts, in a folder whose name says whose it is: a killed process's goes with the next run.
+
+    WeasyPrint makes a folder of its own, `weasyprint-…`, only where there is none yet.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._folder = Path(mkdtemp(prefix=workspace_prefix("fonts")))
 
 
 @dataclass(frozen=True)
@@ -154,7 +168,7 @@ class Layout:
 
     def _render(self, css: str, find: Find) -> Any:
         fetcher = MemoryFetcher(find)
-        fonts = FontConfiguration()
+        fonts = _Fonts()
         style = CSS(string=css, url_fetcher=fetcher, font_config=fonts)
         document = HTML(string=self._html, base_url="kensa:part", url_fetcher=fetcher).render(
             stylesheets=[style], font_config=fonts

@@ -1,11 +1,15 @@
 """The renderer fetches nothing, and leaves the process as it found it."""
 
+import os
 import re
 import subprocess
 import sys
+import tempfile
+from unittest import mock
 
 import pytest
 
+from db.files import remove_workspaces
 from reports.errors import ReportError
 from reports.pdf.layout import Asset, Layout, MemoryFetcher
 
@@ -43,6 +47,27 @@ def test_only_assets_are_answered(url):
 def test_a_template_that_wants_to_fetch_is_an_error(html):
     with pytest.raises(ReportError, match="never fetches"):
         Layout(f'<html lang="en"><body>{html}</body></html>', "", {}.get).write()
+
+
+def test_a_killed_layout_leaves_only_what_the_next_run_removes(tmp_path):
+    code = """if True:
+        import os, signal, sys
+        from reports.pdf.layout import Layout, own_font
+        css = "@font-face { font-family: K; src: url(kensa:fonts/Inter-Regular.otf); } p { font: 7pt K; }"
+        layout = Layout('<html lang="en"><title>x</title><body><p>x</p></body></html>', css, own_font)
+        print(os.listdir(os.environ["TMPDIR"]), flush=True)
+        os.kill(os.getpid(), signal.SIGKILL)
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+    )
+    assert "kensa-fonts-" in done.stdout, done.stderr
+    with mock.patch.object(tempfile, "tempdir", str(tmp_path)):
+        remove_workspaces()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_pillow_still_refuses_truncated_pictures():
