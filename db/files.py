@@ -8,7 +8,7 @@ import os
 import platform
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -27,7 +27,7 @@ from db.failures import named_failures
 # Bytes are put before the batch that records them is committed. Until they are this old, nothing takes them
 # for left over; a batch takes far less.
 GRACE = timedelta(days=1)
-_UNFINISHED = re.compile(r"\..+\.([0-9a-f]{8}-[0-9]+)-[0-9a-f]{32}\.part")
+_UNFINISHED = re.compile(r"\.(?P<name>.+)\.(?P<process>[0-9a-f]{8}-[0-9]+)-[0-9a-f]{32}\.part")
 _WORKSPACE = re.compile(r"kensa-[a-z]+-([0-9a-f]{8}-[0-9]+)-\w+")
 _log = logging.getLogger("kensa")
 # What the process's umask holds back of 0666 (files) and 0777 (folders).
@@ -101,10 +101,16 @@ def written_atomically(files: Any, path: str, data: bytes, *, beside: str | None
         raise
 
 
-def remove_unfinished(files: Any, folder: str) -> None:
+def remove_unfinished(files: Any, folder: str, recorded: Callable[[str], bool] | None = None) -> None:
     """Remove the files that `put_atomically` left in a folder when its process was killed.
 
     Left alone are those of processes that may still be at it: alive, or of another machine, until a day old.
+
+    Args:
+        files: the file system.
+        folder: where to look.
+        recorded: says of the SHA-256 of a file whether the record knows it. Then its process was killed after
+            the record's transaction and before the last step, which is made up: it is moved into place.
     """
     try:
         found = [str(path) for path in files.ls(folder, detail=False)]
@@ -115,7 +121,18 @@ def remove_unfinished(files: Any, folder: str) -> None:
         if match is None:
             continue
         try:
-            if is_over(match[1], files.modified(path)):
+            if not is_over(match["process"], files.modified(path)):
+                continue
+            target = f"{folder}/{match['name']}"
+            if (
+                recorded is not None
+                and not files.exists(target)
+                and recorded(hashlib.sha256(files.cat_file(path)).hexdigest())
+            ):
+                files.mv(path, target)
+                if isinstance(files, LocalFileSystem):
+                    _sync_folder(folder)
+            else:
                 files.rm_file(path)
         except FileNotFoundError:
             continue  # moved into place meanwhile, or removed by another

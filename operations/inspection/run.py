@@ -218,7 +218,7 @@ def open_inspection(
             predictor = open_predictor(settings, package)
             explainer = explainer_for(predictor, settings.explainer)
             store = ArtifactStore(settings.artifacts.uri)
-            remove_leftovers(settings)
+            retried(remove_leftovers)(settings, database)
             signer = open_signer(settings)
             kind = run_kind(settings, source, predictor)
             wait = settings.run.when_busy == "wait"

@@ -1,5 +1,8 @@
 """When a report is issued anew, and what an old one says when it is made again."""
 
+import subprocess
+import sys
+
 from argon2 import PasswordHasher
 
 from db.chain.events import Actor
@@ -8,6 +11,7 @@ from db.engine import open_database
 from db.issued.reports import reports_of
 from db.people.people import add_person
 from db.people.sign_in import authenticate
+from operations.inspection.leftovers import remove_leftovers
 from operations.inspection.run import SYSTEM
 from operations.reporting.issue import Issue
 from operations.reporting.run_report import issue_report, read_run_report
@@ -55,6 +59,34 @@ def test_a_decision_makes_a_new_revision_and_leaves_the_old_one_as_it_was(
         second_says = as_printed(second.record)
         assert f"{finding}: confirm by E. Ve." in second_says
         assert f"{finding}: confirm" not in before
+
+
+def test_a_report_whose_process_was_killed_between_record_and_folder_gets_there_with_the_next_run(
+    make_line, inspect_all, monkeypatch
+):
+    monkeypatch.setattr("reports.pdf.render.render", lambda document: repr(document).encode())
+    inspection, _ = inspect_all(make_line().config)
+    settings = inspection.settings
+    with open_database(settings.database.url) as database:
+        issued = issue_report(database, inspection.store, inspection.run.id, settings.report, actor=SYSTEM)
+        pdf = issued.path.read_bytes()
+        # As `written_atomically` leaves it when its process is killed after the commit.
+        code = "from db.files import process_name; print(process_name())"
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        left, other = (
+            issued.path.with_name(f".{issued.path.name}.{done.stdout.strip()}-{n:032x}.part") for n in (1, 2)
+        )
+        issued.path.rename(left)
+        other.write_bytes(b"never issued")
+        remove_leftovers(settings, database)
+        assert list(issued.path.parent.iterdir()) == [issued.path]
+        assert issued.path.read_bytes() == pdf
+        # What is there is not replaced: it may bear signatures that were added since.
+        left.write_bytes(pdf)
+        issued.path.write_bytes(b"signed since")
+        remove_leftovers(settings, database)
+        assert list(issued.path.parent.iterdir()) == [issued.path]
+        assert issued.path.read_bytes() == b"signed since"
 
 
 def test_an_issued_report_is_given_back_whatever_would_be_rendered_today(make_line, inspect_all, monkeypatch):
