@@ -6,7 +6,7 @@ SHELL := /bin/bash
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-test demo test test-slow test-wheel check format lock clean
+.PHONY: help setup setup-test demo test test-slow test-wheel chaos check format lock clean
 
 help:  ## what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -25,6 +25,11 @@ test: setup-test  ## the tests (heavier ones: make test-slow)
 
 test-slow: setup-test  ## the heavier end-to-end tests
 	$(BIN)/python -m pytest -m slow
+
+# Goes on where it stopped; what it found is in build/chaos/results.jsonl. TRIALS=0 prints the table alone.
+TRIALS ?= 250
+chaos: setup-test  ## kill and starve real runs till TRIALS=250 results are kept (see docs/reliability.md)
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m tests.chaos build/chaos --trials $(TRIALS)
 
 test-wheel:  ## the wheel, in an environment of its own and an empty folder
 	@.ci/wheel $(WHEEL_VENV)
