@@ -1,9 +1,9 @@
 """One way to wait for a database or a file system that is away for a moment: growing waits, two minutes."""
 
 import logging
-import time
 from collections.abc import Callable
 from functools import wraps
+from time import sleep
 from typing import ParamSpec, TypeVar
 
 from db.errors import AwayError
@@ -31,7 +31,7 @@ def retried(step: Callable[P, T]) -> Callable[P, T]:
                 return step(*args, **kwargs)
             except AwayError as error:
                 _log.warning("%s; trying again in %d s", error, wait)
-                time.sleep(wait)
+                sleep(wait)
         return step(*args, **kwargs)
 
     return attempts

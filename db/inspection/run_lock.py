@@ -190,6 +190,11 @@ class _AdvisoryLock:
         return self.take()
 
     def release(self) -> None:
-        if self._connection is not None:
-            self._connection.close()  # rolled back, which ends the lock
-            self._connection = None
+        if self._connection is None:
+            return
+        try:
+            self._connection.rollback()  # which ends the lock
+        except DBAPIError:  # the server was restarted: the lock ended with its connection
+            self._connection.invalidate()
+        self._connection.close()
+        self._connection = None

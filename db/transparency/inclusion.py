@@ -232,7 +232,7 @@ def _checked_event(entry: Any, signed: CheckpointNote, redactions: Mapping[int, 
         raise RecordError(f"the proof is damaged: {type(error).__name__} {short_text(str(error))}") from None
     where = f"event {sequence}"
     if event.get("scheme") != SCHEME:
-        raise RecordError(f"{where}: follows scheme {event.get('scheme')}, not {SCHEME}")
+        raise RecordError(f"{where}: follows scheme {short_text(str(event.get('scheme')))}, not {SCHEME}")
     redaction = redactions.get(sequence)
     if redaction is not None and listed != [("run", redaction.row)]:
         redaction = None

@@ -68,7 +68,7 @@ def test_a_report_folder_without_space_is_named(inspected, monkeypatch) -> None:
 
     inspected.kensa("report", "run")
     with monkeypatch.context() as patched:
-        patched.setattr(Path, "write_bytes", full)
+        patched.setattr(os, "fsync", full)
         told = inspected.kensa("report", "run", check=4).stderr
     assert "R000001-1.pdf" in told
     assert "make room, then run it again" in told

@@ -109,7 +109,7 @@ def test_an_abandoned_run_is_failed_on_record_and_its_report_says_so(make_line, 
     assert "give --reason" in kensa(*abandon, check=2).stderr
     assert "--reason goes with --abandon" in kensa("run", "--reason", "x", "-c", line.config, check=2).stderr
     with open_inspection(load_settings(line.config, []), "manual"):
-        busy = kensa(*abandon, "--reason", "camera replaced", check=2).stderr
+        busy = kensa(*abandon, "--reason", "camera replaced", check=6).stderr
         assert "another process is at run R000001" in busy
         assert "stop it before" in busy
     said = kensa(*abandon, "--reason", "camera replaced").stdout
@@ -156,7 +156,7 @@ def test_a_full_report_folder_loses_no_report(make_line, inspect_all, kensa):
     inspection, _ = inspect_all(line.config)
     folder = line.folder / "reports"
     folder.write_text("no folder, as a full one is none")
-    told = line.kensa("report", "missing", check=1).stdout
+    told = line.kensa("report", "missing", check=3).stdout
     assert "report of run R000001 is missing: FileExistsError" in told
     with open_database(line.database_url) as database, database.session() as session:
         assert [run.reference for run in unreported_runs(session)] == ["R000001"]
