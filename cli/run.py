@@ -20,7 +20,7 @@ from cli.console import (
     safe,
 )
 from cli.options import Config, Overrides, config_name, open_record, person, settings_of
-from configs.loading import ConfigError
+from configs.loading import ConfigError, check_paths
 from configs.schema import Settings
 
 if TYPE_CHECKING:
@@ -192,7 +192,7 @@ def run(
     from flows.environment import PrefectError, check_prefect_server, prepare_prefect
 
     # Settings are checked before anything starts; then Prefect, which reads its environment at import.
-    settings_of(config, overrides)
+    _checked_settings(config, overrides)
     prepare_prefect(quiet=not debugging.get())
     check_prefect_server(quiet=not debugging.get())
     from flows.inspection import inspect
@@ -211,6 +211,14 @@ def run(
             else:
                 observer.untold(f"{type(error).__name__}: {error}")
     raise typer.Exit(observer.code or 0)
+
+
+def _checked_settings(config: str | None, overrides: list[str] | None) -> Settings:
+    """Load the settings; ConfigError where they, or the paths that they name, cannot be used."""
+    settings = settings_of(config, overrides)
+    if problems := check_paths(settings):
+        raise ConfigError("\n".join(problems))
+    return settings
 
 
 def _abandon(settings: Settings, reason: str | None) -> None:
@@ -233,7 +241,7 @@ def serve(config: Config = None, overrides: Overrides = None) -> None:
     """Run the inspection on its cron schedule, against the Prefect server that PREFECT_API_URL names."""
     from flows.environment import check_prefect_server, prepare_prefect
 
-    settings = settings_of(config, overrides)
+    settings = _checked_settings(config, overrides)
     prepare_prefect(quiet=False)
     check_prefect_server(quiet=False)
     from flows.serving import serve_inspection

@@ -3,6 +3,7 @@
 Import this before `prefect`: it reads its settings once, at import.
 """
 
+import logging
 import os
 import signal
 import subprocess
@@ -47,6 +48,9 @@ def prepare_prefect(*, quiet: bool) -> None:
         os.environ.setdefault("PREFECT_INTERNAL_LOGGING_LEVEL", "CRITICAL")
         os.environ.setdefault("PREFECT_SERVER_LOGGING_LEVEL", "CRITICAL")
         os.environ.setdefault("PREFECT_LOGGING_TO_API_ENABLED", "false")
+        logging.getLogger("EventsWorker").setLevel(
+            logging.CRITICAL
+        )  # no setting of Prefect's reaches this one
     else:
         os.environ.setdefault("PREFECT_LOGGING_EXTRA_LOGGERS", "kensa")
 

@@ -96,3 +96,13 @@ def test_an_unexpected_error_is_one_line_and_debug_shows_where(make_line, kensa,
     assert (
         kensa("findings", "-c", line.config, check=1).stderr == short
     )  # --debug holds for its command alone
+
+
+@pytest.mark.parametrize("command", ["run", "serve"])
+def test_a_path_that_is_not_there_is_refused_before_prefect_starts(inspected, monkeypatch, command) -> None:
+    def started(**_: object) -> None:
+        raise AssertionError("Prefect was prepared")
+
+    monkeypatch.setattr("flows.environment.prepare_prefect", started)
+    told = inspected.kensa(command, "--set", "model.package=/none", check=2).stderr
+    assert "model.package: expected a folder with model.json and model.safetensors, got '/none'" in told
