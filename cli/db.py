@@ -112,7 +112,7 @@ def db_redact(
     """Replace secrets in the settings that runs recorded, on record; change the secret itself first.
 
     For the owner of the tables. What is replaced is no longer proved: `kensa audit verify` says so from then
-    on, with exit code 5. The old digest, backups and reports that were issued remain.
+    on, with exit code 7. The old digest, backups and reports that were issued remain.
     """
     with open_record(settings_of(config, overrides)) as database:
         with database.session() as session:

@@ -20,7 +20,7 @@ from cli.console import (
     safe,
 )
 from cli.options import Config, Overrides, config_name, open_record, person, settings_of
-from configs.loading import ConfigError, check_paths
+from configs.loading import ConfigError, require_paths
 from configs.schema import Settings
 
 if TYPE_CHECKING:
@@ -216,8 +216,7 @@ def run(
 def _checked_settings(config: str | None, overrides: list[str] | None) -> Settings:
     """Load the settings; ConfigError where they, or the paths that they name, cannot be used."""
     settings = settings_of(config, overrides)
-    if problems := check_paths(settings):
-        raise ConfigError("\n".join(problems))
+    require_paths(settings)
     return settings
 
 

@@ -99,6 +99,12 @@ def merge_layers(
         raise ConfigError("\n".join([*lines[:_MOST_MISTAKES], *more])) from None
 
 
+def require_paths(settings: Settings) -> None:
+    """Raise ConfigError, with a line for each, where local paths in the settings cannot be used."""
+    if problems := check_paths(settings):
+        raise ConfigError("\n".join(problems))
+
+
 def check_paths(settings: Settings) -> list[str]:
     """Return a line for each local path in the settings that cannot be used; empty when all can."""
     problems = []

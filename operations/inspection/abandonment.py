@@ -1,6 +1,6 @@
 """Ending a run that nobody will finish."""
 
-from configs.loading import ConfigError, check_paths
+from configs.loading import require_paths
 from configs.schema import Settings
 from db.chain.events import Actor
 from db.engine import Database
@@ -20,8 +20,7 @@ def abandon_run(database: Database, settings: Settings, reason: str, *, actor: A
     """
     if not reason.strip():
         raise RecordError("abandoning a run takes a reason: give --reason TEXT")
-    if problems := check_paths(settings):
-        raise ConfigError("\n".join(problems))
+    require_paths(settings)
     predictor = open_predictor(settings, checked_package(settings))
     kind = run_kind(settings, open_source(settings), predictor)
     with locked_run(database, kind, remedy="stop it before its run is abandoned"):

@@ -10,7 +10,7 @@ from itertools import islice
 
 from classifiers import ModelPackage, PackageError, Predictor, load_package
 from classifiers.package.package import MANIFEST_FILE
-from configs.loading import ConfigError, check_paths
+from configs.loading import require_paths
 from configs.schema import Settings
 from db.artifacts import ArtifactStore
 from db.chain.events import Actor
@@ -207,8 +207,7 @@ def open_inspection(
         PackageError, SourceError, RecordError: the model package, source or database cannot be used.
         RunBusy: another process is at the same run, and the settings say leave.
     """
-    if problems := check_paths(settings):
-        raise ConfigError("\n".join(problems))
+    require_paths(settings)
     restrict_new_files(settings.record.readable_by)  # here too: a worker of Prefect's runs no command of ours
     with open_database(settings.database.url) as database:
         retried(database.migrate)()

@@ -11,7 +11,7 @@ from tests.chaos.record import Outcome, Record
 _VERDICTS = ("pass", "review", "reject", "unreadable")
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Differences:
     """What is not as it should be, each in a sentence; all empty where everything is."""
 

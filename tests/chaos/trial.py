@@ -20,7 +20,7 @@ import yaml
 from benchmarks import postgres
 from db.artifacts import ArtifactStore
 from tests.chaos.bench import BATCH, PACKAGE, Bench
-from tests.chaos.comparison import differences
+from tests.chaos.comparison import Differences, differences
 from tests.chaos.faults import POINTS, Fault
 from tests.chaos.processes import MARK, Command, kill_all, processes_of, wait_until
 from tests.chaos.record import Record, read_record
@@ -44,7 +44,7 @@ class SkippedError(Exception):
 
 
 @dataclass
-class Result:
+class Result(Differences):
     """What came of a trial; everything from `lost` on is empty, and `verified` true, where all is well.
 
     `kills`: processes that were killed while they worked; `attempts`: commands until the end, with `codes`.
@@ -61,12 +61,6 @@ class Result:
     codes: list[int | None] = field(default_factory=list)
     skipped: str = ""
     verified: bool = False
-    lost: list[str] = field(default_factory=list)
-    doubled: list[str] = field(default_factory=list)
-    wrong: list[str] = field(default_factory=list)
-    unfinished: list[str] = field(default_factory=list)
-    unreported: list[str] = field(default_factory=list)
-    unsigned: list[str] = field(default_factory=list)
     orphans: list[str] = field(default_factory=list)
     stray: list[str] = field(default_factory=list)
     hung: list[str] = field(default_factory=list)
