@@ -105,7 +105,7 @@ def second(moment: datetime) -> str:
 
 def short_digest(digest: str) -> str:
     """Return the first 12 characters of a digest, which tell it from its neighbours."""
-    return clean(digest.removeprefix("sha256:"))[:12]
+    return clean(digest.removeprefix("sha256:").removeprefix("content:"))[:12]
 
 
 def lasting(duration: timedelta) -> str:

@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 from classifiers.errors import ClassifierError
 from classifiers.package.manifest import canonical
 
+CONTENT = "content:"
+"""What a digest of the content begins with; digests before kensa 0.3 have no prefix and cover names too."""
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp"})
 
 
@@ -62,7 +64,20 @@ class Dataset:
 
     @property
     def digest(self) -> str:
-        """SHA-256 over names, labels, groups, the digests of the files, and the classes."""
+        """`CONTENT` and a SHA-256 over each picture's own SHA-256, labels and group, in whatever order.
+
+        Where the files lie and how a path is written does not count: the same data is known again.
+        """
+        rows = sorted([item.sha256, sorted(item.labels), item.group] for item in self.items)
+        return CONTENT + hashlib.sha256(canonical(rows)).hexdigest()
+
+    @property
+    def named_digest(self) -> str:
+        """SHA-256 over names, labels, groups, the files' SHA-256 and the classes, in the order of the names.
+
+        It is the digest in packages of kensa 0.1 and 0.2. A training hangs on it still: the names decide the
+        order in which pictures are drawn.
+        """
         rows = [[item.name, item.labels, item.group, item.sha256] for item in self.items]
         content = [self.classes, self.good_class, self.multi_label, rows]
         return hashlib.sha256(canonical(content)).hexdigest()

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from classifiers.data.dataset import Dataset
+from classifiers.data.dataset import CONTENT, Dataset
 from classifiers.package.package import ModelPackage
 
 RECORDED = ("training", "validation", "calibration")
@@ -41,13 +41,18 @@ def recorded_digests(package: ModelPackage) -> dict[str, str]:
 def role_of(package: ModelPackage, dataset: Dataset) -> str | None:
     """Return the role that a data set had in making a package; None where it had none, or it does not show.
 
-    A data set's digest covers the pictures' names, which are relative to the folder of the labels. A split
-    that `kensa train` wrote beside the model names the same pictures from another folder. Therefore the
-    digest is tried with names from each folder above the pictures.
+    Packages of kensa 0.1 and 0.2 have digests that cover the pictures' names as their labels wrote them:
+    paths relative to the folder of the labels, or absolute ones. The same pictures may be named from another
+    folder now, as in a split that `kensa train` wrote. Therefore such a digest is tried with absolute names,
+    and with names from each folder above the pictures.
     """
     roles = {digest: role for role, digest in recorded_digests(package).items()}
-    named = _with_other_names(package, dataset)
-    return next((roles[one.digest] for one in named if one.digest in roles), None)
+    if dataset.digest in roles:
+        return roles[dataset.digest]
+    if all(digest.startswith(CONTENT) for digest in roles):
+        return None
+    digests = (one.named_digest for one in _with_other_names(package, dataset))
+    return next((roles[digest] for digest in digests if digest in roles), None)
 
 
 def shared(examined: Dataset, seen: Dataset) -> Shared:
@@ -60,15 +65,17 @@ def shared(examined: Dataset, seen: Dataset) -> Shared:
 
 
 def _with_other_names(package: ModelPackage, dataset: Dataset) -> Iterator[Dataset]:
-    """Yield the data set with its own names, then with names from each folder above its pictures."""
+    """Yield the data set with its own names, with absolute ones, then with names from each folder above."""
     yield dataset
     paths = [Path(os.path.normpath(Path.cwd() / item.path)) for item in dataset.items]
     # The side of a split may lack one of the classes that the whole data had.
     whole = replace(dataset, classes=package.classes)
+
+    def named(names: Iterable[str]) -> Dataset:
+        items = (replace(item, name=name) for item, name in zip(dataset.items, names, strict=True))
+        return replace(whole, items=tuple(sorted(items, key=lambda item: item.name)))
+
+    yield named(path.as_posix() for path in paths)
     nearest = Path(os.path.commonpath([path.parent for path in paths]))
     for folder in (nearest, *nearest.parents):
-        items = (
-            replace(item, name=path.relative_to(folder).as_posix())
-            for item, path in zip(dataset.items, paths, strict=True)
-        )
-        yield replace(whole, items=tuple(sorted(items, key=lambda item: item.name)))
+        yield named(path.relative_to(folder).as_posix() for path in paths)

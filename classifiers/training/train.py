@@ -103,5 +103,5 @@ def _fingerprint(training: Dataset, validation: Dataset, settings: TrainSettings
             weights = hashlib.sha256(Path(str(settings.pretrained)).read_bytes()).hexdigest()
         except OSError as error:
             raise TrainingError(f"pretrained weights {settings.pretrained}: {error.strerror}") from error
-    content = [training.digest, validation.digest, settings.record(), weights]
+    content = [training.named_digest, validation.named_digest, settings.record(), weights]
     return hashlib.sha256(canonical(content)).hexdigest()

@@ -183,6 +183,7 @@ def _asset_url(name: str) -> str:
 
 
 def _digest_lines(digest: str) -> list[str]:
-    """Return a digest in lines of 32 characters."""
-    text = wording.clip(digest, 128)
-    return [text[start : start + 32] for start in range(0, len(text), 32)]
+    """Return a digest in lines of 32 characters, the first one after what says which digest it is, if any."""
+    scheme, colon, text = wording.clip(digest, 128).rpartition(":")
+    lines = [text[start : start + 32] for start in range(0, len(text), 32)]
+    return [scheme + colon + line if not place else line for place, line in enumerate(lines)]
