@@ -34,5 +34,6 @@ def test_the_demo_profile_names_it() -> None:
 def test_the_package_knows_how_its_calibration_pictures_looked() -> None:
     reference = read_reference(load_package(PACKAGE).training)
     assert reference is not None
+    assert reference.good_score is not None
     assert (reference.brightness.n, reference.good_score.n, reference.defective_score.n) == (800, 401, 399)
     assert 0 < reference.sharpness.quantiles[0] < reference.sharpness.mean < reference.sharpness.quantiles[-1]

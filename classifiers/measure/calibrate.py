@@ -40,7 +40,7 @@ def calibrate(
     out: Path,
     *,
     target_escape_rate: float = 0.05,
-    target_overkill: float = 0.05,
+    target_overkill: float | None = 0.05,
     device: str = "auto",
     precision: str = "auto",
     batch_size: int = 32,
@@ -54,7 +54,8 @@ def calibrate(
         dataset: defective and good pictures that the training never saw.
         out: the new package's folder.
         target_escape_rate: the largest share of defective pictures that may pass, in (0, 1).
-        target_overkill: the largest share of good pictures that may be rejected automatically, in (0, 1).
+        target_overkill: the largest share of good pictures that may be rejected automatically, in (0, 1);
+            None asks for none, so that few good pictures, or no one, will do: see `choose_thresholds`.
         device: as for `Predictor`.
         precision: as for `Predictor`; use the one that will inspect.
         batch_size: as for `Predictor`.
@@ -174,7 +175,9 @@ def fit_temperature(raw: torch.Tensor, targets: torch.Tensor, *, multi_label: bo
     return float(np.clip(temperature, *TEMPERATURE_RANGE))
 
 
-def check_enough(n_defective: int, n_good: int, target_escape_rate: float, target_overkill: float) -> None:
+def check_enough(
+    n_defective: int, n_good: int, target_escape_rate: float, target_overkill: float | None
+) -> None:
     """Refuse data that is too small to show that the targets are kept, even without a single error.
 
     Raises:
@@ -184,16 +187,26 @@ def check_enough(n_defective: int, n_good: int, target_escape_rate: float, targe
         ("defective", n_defective, "target escape rate", target_escape_rate),
         ("good", n_good, "target overkill", target_overkill),
     ):
+        if target is None:
+            continue
         if not 0 < target < 1:
             raise CalibrationError(f"the {name} must lie between 0 and 1, got {target}")
         needed = needed_without_misses(target, CONFIDENCE)
+        without = ""
+        if kind == "good":
+            without = (
+                "; or --target-overkill none: then no target is shown for it, and nothing is rejected "
+                "without a person"
+            )
         if not count:
-            raise CalibrationError(f"no {kind} picture in the calibration data; at least {needed} are needed")
+            raise CalibrationError(
+                f"no {kind} picture in the calibration data; at least {needed} are needed{without}"
+            )
         if count < needed:
             raise CalibrationError(
                 f"{count} {kind} pictures cannot show a {name} of {target:g}: even without any error "
                 f"the 95 % bound is {upper_bound(0, count, CONFIDENCE):.4f}. At least {needed} {kind} ones "
-                "are needed, or a larger target"
+                f"are needed, or a larger target{without}"
             )
 
 
@@ -202,7 +215,7 @@ def choose_thresholds(
     defective: NDArray[np.bool_],
     *,
     target_escape_rate: float,
-    target_overkill: float,
+    target_overkill: float | None,
     groups: list[str] | None = None,
     dataset_digest: str = "",
 ) -> Thresholds:
@@ -213,13 +226,15 @@ def choose_thresholds(
     holds although the threshold is chosen from the same pictures: the share of defects below an order
     statistic has the beta distribution from which the bound is taken (Wilks 1941, tolerance limits). The
     reject threshold is found in the same way among the good pictures, from above. It is raised to the review
-    threshold where it would lie below.
+    threshold where it would lie below. Without a target for overkill it is 1: nothing shows how often a good
+    picture would be rejected, so that what is flagged goes to a person.
 
     Args:
         scores: defect scores (N,) in [0, 1].
         defective: which pictures are defective, (N,) bool.
         target_escape_rate: the largest share of defective pictures that may pass, in (0, 1).
-        target_overkill: the largest share of good pictures that may be rejected automatically, in (0, 1).
+        target_overkill: the largest share of good pictures that may be rejected automatically, in (0, 1);
+            None for no target.
         groups: part or lot of each picture, (N,); None where each picture is a group of its own.
         dataset_digest: recorded with the thresholds.
 
@@ -231,15 +246,17 @@ def choose_thresholds(
     bad = np.sort(scores[defective].astype(np.float64))
     good = np.sort(scores[~defective].astype(np.float64))[::-1]
     allowed_misses = most_misses(n_defective, target_escape_rate, CONFIDENCE) or 0
-    allowed_rejects = most_misses(n_good, target_overkill, CONFIDENCE) or 0
     review = float(bad[allowed_misses]) * (1 - MARGIN)
-    highest_good = float(good[allowed_rejects])
-    reject = max(review, highest_good + (1 - highest_good) * MARGIN)
-    if reject <= highest_good:
-        raise CalibrationError(
-            f"{allowed_rejects + 1} good pictures score 1, so no reject threshold keeps overkill within "
-            f"{target_overkill:g}; look at their labels, or raise the target"
-        )
+    reject = 1.0
+    if target_overkill is not None:
+        allowed_rejects = most_misses(n_good, target_overkill, CONFIDENCE) or 0
+        highest_good = float(good[allowed_rejects])
+        reject = max(review, highest_good + (1 - highest_good) * MARGIN)
+        if reject <= highest_good:
+            raise CalibrationError(
+                f"{allowed_rejects + 1} good pictures score 1, so no reject threshold keeps overkill within "
+                f"{target_overkill:g}; look at their labels, or raise the target"
+            )
     n_missed = int((bad < review).sum())
     n_flagged_good, n_rejected_good = int((good >= review).sum()), int((good >= reject).sum())
     names = np.array(
@@ -252,12 +269,12 @@ def choose_thresholds(
         escape_rate=n_missed / n_defective,
         escape_bound=upper_bound(n_missed, n_defective, CONFIDENCE),
         n_missed=n_missed,
-        overkill_rate=n_flagged_good / n_good,
-        overkill_bound=upper_bound(n_flagged_good, n_good, CONFIDENCE),
+        overkill_rate=n_flagged_good / n_good if n_good else None,
+        overkill_bound=upper_bound(n_flagged_good, n_good, CONFIDENCE) if n_good else None,
         n_flagged_good=n_flagged_good,
         target_overkill=target_overkill,
-        reject_overkill_rate=n_rejected_good / n_good,
-        reject_overkill_bound=upper_bound(n_rejected_good, n_good, CONFIDENCE),
+        reject_overkill_rate=n_rejected_good / n_good if n_good else None,
+        reject_overkill_bound=upper_bound(n_rejected_good, n_good, CONFIDENCE) if n_good else None,
         n_rejected_good=n_rejected_good,
         reject_recall=float((bad >= reject).mean()),
         n_defective=n_defective,

@@ -33,14 +33,15 @@ class Spread:
 class Reference:
     """The calibration set: statistics of its pictures, defect scores of its good and its defective ones.
 
+    `good_score` is None where it had no good picture.
     `passed_score` is of those below the review threshold; a line's passed pictures are compared with it.
     """
 
     brightness: Spread
     contrast: Spread
     sharpness: Spread
-    good_score: Spread
     defective_score: Spread
+    good_score: Spread | None = None
     passed_score: Spread | None = None
 
 
@@ -71,7 +72,7 @@ def reference_of(
         brightness=spread(np.array([each.brightness for each in pictures])),
         contrast=spread(np.array([each.contrast for each in pictures])),
         sharpness=spread(np.array([each.sharpness for each in pictures])),
-        good_score=spread(scores[~defective]),
+        good_score=spread(scores[~defective]) if not defective.all() else None,
         defective_score=spread(scores[defective]),
         passed_score=spread(passed) if len(passed) else None,
     )

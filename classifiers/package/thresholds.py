@@ -21,12 +21,14 @@ class Thresholds:
         escape_rate: share of defective pictures below `review`.
         escape_bound: its bound; at most the target.
         n_missed: the number of these pictures.
-        overkill_rate: share of good pictures at or above `review`: what the target costs.
-        overkill_bound: its bound.
+        overkill_rate: share of good pictures at or above `review`: what the target costs; None where there
+            was no good picture, so that overkill was not measured.
+        overkill_bound: its bound, or None.
         n_flagged_good: the number of these pictures.
-        target_overkill: the largest share of good pictures that may be rejected automatically.
-        reject_overkill_rate: share of good pictures at or above `reject`.
-        reject_overkill_bound: its bound; at most target_overkill.
+        target_overkill: the largest share of good pictures that may be rejected automatically; None where
+            none was asked for. Then `reject` is 1: what is flagged goes to a person.
+        reject_overkill_rate: share of good pictures at or above `reject`; None where there was none.
+        reject_overkill_bound: its bound, or None; at most target_overkill.
         n_rejected_good: the number of these pictures.
         reject_recall: share of defective pictures at or above `reject`.
         n_defective: defective calibration pictures.
@@ -43,12 +45,12 @@ class Thresholds:
     escape_rate: float
     escape_bound: float
     n_missed: int
-    overkill_rate: float
-    overkill_bound: float
+    overkill_rate: float | None
+    overkill_bound: float | None
     n_flagged_good: int
-    target_overkill: float
-    reject_overkill_rate: float
-    reject_overkill_bound: float
+    target_overkill: float | None
+    reject_overkill_rate: float | None
+    reject_overkill_bound: float | None
     n_rejected_good: int
     reject_recall: float
     n_defective: int
@@ -61,16 +63,24 @@ class Thresholds:
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
+            if value is None and field.type == "float | None":
+                continue
             if field.type == "int":
                 if isinstance(value, bool) or not isinstance(value, int) or value < 0:
                     raise ValueError(f"thresholds.{field.name} must be a count, got {value!r}")
-            elif field.type == "float":
+            elif field.type in ("float", "float | None"):
                 if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
                     raise ValueError(f"thresholds.{field.name} must be a number, got {value!r}")
                 if not 0 <= value <= 1:
                     raise ValueError(f"thresholds.{field.name} must be between 0 and 1, got {value!r}")
             elif not isinstance(value, str):
                 raise ValueError(f"thresholds.{field.name} must be text, got {value!r}")
+        for name in ("overkill_rate", "overkill_bound", "reject_overkill_rate", "reject_overkill_bound"):
+            if (getattr(self, name) is None) != (self.n_good == 0):
+                raise ValueError(
+                    f"thresholds.{name} is {getattr(self, name)}, of {self.n_good} good pictures; a rate is "
+                    "null exactly where there was none"
+                )
         if self.review > self.reject:
             raise ValueError(
                 f"thresholds.review {self.review} must not exceed thresholds.reject {self.reject}"

@@ -11,6 +11,19 @@ from cli.options import GroupColumn, ImageColumn, LabelColumn, command_line
 from configs.loading import ConfigError
 
 
+def _share_or_none(text: str) -> float | None:
+    """Return a target share, or None for "none"."""
+    if text == "none":
+        return None
+    try:
+        share = float(text)
+    except ValueError:
+        share = -1.0
+    if not 0 <= share <= 1:
+        raise typer.BadParameter(f"{text!r} is neither a share between 0 and 1 nor none")
+    return share
+
+
 def calibrate(
     package: Annotated[Path, typer.Argument(help="Model package from `kensa train`.")],
     data: Annotated[Path, typer.Argument(help="Labelled pictures that training never saw: CSV or folder.")],
@@ -19,8 +32,13 @@ def calibrate(
         float, typer.Option(min=0, max=1, help="The largest share of defective pictures that may pass.")
     ] = 0.05,
     target_overkill: Annotated[
-        float, typer.Option(min=0, max=1, help="The largest share of good pictures rejected automatically.")
-    ] = 0.05,
+        str,
+        typer.Option(
+            metavar="SHARE|none",
+            help="The largest share of good pictures rejected automatically. none: no target, for data with "
+            "few good pictures or no one; then nothing is rejected without a person.",
+        ),
+    ] = "0.05",
     label_column: LabelColumn = "label",
     image_column: ImageColumn = "image",
     group_column: GroupColumn = "group",
@@ -36,6 +54,7 @@ def calibrate(
     from classifiers.measure.calibrate import calibrate as calibrate_package
     from classifiers.measure.evaluation import evaluate
 
+    overkill = _share_or_none(target_overkill)
     uncalibrated = load_package(package)
 
     def read(path: Path) -> Dataset:
@@ -54,7 +73,7 @@ def calibrate(
             read(data),
             out_folder,
             target_escape_rate=target_escape_rate,
-            target_overkill=target_overkill,
+            target_overkill=overkill,
             device=device,
             precision=precision,
             command=command_line(),
@@ -63,14 +82,21 @@ def calibrate(
     t = calibrated.thresholds
     if t is None:
         raise ConfigError(f"{out_folder}: calibration gave no thresholds")
+    cost = "not measured: there is no good picture in the calibration data"
+    if t.overkill_rate is not None:
+        cost = f"overkill rate {t.overkill_rate:.3f} ({t.n_flagged_good} of {t.n_good})"
+    good = ""
+    if t.reject_overkill_bound is not None:
+        good = f" and {t.n_rejected_good} of {t.n_good} good ones (95 % bound {t.reject_overkill_bound:.3f}"
+        good += ")" if t.target_overkill is None else f", target {t.target_overkill:.3f})"
+    if t.target_overkill is None:
+        good += "; overkill has no target, so that what is flagged goes to a person"
     out.print(
         f"model package {safe(str(calibrated.path))} {calibrated.digest[:12]}\n"
         f"  pass below {t.review:.4f}: escape rate {t.escape_rate:.3f} ({t.n_missed} of {t.n_defective}), "
         f"95 % bound {t.escape_bound:.3f}, target {t.target_escape_rate:.3f}\n"
-        f"  what that costs: overkill rate {t.overkill_rate:.3f} ({t.n_flagged_good} of {t.n_good})\n"
-        f"  reject from {t.reject:.4f}: {t.reject_recall:.1%} of the defective pictures and "
-        f"{t.n_rejected_good} of {t.n_good} good ones (95 % bound {t.reject_overkill_bound:.3f}, "
-        f"target {t.target_overkill:.3f})"
+        f"  what that costs: {cost}\n"
+        f"  reject from {t.reject:.4f}: {t.reject_recall:.1%} of the defective pictures{good}"
     )
     if test is not None:
         with progress_bar("measuring") as progress:

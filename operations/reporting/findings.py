@@ -93,16 +93,25 @@ def model_of(record: ModelRecord) -> Model:
             review=Criterion(
                 t.review,
                 escape=Rate(t.escape_rate, t.escape_bound, t.n_defective, t.target_escape_rate),
-                overkill=Rate(t.overkill_rate, t.overkill_bound, t.n_good),
+                overkill=_measured_rate(t.overkill_rate, t.overkill_bound, t.n_good),
             ),
             reject=Criterion(
                 t.reject,
-                overkill=Rate(t.reject_overkill_rate, t.reject_overkill_bound, t.n_good, t.target_overkill),
+                overkill=_measured_rate(
+                    t.reject_overkill_rate, t.reject_overkill_bound, t.n_good, t.target_overkill
+                ),
             ),
             confidence=t.confidence,
             dataset_digest=t.dataset_digest,
         ),
     )
+
+
+def _measured_rate(
+    measured: float | None, bound: float | None, n: int, target: float | None = None
+) -> Rate | None:
+    """Return a rate; None where no picture showed it."""
+    return None if measured is None or bound is None else Rate(measured, bound, n, target)
 
 
 def _digests(finding: FindingRecord) -> list[str]:

@@ -130,7 +130,7 @@ def claim(name: str, share: Share) -> str:
         f"with 95 % confidence at most {percent(share.bound)}"
     )
     if share.target is None:
-        return f"{found}."
+        return f"{found}; no target was set for it."
     target = f"; the target is {percent(share.target)}"
     if share.standing == "not shown":
         target += f", and {plural(share.total, 'picture')} are too few to show it"
@@ -150,6 +150,12 @@ def not_examined(record: ModelReport) -> list[str]:
         )
     else:
         gaps += _data_gaps(record, examination)
+    if record.calibration is not None and record.calibration.zones.rejected_good.target is None:
+        shown = "" if record.calibration.zones.rejected_good.total else ", and without a good picture"
+        gaps.append(
+            "How many good parts the model may flag or reject: it was calibrated without a target for "
+            f"overkill{shown}."
+        )
     if record.quality is None:
         gaps.append(f"Whether the maps can be trusted: {record.maps_gap or 'no map was made'}.")
     else:
@@ -209,11 +215,16 @@ def _verdict_sentences(record: ModelReport) -> str:
         return "The model has no thresholds, so it decides nothing and has no targets to meet."
     if record.examination is None:
         zones = record.calibration.zones
+        rejected = (
+            f"{grouped(zones.rejected_good.count)} of {plural(zones.rejected_good.total, 'good one')} were "
+            "rejected"
+        )
+        if not zones.rejected_good.total:
+            rejected = "overkill was not measured, for none of them is good"
         return (
             "No pictures that the model has not seen were examined. On its calibration pictures "
             f"{grouped(zones.escape.count)} of {plural(zones.escape.total, 'defective one')} passed, and "
-            f"{grouped(zones.rejected_good.count)} of {plural(zones.rejected_good.total, 'good one')} were "
-            "rejected."
+            f"{rejected}."
         )
     sentences = [claim(name, share) for name, share in record.claims]
     if record.examination.leaks and record.standing != "not met":

@@ -29,7 +29,9 @@ from sources.picture_statistics import picture_statistics
 WriteCsv = Callable[..., Path]
 
 
-def choose(bad: list[float], good: list[float], escape: float = 0.05, overkill: float = 0.05) -> Thresholds:
+def choose(
+    bad: list[float], good: list[float], escape: float = 0.05, overkill: float | None = 0.05
+) -> Thresholds:
     scores = np.array(bad + good, dtype=np.float32)
     defective = np.array([True] * len(bad) + [False] * len(good))
     order = np.random.default_rng(0).permutation(len(scores))
@@ -99,7 +101,7 @@ def test_groups_are_counted() -> None:
     ("n_defective", "n_good", "escape", "message"),
     [
         (0, 500, 0.05, "no defective picture in the calibration data; at least 59"),
-        (500, 0, 0.05, "no good picture in the calibration data; at least 59"),
+        (500, 0, 0.05, "no good picture in the calibration data; at least 59.*--target-overkill none"),
         (
             58,
             500,
@@ -107,7 +109,12 @@ def test_groups_are_counted() -> None:
             r"58 defective pictures cannot show a target escape rate of 0.05.*0\.0503.*At least 59",
         ),
         (200, 500, 0.01, "At least 299 defective"),
-        (500, 20, 0.05, "20 good pictures cannot show a target overkill of 0.05.*At least 59 good"),
+        (
+            500,
+            20,
+            0.05,
+            "20 good pictures cannot show a target overkill of 0.05.*At least 59 good.*overkill none",
+        ),
         (500, 500, 0.0, "must lie between 0 and 1, got 0"),
         (500, 500, 1.0, "must lie between 0 and 1"),
     ],
@@ -119,6 +126,22 @@ def test_refusals_say_what_would_be_needed(
         check_enough(n_defective, n_good, escape, 0.05)
     with pytest.raises(CalibrationError, match=message):
         choose([0.9] * n_defective, [0.1] * n_good, escape)
+
+
+def test_without_a_target_for_overkill_nothing_is_claimed_about_it() -> None:
+    bad = [0.6 + 0.005 * index for index in range(59)]
+    blind = choose(bad, [], overkill=None)
+    assert blind.review == choose(bad, [0.1] * 59).review  # the escape rate is bounded as before
+    assert blind.escape_bound == pytest.approx(1 - 0.05 ** (1 / 59))
+    assert (blind.target_overkill, blind.overkill_rate, blind.overkill_bound) == (None, None, None)
+    assert (blind.reject_overkill_rate, blind.reject_overkill_bound, blind.n_good) == (None, None, 0)
+    assert (blind.reject, blind.reject_recall) == (1, 0)  # a person looks at each
+    few = choose(bad, [0.1] * 6 + [0.7], overkill=None)
+    assert few.overkill_rate == pytest.approx(1 / 7)
+    assert few.overkill_bound == pytest.approx(0.52, abs=0.01)
+    assert (few.target_overkill, few.reject, few.n_rejected_good) == (None, 1, 0)
+    with pytest.raises(CalibrationError, match="no defective picture"):
+        check_enough(0, 500, 0.05, None)
 
 
 def test_a_saturated_good_picture_is_no_reject_threshold() -> None:
@@ -193,6 +216,7 @@ def test_calibrate_end_to_end(package: ModelPackage, calibration: Dataset, tmp_p
     assert record["loss_after"] <= record["loss_before"] + 1e-3
     reference = read_reference(result.training)
     assert reference is not None
+    assert reference.good_score is not None
     assert (reference.brightness.n, reference.good_score.n, reference.defective_score.n) == (122, 60, 62)
     every = [picture_statistics(read_pixels(item)) for item in calibration.items]
     assert reference.sharpness.mean == pytest.approx(np.mean([each.sharpness for each in every]))
@@ -217,6 +241,23 @@ def test_calibrate_multi_label(
     result = calibrate(package, load_dataset(file, multi_label=True), tmp_path / "out", device="cpu")
     assert result.thresholds is not None
     assert (result.thresholds.n_defective, result.thresholds.n_good) == (60, 60)
+
+
+def test_data_in_which_every_picture_has_something(
+    make_package: Callable[..., ModelPackage], tmp_path: Path, write_csv: WriteCsv
+) -> None:
+    package = make_package(tmp_path / "m", task="multi-label", classes=("crack", "line", "spot"))
+    data = load_dataset(write_csv(tmp_path / "d", {"line": 30, "line;spot": 30}), multi_label=True)
+    with pytest.raises(CalibrationError, match="--target-overkill none"):
+        calibrate(package, data, tmp_path / "out", device="cpu")
+    result = calibrate(package, data, tmp_path / "out", target_overkill=None, device="cpu")
+    assert result.thresholds is not None
+    assert (result.thresholds.n_good, result.thresholds.overkill_rate) == (0, None)
+    reference = read_reference(result.training)
+    assert reference is not None
+    assert (reference.good_score, reference.defective_score.n) == (None, 60)
+    measured = evaluate(Predictor(result, device="cpu"), data)
+    assert (measured["auroc"], measured["overkill"]["share"]) == (None, None)
 
 
 def test_what_cannot_be_calibrated(package: ModelPackage, calibration: Dataset, tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ def test_a_reference_is_read_as_it_was_written() -> None:
     reference = reference_of(pictures, scores, defective, review=0.15)
     assert reference.brightness.mean == pytest.approx(0.25)
     assert reference.sharpness.quantiles[3] == 2.5
+    assert reference.good_score is not None
     assert (reference.good_score.n, reference.good_score.mean) == (2, pytest.approx(0.15))
     assert reference.defective_score.mean == pytest.approx(0.8)
     assert reference.passed_score is not None

@@ -275,6 +275,9 @@ def test_a_key_twice_and_no_json_are_refused(copy: Path) -> None:
         {"n_missed": 1.0},
         {"n_good": -1},
         {"dataset_digest": 3},
+        {"review": None},
+        {"overkill_rate": None},  # of 59 good pictures there is a rate
+        {"target_overkill": "none"},
     ],
 )
 def test_thresholds_are_checked(zones: Thresholds, changes: dict[str, Any]) -> None:
@@ -282,6 +285,16 @@ def test_thresholds_are_checked(zones: Thresholds, changes: dict[str, Any]) -> N
 
     with pytest.raises(ValueError, match=next(iter(changes))):
         replace(zones, **changes)
+
+
+def test_thresholds_that_rest_on_no_good_picture(zones: Thresholds) -> None:
+    from dataclasses import replace
+
+    rates = ("overkill_rate", "overkill_bound", "reject_overkill_rate", "reject_overkill_bound")
+    blind = replace(zones, n_good=0, n_flagged_good=0, target_overkill=None, **dict.fromkeys(rates))
+    assert blind.overkill_rate is None
+    with pytest.raises(ValueError, match=r"overkill_rate is 0\.0, of 0 good pictures"):
+        replace(blind, overkill_rate=0.0)
 
 
 @pytest.mark.parametrize("name", ["hf-hub:someone/model", "local-dir:/tmp", "no_such_net", "", "../resnet18"])

@@ -46,6 +46,12 @@ def test_train_then_calibrate_refuses_what_the_pictures_cannot_support(
     assert "pass below" in done.stdout
     assert '"balanced_accuracy"' in done.stdout
     assert load_package(tmp_path / "loose").thresholds is not None
+    done = kensa(*calibrate, "blind", "--target-escape-rate", 0.5, "--target-overkill", "none")
+    assert "overkill has no target, so that what is flagged goes to a person" in done.stdout
+    blind = load_package(tmp_path / "blind").thresholds
+    assert blind is not None
+    assert (blind.target_overkill, blind.reject) == (None, 1)
+    assert "neither a share" in kensa(*calibrate, "x", "--target-overkill", "nine", check=2).stderr
     assert "rotatoin" in kensa(*train, "--set", "augmentation.rotatoin=1", check=2).stderr
 
 

@@ -18,7 +18,7 @@ from pypdf import PdfReader
 from pypdf.generic import Destination
 
 from reports.compose.inspection import compose_run
-from reports.content.base import Counts
+from reports.content.base import Counts, Rate
 from reports.content.finding import Evidence, Held
 from reports.content.inspection import RunReport
 from reports.pdf.blocks import print_job
@@ -178,6 +178,23 @@ def test_a_missed_target_is_called_missed(make_report):
     worse = replace(review, escape=replace(review.escape, bound=0.02))
     model = replace(record.model, criteria=replace(record.model.criteria, review=worse))
     assert "target 1 %: not met" in text(read(render_run_report(replace(record, model=model))))
+
+
+@pytest.mark.parametrize("overkill", [None, Rate(0.25, 0.527, 8)])
+def test_overkill_that_was_not_measured_is_never_a_figure(make_report, overkill):
+    record = make_report(0)
+    criteria = record.model.criteria
+    blind = replace(
+        criteria,
+        review=replace(criteria.review, overkill=overkill),
+        reject=replace(criteria.reject, overkill=overkill, threshold=1.0),
+    )
+    said = text(read(render_run_report(replace(record, model=replace(record.model, criteria=blind)))))
+    assert said.count("not measured: no good picture in the calibration set") == (
+        2 if overkill is None else 0
+    )
+    assert said.count("at most 52.7 %, n = 8") == (0 if overkill is None else 2)
+    assert "calibrated without a target for overkill" in said
 
 
 def test_links_lead_to_the_finding_pages(normal):

@@ -258,6 +258,23 @@ def test_what_is_wrong_shows_on_the_first_page() -> None:
     assert "4 pictures and 1 group" in front
 
 
+def test_a_calibration_without_good_pictures_claims_nothing_about_overkill() -> None:
+    nothing = Share(0, 0)
+    blind = Zones(share(0, 59, 0.0496, 0.05), nothing, share(59, 59, 1.0), nothing)
+    record = model_report(calibration=Calibration(0.2213, 1.0, blind, 22, 0, digest("c")))
+    text = pages(pdf(record))
+    assert "calibrated without a target for overkill, and without a good picture" in text[0]
+    assert "Overkill was not measured: the calibration pictures hold no good one." in " ".join(text)
+    alone = conclude_model(replace(record, examination=None)).sentence
+    assert alone.endswith(
+        "0 of 59 defective ones passed, and overkill was not measured, for none of them is good."
+    )
+    examined = replace(EXAMINATION, zones=zones(ESCAPE, replace(REJECTED, target=None)))
+    conclusion = conclude_model(replace(record, examination=examined))
+    assert conclusion.word == "Targets not shown"
+    assert "no target was set for it" in conclusion.sentence
+
+
 def test_a_model_that_says_nothing_of_itself_is_reported() -> None:
     bare = model_report(
         data=(), training=None, calibration=None, examination=None, quality=None, field=None, audit_head=None
