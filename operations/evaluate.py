@@ -124,6 +124,7 @@ def report(settings: EvaluationSettings, evaluation: Evaluation) -> Summary:
         labels,
         (*settings.metrics, "seconds", "masks"),
         reference=settings.compared_with,
+        tolerance=settings.tolerance,
         seed=settings.data.seed,
     )
     write_tables(summary, _about(settings, evaluation), settings.output)

@@ -37,20 +37,22 @@ def evaluate_and_report(settings: EvaluationSettings) -> "Summary":
 
 def print_table(summary: "Summary") -> None:
     """Print the table, the best value of each row bold."""
-    from explainers.evaluation.tables import heading, row_texts
+    from explainers.evaluation.tables import LIMITS, heading, limit_texts, row_texts
 
     table = Table(box=None, header_style="bold", pad_edge=False)
-    table.add_column("")
+    for column in ("", "chance", "at most"):
+        table.add_column(column)
     for explainer in summary.explainers:
         table.add_column(safe(explainer), overflow="fold")
     for metric in summary.cells:
         cells = (f"[bold]{text}[/bold]" if best else text for text, best in row_texts(summary, metric))
-        table.add_row(heading(metric), *cells)
+        table.add_row(heading(summary, metric), *limit_texts(summary, metric), *cells)
     out.print(table, soft_wrap=False)
     out.print(
         f"{summary.samples} pairs of picture and class in {summary.images} pictures; in brackets 95 % "
         f"bootstrap intervals over {summary.groups} groups"
     )
+    out.print(LIMITS)
     for reason, count in summary.left_out.items():
         out.print(f"[yellow]left out[/yellow]: {count} × {safe(reason)}")
     for explainer, counts in summary.statuses.items():

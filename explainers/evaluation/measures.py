@@ -6,12 +6,13 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
 from torch import Tensor
 
 from explainers.errors import ExplainerError
 from explainers.evaluation.models import EvaluatedModel
 from explainers.metrics.faithfulness import insertion_deletion
-from explainers.metrics.localisation import bbox, ebpg, miou, pointing_game
+from explainers.metrics.localisation import bbox, ebpg, miou, near_truth, pointing_game
 from explainers.metrics.sanity import rank_correlation
 from explainers.scoring import Precision
 from explainers.trust import drop_increase
@@ -45,6 +46,8 @@ MEASURES = {
     "seconds": Measure("Seconds per map", "low", 3),
     "masks": Measure("Masked passes per map", None, 1),
 }
+CHANCE, ATTAINABLE = "_chance", "_attainable"
+"""After a metric's name: its value for a map that says nothing, and for the best map that there could be."""
 CHOICES = tuple(name for name in MEASURES if name not in ("seconds", "masks"))
 """The metrics that can be asked for; seconds and masks are always measured."""
 
@@ -95,7 +98,8 @@ def measure(
         reference: (1, H, W) map of the reference explainer, or None.
 
     Returns:
-        metric -> value in the table's units; None where the metric is not defined for this map.
+        metric -> value in the table's units; None where the metric is not defined for this map. With them the
+        `limits` of those that have any.
 
     Raises:
         ExplainerError: see `explainers.metrics`.
@@ -126,7 +130,43 @@ def measure(
         values["rank_correlation"] = (
             None if reference is None else _finite_number(rank_correlation(maps, reference))
         )
-    return {name: value for name, value in values.items() if name in asked}
+    return {name: value for name, value in values.items() if name in asked} | limits(settings, masks)
+
+
+def limits(settings: MeasureSettings, masks: Tensor) -> dict[str, float | None]:
+    """Return chance level and attainable maximum of the metrics that judge where a map lies.
+
+    They follow from the truth alone: a defect of 0.5 % of the pixels cannot overlap a map's top 20 % by more
+    than 2.5 %. Chance is what a map gets that is the same everywhere, and of the pointing game the share of
+    the pixels at which a peak counts. The maximum is what the truth itself would get as a map.
+
+    Args:
+        settings: which metrics.
+        masks: (1, H, W) bool, the true pixels.
+
+    Returns:
+        The metric's name with `CHANCE` or `ATTAINABLE` -> value in the table's units; None where the truth is
+        empty. Drop, Increase, insertion and deletion depend on the model and have no such limits.
+    """
+    even, perfect = torch.ones_like(masks, dtype=torch.float32), masks.float()
+    values: dict[str, float | None] = {}
+    for name, score in (("ebpg", ebpg), ("miou", miou), ("bbox", bbox)):
+        if name in settings.names:
+            values[name + CHANCE] = _finite_percent(score(even, masks))
+            values[name + ATTAINABLE] = _finite_percent(score(perfect, masks))
+    if "pointing_game" in settings.names:
+        near = near_truth(masks, settings.tolerance)
+        values["pointing_game" + CHANCE] = 100.0 * float(near.float().mean())
+        values["pointing_game" + ATTAINABLE] = 100.0
+    return values
+
+
+def title(metric: str, tolerance: float) -> str:
+    """Return a row's heading; that of the pointing game says how far from the truth a peak may lie."""
+    if metric != "pointing_game":
+        return MEASURES[metric].title
+    where = f"within {tolerance:g} px of the truth" if tolerance else "on the truth"
+    return f"Pointing game, peak {where}, %"
 
 
 def _finite_number(values: Tensor) -> float | None:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import bootstrap
 
-from explainers.evaluation.measures import MEASURES
+from explainers.evaluation.measures import ATTAINABLE, CHANCE, MEASURES
 from explainers.evaluation.outcomes import FAILED, LEFT_OUT, Outcome
 from explainers.explanation import OK, PARTIAL, UNDEFINED
 
@@ -51,6 +51,10 @@ class Summary:
         images: evaluated pictures.
         groups: what was resampled.
         reference: the explainer that maps are compared with, or None.
+        chance: metric -> its mean over the pairs for a map that is the same everywhere; a metric without such
+            a level, or whose maps were measured before kensa kept it, has none.
+        attainable: metric -> its mean for the best map that there could be; likewise.
+        tolerance: of the pointing game, in pixels of the network's input.
     """
 
     explainers: tuple[str, ...]
@@ -62,6 +66,9 @@ class Summary:
     images: int
     groups: int
     reference: str | None
+    chance: dict[str, float]
+    attainable: dict[str, float]
+    tolerance: float
 
     @property
     def failures(self) -> int:
@@ -85,6 +92,7 @@ def summarise(
     metrics: Sequence[str],
     *,
     reference: str | None = None,
+    tolerance: float = 0.0,
     seed: int = 0,
 ) -> Summary:
     """Return the table of an evaluation's outcomes.
@@ -97,6 +105,7 @@ def summarise(
         explainers: labels, in the order of the columns.
         metrics: in the order of the rows.
         reference: the explainer that maps are compared with.
+        tolerance: of the pointing game, in pixels.
         seed: of the bootstrap.
     """
     made = [outcome for outcome in outcomes if outcome.explainer]
@@ -130,7 +139,25 @@ def summarise(
         images=len({outcome.image for outcome in made}),
         groups=len({outcome.group for outcome in made}),
         reference=reference,
+        chance=_mean_limits(made, metrics, CHANCE),
+        attainable=_mean_limits(made, metrics, ATTAINABLE),
+        tolerance=tolerance,
     )
+
+
+def _mean_limits(outcomes: Sequence[Outcome], metrics: Sequence[str], kind: str) -> dict[str, float]:
+    """Return the mean of a metric's limit over the pairs of picture and class, where all of them have it."""
+    means = {}
+    for metric in metrics:
+        found = {
+            (outcome.image, outcome.label): outcome.values.get(metric + kind)
+            for outcome in outcomes
+            if outcome.values.get(metric) is not None
+        }
+        values = [value for value in found.values() if value is not None]
+        if values and len(values) == len(found):
+            means[metric] = sum(values) / len(values)
+    return means
 
 
 def _bootstrapped_cell(found: Sequence[tuple[str, float]], seed: int) -> Cell:

@@ -9,10 +9,15 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from explainers.evaluation.measures import MEASURES
+from explainers.evaluation.measures import MEASURES, title
 from explainers.evaluation.outcomes import FAILED
 from explainers.evaluation.summary import STATUSES, Cell, Summary
 from explainers.explanation import UNDEFINED
+
+LIMITS = (
+    "Chance is what a map gets that is the same everywhere, at most what the truth itself would get as a "
+    "map; both follow from how large the true regions are."
+)
 
 
 def write_tables(summary: Summary, about: Mapping[str, Any], folder: Path) -> tuple[Path, ...]:
@@ -31,11 +36,15 @@ def write_tables(summary: Summary, about: Mapping[str, Any], folder: Path) -> tu
     markdown.write_text(as_markdown(summary, about), encoding="utf-8")
     with table.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(("metric", "explainer", "mean", "low", "high", "median", "count"))
+        columns = ("metric", "explainer", "mean", "low", "high", "median", "count", "chance", "attainable")
+        writer.writerow(columns)
         for metric, row in summary.cells.items():
             for explainer, cell in row.items():
-                writer.writerow((metric, explainer, cell.mean, cell.low, cell.high, cell.median, cell.count))
-    content = {**about, **asdict(summary), "titles": {name: MEASURES[name].title for name in summary.cells}}
+                limits = summary.chance.get(metric), summary.attainable.get(metric)
+                figures = cell.mean, cell.low, cell.high, cell.median, cell.count
+                writer.writerow((metric, explainer, *figures, *limits))
+    titles = {name: title(name, summary.tolerance) for name in summary.cells}
+    content = {**about, **asdict(summary), "titles": titles}
     full.write_text(
         json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8"
     )
@@ -43,7 +52,7 @@ def write_tables(summary: Summary, about: Mapping[str, Any], folder: Path) -> tu
 
 
 def as_markdown(summary: Summary, about: Mapping[str, Any]) -> str:
-    """Return the paper's table: metrics down, explainers across, the best value of a row bold."""
+    """Return the paper's table: metrics down, limits and explainers across, the best value of a row bold."""
     lines = [f"# {_cell_safe(about.get('title', 'Evaluation'))}", ""]
     lines += [f"- {_cell_safe(name)}: {_cell_safe(text)}" for name, text in about.get("facts", {}).items()]
     lines += [f"- left out: {count} × {_cell_safe(reason)}" for reason, count in summary.left_out.items()]
@@ -52,26 +61,36 @@ def as_markdown(summary: Summary, about: Mapping[str, Any]) -> str:
         f"Means over {summary.samples} pairs of picture and class ({summary.images} pictures); in brackets "
         f"the 95 % bootstrap interval over {summary.groups} groups. ↑ more is better, ↓ less is.",
         "",
-        "| | " + " | ".join(map(_cell_safe, summary.explainers)) + " |",
-        "| --- |" + " --- |" * len(summary.explainers),
+        LIMITS,
+        "",
+        "| | " + " | ".join(("chance", "at most", *map(_cell_safe, summary.explainers))) + " |",
+        "| --- |" + " --- |" * (2 + len(summary.explainers)),
     ]
     for metric in summary.cells:
         cells = [f"**{text}**" if best else text for text, best in row_texts(summary, metric)]
-        lines.append(f"| {heading(metric)} | " + " | ".join(cells) + " |")
+        texts = (*limit_texts(summary, metric), *cells)
+        lines.append(f"| {heading(summary, metric)} | " + " | ".join(texts) + " |")
     for status in STATUSES:
         counts = [str(summary.statuses[explainer][status]) for explainer in summary.explainers]
         if status not in (UNDEFINED, FAILED) or any(count != "0" for count in counts):
-            lines.append(f"| Maps {status} | " + " | ".join(counts) + " |")
+            lines.append(f"| Maps {status} | | | " + " | ".join(counts) + " |")
     for explainer, reasons in summary.reasons.items():
         for reason, count in reasons.items():
             lines.append(f"\n{_cell_safe(explainer)} failed {count} times: {_cell_safe(reason)}")
     return "\n".join(lines) + "\n"
 
 
-def heading(metric: str) -> str:
+def heading(summary: Summary, metric: str) -> str:
     """Return a row's heading, with an arrow that says which values are better."""
-    measure = MEASURES[metric]
-    return measure.title + {"high": " ↑", "low": " ↓", None: ""}[measure.better]
+    arrow = {"high": " ↑", "low": " ↓", None: ""}[MEASURES[metric].better]
+    return title(metric, summary.tolerance) + arrow
+
+
+def limit_texts(summary: Summary, metric: str) -> tuple[str, str]:
+    """Return a row's chance level and attainable maximum, "–" where there is none."""
+    chance, most = summary.chance.get(metric), summary.attainable.get(metric)
+    digits = MEASURES[metric].digits
+    return tuple("–" if value is None else f"{value:.{digits}f}" for value in (chance, most))
 
 
 def row_texts(summary: Summary, metric: str) -> list[tuple[str, bool]]:

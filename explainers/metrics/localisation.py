@@ -104,17 +104,33 @@ def pointing_game(maps: Tensor, masks: Tensor, tolerance: float = 0) -> Tensor:
 
     Source: Zhang et al., Excitation Backprop (2018), section 4.1.
     """
-    if not tolerance >= 0:
-        raise ExplainerError(f"tolerance must be 0 pixels or more, got {tolerance}")
     values, truth = _flat_maps_and_truth(maps, masks)
-    near = truth
-    if tolerance > 0:
-        # The distance to the nearest True; without any, scipy measures to a point outside the picture.
-        away = [distance_transform_edt(~mask) for mask in masks.cpu().numpy()]
-        near = torch.from_numpy(np.stack(away) <= tolerance).to(values.device).flatten(1)
+    near = near_truth(masks, tolerance).to(values.device).flatten(1)
     peak = values == values.amax(dim=1, keepdim=True)
     hit = 2 * (peak & near).sum(dim=1) >= peak.sum(dim=1)
     return hit & truth.any(dim=1) & values.any(dim=1)
+
+
+def near_truth(masks: Tensor, tolerance: float) -> Tensor:
+    """Return the pixels on the truth or within `tolerance` of it, where the pointing game wants the peak.
+
+    Args:
+        masks: (N, H, W) bool, True on the truth.
+        tolerance: Euclidean distance in pixels, 0 or more.
+
+    Returns:
+        (N, H, W) bool; of an empty truth, none or some of no meaning.
+
+    Raises:
+        ExplainerError: a negative tolerance.
+    """
+    if not tolerance >= 0:
+        raise ExplainerError(f"tolerance must be 0 pixels or more, got {tolerance}")
+    if tolerance == 0:
+        return masks
+    # The distance to the nearest True; without any, scipy measures to a point outside the picture.
+    away = [distance_transform_edt(~mask) for mask in masks.cpu().numpy()]
+    return torch.from_numpy(np.stack(away) <= tolerance)
 
 
 def checked_maps(maps: Tensor, name: str = "maps") -> Tensor:

@@ -16,14 +16,14 @@ from torch import Tensor, nn
 from classifiers import Preprocessing
 from explainers import ExplainerError, Explanation, registry
 from explainers.evaluation.grid import GridRow, maps_grid
-from explainers.evaluation.measures import MeasureSettings
+from explainers.evaluation.measures import MeasureSettings, limits
 from explainers.evaluation.models import EvaluatedModel, package_model, read_mapping, weights_model
 from explainers.evaluation.outcomes import Outcome
 from explainers.evaluation.plan import Method, Plan
 from explainers.evaluation.running import Evaluation, fit_mask
 from explainers.evaluation.samples import Sample, SampleSet
 from explainers.evaluation.summary import summarise
-from explainers.evaluation.tables import as_markdown, write_tables
+from explainers.evaluation.tables import as_markdown, heading, write_tables
 
 ALL = ("ebpg", "miou", "bbox", "drop", "increase", "pointing_game", "rank_correlation")
 
@@ -124,6 +124,12 @@ def test_every_metric_by_hand(model: EvaluatedModel, tmp_path: Path) -> None:
     assert right_map["pointing_game"] == 100
     # The top 20 % are 3 of 16 pixels, all of them tied with the 8 of the truth.
     assert right_map["miou"] == pytest.approx(100 * 3 / 8)
+    # A map that is the same everywhere: half of its sum and of its top pixels are in the half that is true.
+    assert right_map["ebpg_chance"] == right_map["bbox_chance"] == right_map["pointing_game_chance"] == 50
+    assert right_map["ebpg_attainable"] == right_map["bbox_attainable"] == 100
+    assert right_map["miou_chance"] == pytest.approx(100 * 1.5 / (3 + 8 - 1.5))
+    assert right_map["miou_attainable"] == pytest.approx(100 * 3 / 8)
+    assert "drop_chance" not in right_map
     # Ranks: 12.5 and 4.5 against 2.5, 6.5, 10.5, 14.5, four of each.
     assert right_map["rank_correlation"] == pytest.approx(-256 / np.sqrt(256 * 320), abs=1e-6)
     assert right_map["masks"] == 7
@@ -325,14 +331,57 @@ def test_undefined_metrics_are_not_averaged() -> None:
     assert summary.cells["rank_correlation"]["a"].mean == 0.5
 
 
+def test_what_a_small_defect_allows() -> None:
+    """50 of 10,000 pixels are true, as where 0.5 % are: the top 20 % of a map cannot overlap them more."""
+    mask = torch.zeros(1, 100, 100, dtype=torch.bool)
+    mask[0, 50:55, 50:60] = True
+    found = limits(
+        MeasureSettings(names=("ebpg", "miou", "bbox", "pointing_game", "drop"), tolerance=1), mask
+    )
+    assert found == pytest.approx(
+        {
+            "ebpg_chance": 0.5,
+            "ebpg_attainable": 100,
+            "miou_chance": 100 * 10 / 2040,
+            "miou_attainable": 2.5,
+            "bbox_chance": 0.5,
+            "bbox_attainable": 100,
+            # A distance of 1: one more row above and below, one more column left and right, no corners.
+            "pointing_game_chance": 0.8,
+            "pointing_game_attainable": 100,
+        }
+    )
+
+
+def test_limits_are_means_over_the_pairs_and_stand_beside_their_metric() -> None:
+    def measured(image: str, explainer: str, attainable: float) -> Outcome:
+        return outcome(image, explainer, miou=2.0, miou_chance=0.25, miou_attainable=attainable)
+
+    # Pair 1 is the same for both explainers and counts once.
+    outcomes = [measured("1", "a", 2.5), measured("1", "b", 2.5), measured("2", "a", 7.5)]
+    summary = summarise(outcomes, ("a", "b"), ("miou", "drop"))
+    assert (summary.chance, summary.attainable) == ({"miou": 0.25}, {"miou": 5.0})
+    assert "| mIoU, % ↑ | 0.25 | 5.00 | **2.00" in as_markdown(summary, {})
+    # Results that an earlier kensa wrote have no limits; a mean over the others would be of other pictures.
+    older = summarise([*outcomes, outcome("3", "a", miou=1.0)], ("a", "b"), ("miou",))
+    assert (older.chance, older.attainable) == ({}, {})
+
+
+def test_the_heading_says_which_peaks_count() -> None:
+    plain = summarise([outcome("1", "a", pointing_game=100.0)], ("a",), ("pointing_game",))
+    assert heading(plain, "pointing_game") == "Pointing game, peak on the truth, % ↑"
+    tolerant = replace(plain, tolerance=15.0)
+    assert "| Pointing game, peak within 15 px of the truth, % ↑ |" in as_markdown(tolerant, {})
+
+
 def test_tables(tmp_path: Path) -> None:
     outcomes = [outcome("1", "a|b", ebpg=60.0, drop=30.0), outcome("1", "sise", ebpg=61.0, drop=30.001)]
     summary = summarise(outcomes, ("a|b", "sise", "idle"), ("ebpg", "drop"), reference="sise")
     about = {"title": "T", "facts": {"data": "steel"}}
     text = as_markdown(summary, about)
-    assert "| EBPG, % ↑ | 60.00 | **61.00** | – |" in text
-    assert "| Drop, % ↓ | **30.00** | **30.00** | – |" in text
-    assert "| | a\\|b | sise | idle |" in text
+    assert "| EBPG, % ↑ | – | – | 60.00 | **61.00** | – |" in text
+    assert "| Drop, % ↓ | – | – | **30.00** | **30.00** | – |" in text
+    assert "| | chance | at most | a\\|b | sise | idle |" in text
     assert "- data: steel" in text
     assert "failed" not in text
     paths = write_tables(summary, about, tmp_path)
@@ -341,6 +390,7 @@ def test_tables(tmp_path: Path) -> None:
         rows = list(csv.DictReader(file))
     assert rows[0]["metric"] == "ebpg"
     assert float(rows[1]["mean"]) == 61
+    assert rows[1]["chance"] == ""
     assert json.loads((tmp_path / "table.json").read_text())["cells"]["drop"]["sise"]["mean"] == 30.001
 
 
@@ -351,16 +401,37 @@ def test_grid_shows_truth_maps_and_reasons() -> None:
     sheet = maps_grid([row, row], ("sise", "none"), tile=32)
     assert sheet.shape == (24 + 2 * 56, 3 * 40 + 8, 3)
     picture = sheet[40:72, 8:40]
-    assert (picture[8, 8] == (255, 0, 190)).all()
-    assert (picture[0, 0] == 200).all()
-    assert (picture[16, 16] == 200).all()
+    line = (picture != 200).any(axis=2)
+    expected = np.zeros((32, 32), dtype=bool)
+    expected[6:26, 6:26] = True  # one pixel away from the truth, all around it
+    expected[7:25, 7:25] = False
+    assert (line == expected).all()
+    assert {tuple(pixel) for pixel in picture[expected].tolist()} == {(255, 0, 190), (255, 255, 255)}
     painted = sheet[40:72, 48:80]
-    assert (painted[8, 8] == (255, 0, 190)).all()
+    assert (painted[expected] == picture[expected]).all()
     assert (painted[0, 0] != 200).any()
     with pytest.raises(ExplainerError, match="pit: a: needs one map for each"):
         maps_grid([row], ("sise",))
     with pytest.raises(ExplainerError, match="needs rows"):
         maps_grid([], ("sise",))
+
+
+def test_a_thin_map_on_a_thin_truth_is_seen() -> None:
+    """The row that is true and mapped is as bright as without the truth, also where the picture shrinks."""
+    pixels = np.full((128, 128, 3), 60, dtype=np.uint8)
+    truth, values = np.zeros((128, 128), dtype=bool), np.zeros((128, 128), dtype=np.float32)
+    truth[66, 20:100] = True
+    values[64:68] = 1
+    with_truth = maps_grid([GridRow("x", pixels, truth, (values,))], ("a",), tile=32)[40:72, 48:80]
+    without = maps_grid([GridRow("x", pixels, np.zeros_like(truth), (values,))], ("a",), tile=32)[
+        40:72, 48:80
+    ]
+    changed = (with_truth != without).any(axis=2)
+    # Row 66 and columns 20 to 99 of 128 are row 16 and columns 5 to 24 of 32; the line is one pixel away.
+    assert not changed[15:18, 4:26].any()
+    assert changed[[14, 18], 3:27].all()
+    assert changed[14:19, [3, 26]].all()
+    assert changed.sum() == 2 * 24 + 2 * 3
 
 
 # --- models -----------------------------------------------------------------------------------------------
