@@ -2,15 +2,10 @@
 
 import sys
 
-import typer
-
 from cli.console import out, safe
 from cli.options import Config, Overrides, config_name, settings_of
 
-config_app = typer.Typer(no_args_is_help=True, help="Settings: show what is in force, check what is wrong.")
 
-
-@config_app.command("show")
 def config_show(config: Config = None, overrides: Overrides = None) -> None:
     """Print the settings in force: defaults, file, environment and --set merged; the password masked."""
     import yaml
@@ -20,7 +15,6 @@ def config_show(config: Config = None, overrides: Overrides = None) -> None:
     )
 
 
-@config_app.command("check")
 def config_check(config: Config = None, overrides: Overrides = None) -> None:
     """Check settings, paths and the model package without starting anything."""
     from classifiers import Predictor

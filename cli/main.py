@@ -1,78 +1,114 @@
 """The command line: `kensa`. What its exit codes say: `cli.console.Exit`."""
 
 import sys
+from importlib import import_module
 from importlib.metadata import version
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
-from cli.audit.log import audit_app
-from cli.audit.recall import audit_part, audit_trace
-from cli.audit.verify import audit_check, audit_checkpoint, audit_keygen, audit_prove, audit_verify
-from cli.config import config_app
 from cli.console import debugging, print_error
-from cli.db import db_grants, db_migrate, db_prune, db_redact
-from cli.demo import demo
-from cli.disposition import disposition
-from cli.findings import findings
-from cli.model.calibrate import calibrate
-from cli.model.dataset import dataset_app
-from cli.model.evaluate import evaluate
-from cli.model.explain import explain
-from cli.model.synth import patches, synth
-from cli.model.train import train
-from cli.people import people_app
-from cli.replay import replay
-from cli.report.issue import report_finding, report_part, report_period, report_run
-from cli.report.missing import report_missing
-from cli.report.model import report_model
-from cli.report.sign import report_sign
-from cli.report.verify import report_app
-from cli.run import run, serve
 
-app = typer.Typer(
-    name="kensa",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-)
-app.add_typer(config_app, name="config")
-app.add_typer(audit_app, name="audit")
-db_app = typer.Typer(no_args_is_help=True, help="The database: its schema, its accounts, its artifacts.")
-app.add_typer(db_app, name="db")
-db_app.command("migrate")(db_migrate)
-db_app.command("grants")(db_grants)
-db_app.command("prune")(db_prune)
-db_app.command("redact")(db_redact)
-audit_app.command("verify")(audit_verify)
-audit_app.command("checkpoint")(audit_checkpoint)
-audit_app.command("keygen")(audit_keygen)
-audit_app.command("prove")(audit_prove)
-audit_app.command("check")(audit_check)
-app.add_typer(report_app, name="report")
-report_app.command("run")(report_run)
-report_app.command("period")(report_period)
-report_app.command("finding")(report_finding)
-report_app.command("part")(report_part)
-report_app.command("model")(report_model)
-report_app.command("sign")(report_sign)
-report_app.command("missing")(report_missing)
-app.add_typer(people_app, name="people")
-app.add_typer(dataset_app, name="dataset")
-audit_app.command("part")(audit_part)
-audit_app.command("trace")(audit_trace)
-for command in (
-    *(findings, disposition, replay, train, calibrate, explain, evaluate, synth, patches),
-    *(run, serve, demo),
-):
-    app.command()(command)
+_GROUPS = {
+    "audit": "The audit trail: verify it, list it, show one event.",
+    "config": "Settings: show what is in force, check what is wrong.",
+    "dataset": "Training data: reviewed findings as a data set.",
+    "db": "The database: its schema, its accounts, its artifacts.",
+    "people": "People who decide and sign: their roles and passwords.",
+    "report": "Reports: issue them, sign them off, verify them.",
+}
+# Of each command: where its function is, and its line in the group's help. A module is imported when one of
+# its commands is called: most of them take a second or more, for torch, Prefect, pyHanko.
+COMMANDS = {
+    "kensa": {
+        "run": ("cli.run:run", "Inspect a source now, and issue the report."),
+        "serve": ("cli.run:serve", "Inspect on the cron schedule of the settings."),
+        "demo": ("cli.demo:demo", "Show the main job on synthetic surfaces."),
+        "findings": ("cli.findings:findings", "List flagged defects, newest first."),
+        "disposition": ("cli.disposition:disposition", "Decide about a finding and sign it."),
+        "replay": ("cli.replay:replay", "Compute a decision again from the record alone."),
+        "train": ("cli.model.train:train", "Train a timm CNN and write a model package."),
+        "calibrate": ("cli.model.calibrate:calibrate", "Fit thresholds to a target escape rate."),
+        "explain": ("cli.model.explain:explain", "Draw why the model sees a class in a picture."),
+        "evaluate": ("cli.model.evaluate:evaluate", "Judge explainers by the paper's metrics."),
+        "synth": ("cli.model.synth:synth", "Make synthetic rolled-metal surfaces."),
+        "patches": ("cli.model.synth:patches", "Cut Severstal's steel strips into patches."),
+    },
+    "audit": {
+        "verify": ("cli.audit.verify:audit_verify", "Walk the chain and name the first broken place."),
+        "log": ("cli.audit.log:audit_log", "List audit events, newest first."),
+        "show": ("cli.audit.log:audit_show", "Print one audit event completely, as JSON."),
+        "part": ("cli.audit.recall:audit_part", "Tell one part's whole life in order."),
+        "trace": ("cli.audit.recall:audit_trace", "List the parts that a model judged."),
+        "keygen": ("cli.audit.verify:audit_keygen", "Make a key pair for signing checkpoints."),
+        "checkpoint": ("cli.audit.verify:audit_checkpoint", "Sign the present head of the audit trail."),
+        "prove": ("cli.audit.verify:audit_prove", "Print a proof that a finding is in the record."),
+        "check": ("cli.audit.verify:audit_check", "Check a proof without the database."),
+    },
+    "config": {
+        "show": ("cli.config:config_show", "Print the settings in force."),
+        "check": ("cli.config:config_check", "Check settings, and what they name."),
+    },
+    "dataset": {"export": ("cli.model.dataset:dataset_export", "Export reviewed pictures with labels.")},
+    "db": {
+        "migrate": ("cli.db:db_migrate", "Create the schema, or bring it to this version."),
+        "grants": ("cli.db:db_grants", "Print SQL for accounts that cannot change history."),
+        "prune": ("cli.db:db_prune", "Remove stored evidence by policy, on record."),
+        "redact": ("cli.db:db_redact", "Take secrets out of recorded settings, on record."),
+    },
+    "people": {
+        "add": ("cli.people:people_add", "Add a person."),
+        "change": ("cli.people:people_change", "Change a person's printed name or role."),
+        "disable": ("cli.people:people_disable", "Take the right to sign in from a person."),
+        "enable": ("cli.people:people_enable", "Let a disabled person sign in again."),
+        "passwd": ("cli.people:people_passwd", "Set another password for a person."),
+        "list": ("cli.people:people_list", "List everybody who can sign, or could."),
+    },
+    "report": {
+        "run": ("cli.report.issue:report_run", "Issue a run's report."),
+        "period": ("cli.report.issue:report_period", "Issue the report of a lot, a shift, a day, a week."),
+        "finding": ("cli.report.issue:report_finding", "Issue the dossier of a finding."),
+        "part": ("cli.report.issue:report_part", "Issue the dossier of a part."),
+        "model": ("cli.report.model:report_model", "Report on a model version."),
+        "sign": ("cli.report.sign:report_sign", "Sign an issued report off."),
+        "verify": ("cli.report.verify:report_verify", "Check a report: seal, content, record."),
+        "missing": ("cli.report.missing:report_missing", "Issue the reports that ended runs lack."),
+    },
+}
+
+
+def load_command(group: str, name: str) -> Any:
+    """Return the command, in the form that typer runs, of a name in `COMMANDS`; its module is imported."""
+    module, _, function = COMMANDS[group][name][0].partition(":")
+    alone = _typer(name)
+    alone.command(name)(getattr(import_module(module), function))
+    return typer.main.get_command(alone)
+
+
+class _Group(TyperGroup):
+    """A group that lists its commands without importing them, and imports the one that is called."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
+        name, command, rest = super().resolve_command(ctx, args)
+        if name in COMMANDS[str(self.name)]:
+            command = load_command(str(self.name), name)
+        return name, command, rest
+
+
+def _typer(name: str, **more: Any) -> typer.Typer:
+    return typer.Typer(
+        name=name, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None, **more
+    )
 
 
 def _print_version(wanted: bool) -> None:
     if wanted:
         print(f"kensa {version('kensa')}")
         raise typer.Exit
+
+
+app = _typer("kensa", no_args_is_help=True, cls=_Group)
 
 
 @app.callback()
@@ -91,6 +127,19 @@ def kensa(
     6 another process is at the same work; 7 nothing broken, but redacted; 130 interrupted.
     """
     debugging.set(debug)
+
+
+def _placeholder() -> None:
+    raise NotImplementedError("_Group puts the command in its place")
+
+
+for _name, _commands in COMMANDS.items():
+    _group = app
+    if _name != "kensa":
+        _group = _typer(_name, no_args_is_help=True, cls=_Group, help=_GROUPS[_name])
+        app.add_typer(_group)
+    for _command, (_, _help) in _commands.items():
+        _group.command(_command, help=_help)(_placeholder)
 
 
 def main() -> None:

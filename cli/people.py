@@ -18,14 +18,11 @@ from db.people.people import (
     list_people,
 )
 
-people_app = typer.Typer(no_args_is_help=True, help="People who decide and sign: their roles and passwords.")
-
 Login = Annotated[str, typer.Argument(help="The person's login.")]
 Reason = Annotated[str | None, typer.Option(help="Why; kept in the audit trail.")]
 _ROLES = "quality-engineer, quality-manager, auditor or administrator."
 
 
-@people_app.command("add")
 def people_add(
     login: Login,
     name: Annotated[str, typer.Option(help="Name as signatures print it.")],
@@ -49,7 +46,6 @@ def people_add(
     _print_person("added", added)
 
 
-@people_app.command("change")
 def people_change(
     login: Login,
     as_login: SignInAs,
@@ -67,7 +63,6 @@ def people_change(
     _print_person("changed", changed)
 
 
-@people_app.command("disable")
 def people_disable(
     login: Login,
     as_login: SignInAs,
@@ -82,7 +77,6 @@ def people_disable(
         _print_person("disabled", disable_person(database, login, by=by, reason=reason))
 
 
-@people_app.command("enable")
 def people_enable(
     login: Login,
     as_login: SignInAs,
@@ -97,7 +91,6 @@ def people_enable(
         _print_person("enabled", enable_person(database, login, by=by, reason=reason))
 
 
-@people_app.command("passwd")
 def people_passwd(
     login: Login,
     as_login: Annotated[
@@ -114,7 +107,6 @@ def people_passwd(
         _print_person("has a new password", change_password(database, login, password, by=by))
 
 
-@people_app.command("list")
 def people_list(config: Config = None, overrides: Overrides = None, form: Form = Format.table) -> None:
     """List everybody who can sign, or could."""
     with open_record(settings_of(config, overrides)) as database, database.session() as session:

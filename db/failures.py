@@ -7,8 +7,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import psycopg
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, OperationalError
 
 from db.errors import AwayError, StorageError
 
@@ -58,11 +57,11 @@ def storage_error(error: DBAPIError, database: object) -> StorageError | None:
     if isinstance(cause, sqlite3.Error):
         code = getattr(cause, "sqlite_errorcode", 0) & 0xFF  # the extended codes begin with the primary one
         passing, hint = code in _SQLITE_PASSING, _SQLITE_HINTS.get(code)
-    elif isinstance(cause, psycopg.Error):
+    elif cause is not None and hasattr(cause, "sqlstate"):  # psycopg's; not imported for SQLite
         state = cause.sqlstate
         if state is None:
             text = str(cause)
-            lost = error.connection_invalidated or isinstance(cause, psycopg.OperationalError)
+            lost = error.connection_invalidated or isinstance(error, OperationalError)
             passing = lost and ("FATAL" not in text or any(each in text for each in _FATAL_PASSING))
         else:
             passing, hint = state.startswith(_POSTGRES_PASSING), _POSTGRES_HINTS.get(state)

@@ -17,9 +17,6 @@ from tempfile import TemporaryDirectory, gettempdir
 from typing import Any
 from uuid import uuid4
 
-import fsspec
-from fsspec.implementations.local import LocalFileSystem
-
 from configs.credentials import masked_url
 from db.errors import RecordError
 from db.failures import named_failures
@@ -49,9 +46,11 @@ def restrict_new_files(readable_by: str) -> None:
 
 def open_folder(uri: str | Path) -> tuple[Any, str]:
     """Return the file system and path of a folder or URL; RecordError where fsspec cannot open it."""
+    from fsspec.core import url_to_fs  # here, for commands that open no folder
+
     try:
         # Listings are not cached: other processes write there too.
-        files, folder = fsspec.core.url_to_fs(str(uri), use_listings_cache=False)
+        files, folder = url_to_fs(str(uri), use_listings_cache=False)
     except (ValueError, ImportError) as error:  # an unknown scheme, or one whose package is not installed
         raise RecordError(f"{masked_url(str(uri))}: cannot be opened as a folder: {error}") from error
     return files, str(folder).rstrip("/")
@@ -81,7 +80,7 @@ def written_atomically(files: Any, path: str, data: bytes, *, beside: str | None
     """
     folder, _, name = path.rpartition("/")
     temporary = f"{beside or folder}/.{name}.{process_name()}-{uuid4().hex}.part"
-    local = isinstance(files, LocalFileSystem)
+    local = _is_local(files)
     with named_failures(path):
         files.makedirs(folder, exist_ok=True)
     try:
@@ -130,7 +129,7 @@ def remove_unfinished(files: Any, folder: str, recorded: Callable[[str], bool] |
                 and recorded(hashlib.sha256(files.cat_file(path)).hexdigest())
             ):
                 files.mv(path, target)
-                if isinstance(files, LocalFileSystem):
+                if _is_local(files):
                     _sync_folder(folder)
             else:
                 files.rm_file(path)
@@ -197,6 +196,12 @@ def _machine() -> str:
     space = Path("/proc/self/ns/pid")
     inside = str(space.readlink()) if space.is_symlink() else ""
     return hashlib.sha256(f"{platform.node()} {inside}".encode()).hexdigest()[:8]
+
+
+def _is_local(files: Any) -> bool:
+    from fsspec.implementations.local import LocalFileSystem
+
+    return isinstance(files, LocalFileSystem)
 
 
 def _sync_folder(folder: str) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from cli.main import app
+from cli.main import COMMANDS, app, load_command
 
 ROOT = Path(__file__).parent.parent
 ROOMS = {path.parent.name for path in ROOT.glob("*/__init__.py")} - {"tests"}
@@ -69,20 +69,21 @@ def is_name(dotted: str) -> bool:
 @cache
 def commands() -> dict[str, set[str]]:
     """The options of each command ("report run"); those of a group are its own."""
-    found = {}
-
-    def walk(command: object, name: str) -> None:
-        found[name] = {
+    whole = typer.main.get_command(app)
+    found = {"": whole, **whole.commands}
+    for group, names in COMMANDS.items():
+        place = "" if group == whole.name else f"{group} "
+        found |= {place + name: load_command(group, name) for name in names}
+    return {
+        name: {
             option
             for parameter in command.params
             for option in (*parameter.opts, *parameter.secondary_opts)
             if option.startswith("-")
-        } | {"--help"}
-        for word, inner in getattr(command, "commands", {}).items():
-            walk(inner, f"{name} {word}".strip())
-
-    walk(typer.main.get_command(app), "")
-    return found
+        }
+        | {"--help"}
+        for name, command in found.items()
+    }
 
 
 @cache

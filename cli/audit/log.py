@@ -13,10 +13,7 @@ from configs.loading import ConfigError
 from db.queries.events import EventFilter, find_events, get_event
 from db.queries.json_values import plain
 
-audit_app = typer.Typer(no_args_is_help=True, help="The audit trail: verify it, list it, show one event.")
 
-
-@audit_app.command("log")
 @filtered(EventFilter)
 def audit_log(
     config: Config = None,
@@ -62,7 +59,6 @@ def _brief(value: Any) -> str:
     return text[:12] if re.fullmatch("[0-9a-f]{64}", text) else text
 
 
-@audit_app.command("show")
 def audit_show(
     event: Annotated[str, typer.Argument(help="Sequence number or id of the event.")],
     config: Config = None,

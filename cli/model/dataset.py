@@ -11,10 +11,7 @@ from cli.options import Config, GoodClass, Overrides, open_record, person, setti
 from db.artifacts import ArtifactStore
 from db.queries.findings import FindingFilter
 
-dataset_app = typer.Typer(no_args_is_help=True, help="Training data: reviewed findings as a data set.")
 
-
-@dataset_app.command("export")
 @filtered(FindingFilter, "image", "verdict", "min_score", "max_score", "person", "reason")
 def dataset_export(
     folder: Annotated[Path, typer.Argument(help="A new or empty folder.")],

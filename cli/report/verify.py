@@ -16,10 +16,7 @@ from db.engine import open_database
 from db.errors import RecordError
 from operations.inspection.checkpoints import audit_keys
 
-report_app = typer.Typer(no_args_is_help=True, help="Reports: issue them, sign them off, verify them.")
 
-
-@report_app.command("verify")
 def report_verify(
     file: Annotated[Path, typer.Argument(help="The PDF.")],
     trust: Annotated[

@@ -50,6 +50,50 @@ def pipeline_actor():
     return SYSTEM
 
 
+# Each costs the start of a command a tenth of a second to three seconds.
+HEAVY = {
+    "torch",
+    "timm",
+    "numpy",
+    "prefect",
+    "alembic",
+    "psycopg",
+    "fsspec",
+    "pyhanko",
+    "weasyprint",
+    "scipy",
+}
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["--version"],
+        ["--help"],
+        ["run", "--help"],
+        ["findings", "-c", "{config}"],
+        ["findings", "-c", "{config}", "--run", "R999999"],
+        ["disposition", "{finding}", "--history", "-c", "{config}"],
+        ["disposition", "{finding}", "-c", "{config}"],
+        ["train", "nothing.csv", "--output", "x", "--sett", "y"],
+    ],
+)
+def test_a_quick_command_loads_no_heavy_library(recorded, command):
+    line, findings = recorded
+    given = [word.format(config=line.config, finding=findings[0].reference) for word in command]
+    code = (
+        "import sys; sys.argv = ['kensa', *sys.argv[1:]]\n"
+        "from cli.main import main\n"
+        "try: main()\n"
+        "finally: print(*sys.modules, file=sys.stderr)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *given], capture_output=True, text=True)
+    assert "Traceback" not in done.stderr
+    loaded = set(done.stderr.split())
+    assert "cli.console" in loaded
+    assert loaded & HEAVY == set()
+
+
 def test_findings_are_listed_filtered_and_printed_in_three_forms(recorded):
     line, findings = recorded
     rows = line.json("findings")

@@ -143,7 +143,7 @@ def test_guards_survive_the_recreation_of_their_table(
     shutil.copytree(engine.MIGRATIONS, folder, ignore=shutil.ignore_patterns("__pycache__"))
     (folder / "versions" / "9999_recreate.py").write_text(
         "from alembic import op\nimport sqlalchemy as sa\n"
-        "revision, down_revision = '9999', '0003'\n"
+        f"revision, down_revision = '9999', {engine.SCHEMA_REVISION!r}\n"
         "def upgrade():\n"
         "    recreate = 'always' if op.get_bind().dialect.name == 'sqlite' else 'never'\n"
         "    for name in ('image', 'audit_event', 'run'):\n"
@@ -151,6 +151,7 @@ def test_guards_survive_the_recreation_of_their_table(
         "            batch.add_column(sa.Column('remark', sa.String(), nullable=True))\n"
     )
     monkeypatch.setattr(engine, "MIGRATIONS", folder)
+    monkeypatch.setattr(engine, "SCHEMA_REVISION", "9999")
     plant.db.migrate()
     with plant.db.exclusive() as connection:
         assert guards.missing(connection) == views.missing(connection) == []
