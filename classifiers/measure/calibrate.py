@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from classifiers.data.dataset import Dataset, defective_mask, label_matrix
 from classifiers.data.overlap import role_of
 from classifiers.errors import ClassifierError
+from classifiers.measure.effective_size import effective_size
 from classifiers.measure.evaluation import dataset_logits
 from classifiers.measure.intervals import most_misses, needed_without_misses, upper_bound
 from classifiers.measure.metrics import auroc
@@ -95,7 +96,9 @@ def calibrate(
         dataset_digest=dataset.digest,
     )
     statistics = [measured[index] for index in range(len(measured))]
-    reference = reference_of(statistics, scores, defective, thresholds.review)
+    reference = reference_of(
+        statistics, scores, defective, thresholds.review, [item.group for item in dataset.items]
+    )
     record: dict[str, Any] = {
         "command": command,
         "package_digest": package.digest,
@@ -176,16 +179,28 @@ def fit_temperature(raw: torch.Tensor, targets: torch.Tensor, *, multi_label: bo
 
 
 def check_enough(
-    n_defective: int, n_good: int, target_escape_rate: float, target_overkill: float | None
+    n_defective: int,
+    n_good: int,
+    target_escape_rate: float,
+    target_overkill: float | None,
+    effective: tuple[float, float] | None = None,
 ) -> None:
     """Refuse data that is too small to show that the targets are kept, even without a single error.
+
+    Args:
+        n_defective: defective pictures.
+        n_good: good ones.
+        target_escape_rate: as for `choose_thresholds`.
+        target_overkill: as for `choose_thresholds`.
+        effective: how many independent pictures both are worth; None as long as that is not known.
 
     Raises:
         CalibrationError: the message has the number of pictures that would be needed.
     """
-    for kind, count, name, target in (
-        ("defective", n_defective, "target escape rate", target_escape_rate),
-        ("good", n_good, "target overkill", target_overkill),
+    sizes = effective or (n_defective, n_good)
+    for kind, count, size, name, target in (
+        ("defective", n_defective, sizes[0], "target escape rate", target_escape_rate),
+        ("good", n_good, sizes[1], "target overkill", target_overkill),
     ):
         if target is None:
             continue
@@ -202,11 +217,16 @@ def check_enough(
             raise CalibrationError(
                 f"no {kind} picture in the calibration data; at least {needed} are needed{without}"
             )
-        if count < needed:
+        bound = upper_bound(0, count, CONFIDENCE, size)
+        if bound > target:
+            worth, parts = "", ""
+            if size < count:
+                worth = f", which count as {size:.1f} independent ones because those of a group are alike,"
+                parts = " of other parts or lots"
             raise CalibrationError(
-                f"{count} {kind} pictures cannot show a {name} of {target:g}: even without any error "
-                f"the 95 % bound is {upper_bound(0, count, CONFIDENCE):.4f}. At least {needed} {kind} ones "
-                f"are needed, or a larger target{without}"
+                f"{count} {kind} pictures{worth} cannot show a {name} of {target:g}: even without any error "
+                f"the 95 % bound is {bound:.4f}. At least {needed} {kind} ones{parts} are needed, or a "
+                f"larger target{without}"
             )
 
 
@@ -222,12 +242,13 @@ def choose_thresholds(
     """Return thresholds on the defect score by which both targets are kept.
 
     Of the defective pictures, k may be missed: the most for which the one-sided 95 % Clopper-Pearson bound is
-    within the target. The review threshold lies just below the (k+1)-th smallest defective score. The bound
-    holds although the threshold is chosen from the same pictures: the share of defects below an order
-    statistic has the beta distribution from which the bound is taken (Wilks 1941, tolerance limits). The
-    reject threshold is found in the same way among the good pictures, from above. It is raised to the review
-    threshold where it would lie below. Without a target for overkill it is 1: nothing shows how often a good
-    picture would be rejected, so that what is flagged goes to a person.
+    within the target, where pictures count as the independent ones that they are worth by their scores. The
+    review threshold lies just below the (k+1)-th smallest defective score. The bound holds although the
+    threshold is chosen from the same pictures: the share of defects below an order statistic has the beta
+    distribution from which the bound is taken (Wilks 1941, tolerance limits). The reject threshold is found
+    in the same way among the good pictures, from above. It is raised to the review threshold where it would
+    lie below. Without a target for overkill it is 1: nothing shows how often a good picture would be
+    rejected, so that what is flagged goes to a person.
 
     Args:
         scores: defect scores (N,) in [0, 1].
@@ -243,13 +264,20 @@ def choose_thresholds(
     """
     n_defective, n_good = int(defective.sum()), int((~defective).sum())
     check_enough(n_defective, n_good, target_escape_rate, target_overkill)
+    names = np.array(
+        groups if groups is not None else [str(index) for index in range(len(scores))], dtype=object
+    )
+    bad_size, good_size = (
+        effective_size(scores[side].tolist(), names[side].tolist()) for side in (defective, ~defective)
+    )
+    check_enough(n_defective, n_good, target_escape_rate, target_overkill, (bad_size, good_size))
     bad = np.sort(scores[defective].astype(np.float64))
     good = np.sort(scores[~defective].astype(np.float64))[::-1]
-    allowed_misses = most_misses(n_defective, target_escape_rate, CONFIDENCE) or 0
+    allowed_misses = most_misses(n_defective, target_escape_rate, CONFIDENCE, bad_size) or 0
     review = float(bad[allowed_misses]) * (1 - MARGIN)
     reject = 1.0
     if target_overkill is not None:
-        allowed_rejects = most_misses(n_good, target_overkill, CONFIDENCE) or 0
+        allowed_rejects = most_misses(n_good, target_overkill, CONFIDENCE, good_size) or 0
         highest_good = float(good[allowed_rejects])
         reject = max(review, highest_good + (1 - highest_good) * MARGIN)
         if reject <= highest_good:
@@ -259,22 +287,19 @@ def choose_thresholds(
             )
     n_missed = int((bad < review).sum())
     n_flagged_good, n_rejected_good = int((good >= review).sum()), int((good >= reject).sum())
-    names = np.array(
-        groups if groups is not None else [str(index) for index in range(len(scores))], dtype=object
-    )
     return Thresholds(
         review=review,
         reject=reject,
         target_escape_rate=target_escape_rate,
         escape_rate=n_missed / n_defective,
-        escape_bound=upper_bound(n_missed, n_defective, CONFIDENCE),
+        escape_bound=upper_bound(n_missed, n_defective, CONFIDENCE, bad_size),
         n_missed=n_missed,
         overkill_rate=n_flagged_good / n_good if n_good else None,
-        overkill_bound=upper_bound(n_flagged_good, n_good, CONFIDENCE) if n_good else None,
+        overkill_bound=upper_bound(n_flagged_good, n_good, CONFIDENCE, good_size) if n_good else None,
         n_flagged_good=n_flagged_good,
         target_overkill=target_overkill,
         reject_overkill_rate=n_rejected_good / n_good if n_good else None,
-        reject_overkill_bound=upper_bound(n_rejected_good, n_good, CONFIDENCE) if n_good else None,
+        reject_overkill_bound=upper_bound(n_rejected_good, n_good, CONFIDENCE, good_size) if n_good else None,
         n_rejected_good=n_rejected_good,
         reject_recall=float((bad >= reject).mean()),
         n_defective=n_defective,
@@ -283,4 +308,6 @@ def choose_thresholds(
         n_good_groups=len(set(names[~defective])),
         confidence=CONFIDENCE,
         dataset_digest=dataset_digest,
+        n_defective_effective=bad_size,
+        n_good_effective=good_size,
     )

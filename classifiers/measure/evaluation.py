@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from classifiers.data.dataset import DataError, Dataset, defective_mask, label_matrix
 from classifiers.data.pictures import Pictures
+from classifiers.measure.effective_size import effective_size
 from classifiers.measure.intervals import interval, upper_bound
 from classifiers.measure.metrics import auroc, balanced_accuracy
 from classifiers.package.package import ModelPackage
@@ -86,17 +87,18 @@ def measure(package: ModelPackage, dataset: Dataset, prediction: Prediction) -> 
         predicted = probabilities >= 0.5
     else:
         predicted = np.eye(targets.shape[1], dtype=bool)[probabilities.argmax(axis=1)]
-    hits = (predicted & targets).sum(axis=0)
+    hits = predicted & targets
+    groups = np.array([item.group for item in dataset.items], dtype=object)
     result: dict[str, Any] = {
         "n": len(dataset.items),
         "dataset_digest": dataset.digest,
         "balanced_accuracy": balanced_accuracy(probabilities, targets, multi_label=multi_label),
         "recall": {
-            name: share(int(hits[index]), int(targets[:, index].sum()))
+            name: share(hits[:, index], targets[:, index], probabilities[:, index], groups)
             for index, name in enumerate(package.classes)
         },
         "precision": {
-            name: share(int(hits[index]), int(predicted[:, index].sum()))
+            name: share(hits[:, index], predicted[:, index], probabilities[:, index], groups)
             for index, name in enumerate(package.classes)
         },
     }
@@ -110,11 +112,10 @@ def measure(package: ModelPackage, dataset: Dataset, prediction: Prediction) -> 
     if package.thresholds is None:
         return result
     flagged, rejected = scores >= package.thresholds.review, scores >= package.thresholds.reject
-    n_defective, n_good = int(defective.sum()), int((~defective).sum())
-    result["escape"] = share(int((~flagged & defective).sum()), n_defective)
-    result["overkill"] = share(int((flagged & ~defective).sum()), n_good)
-    result["automatic_reject_overkill"] = share(int((rejected & ~defective).sum()), n_good)
-    result["automatic_reject_recall"] = share(int((rejected & defective).sum()), n_defective)
+    result["escape"] = share(~flagged, defective, scores, groups)
+    result["overkill"] = share(flagged, ~defective, scores, groups)
+    result["automatic_reject_overkill"] = share(rejected, ~defective, scores, groups)
+    result["automatic_reject_recall"] = share(rejected, defective, scores, groups)
     result["verdicts"] = {
         "pass": int((~flagged).sum()),
         "review": int((flagged & ~rejected).sum()),
@@ -123,19 +124,31 @@ def measure(package: ModelPackage, dataset: Dataset, prediction: Prediction) -> 
     return result
 
 
-def share(count: int, total: int) -> dict[str, Any]:
+def share(
+    hits: NDArray[np.bool_], of: NDArray[np.bool_], values: NDArray[np.floating], groups: NDArray[np.object_]
+) -> dict[str, Any]:
     """Return a share as JSON content: counts, 95 % Clopper-Pearson interval, one-sided 95 % upper bound.
 
-    The share of nothing, its interval and its bound are None.
+    Interval and bound are those of `effective` independent pictures. The share of nothing, its interval and
+    its bound are None.
+
+    Args:
+        hits: (N,) which pictures count, where they are among
+        of: (N,) those that the share is of.
+        values: (N,) the score by which it was decided: it tells how alike pictures of a group are.
+        groups: (N,) part or lot of each picture.
     """
+    count, total = int((hits & of).sum()), int(of.sum())
     if not total:
         return {"share": None, "count": count, "total": total, "interval": None, "upper_bound": None}
+    effective = effective_size(values[of].tolist(), groups[of].tolist())
     return {
         "share": count / total,
         "count": count,
         "total": total,
-        "interval": list(interval(count, total, CONFIDENCE)),
-        "upper_bound": upper_bound(count, total, CONFIDENCE),
+        "effective": effective,
+        "interval": list(interval(count, total, CONFIDENCE, effective)),
+        "upper_bound": upper_bound(count, total, CONFIDENCE, effective),
     }
 
 

@@ -1,5 +1,8 @@
 """Exact binomial intervals (Clopper and Pearson 1934), and the sample sizes that follow from them.
 
+Where pictures come in groups, `effective` says how many independent ones they are worth
+(`classifiers.measure.effective_size`): the share is then that of so many.
+
 scipy is imported where it is called: prediction does not need it.
 """
 
@@ -9,23 +12,27 @@ import math
 from bisect import bisect_right
 
 
-def upper_bound(count: int, total: int, confidence: float = 0.95) -> float:
+def upper_bound(count: int, total: int, confidence: float = 0.95, effective: float | None = None) -> float:
     """Return the one-sided upper bound of a share after `count` of `total`.
 
     Raises:
         ValueError: `count` is not within 0..total, or `total` is 0.
     """
     _check_share(count, total)
+    size = total if effective is None else effective
     if count == total:
         return 1.0
-    if count == 0:  # 1 - (1 - confidence) ** (1 / total), without cancellation where it is small
-        return float(-math.expm1(math.log1p(-confidence) / total))
+    if count == 0:  # 1 - (1 - confidence) ** (1 / size), without cancellation where it is small
+        return float(-math.expm1(math.log1p(-confidence) / size))
     from scipy.stats import beta
 
-    return float(beta.ppf(confidence, count + 1, total - count))
+    scaled = count * size / total
+    return float(beta.ppf(confidence, scaled + 1, size - scaled))
 
 
-def interval(count: int, total: int, confidence: float = 0.95) -> tuple[float, float]:
+def interval(
+    count: int, total: int, confidence: float = 0.95, effective: float | None = None
+) -> tuple[float, float]:
     """Return the two-sided interval (lower, upper) of a share after `count` of `total`.
 
     Raises:
@@ -34,7 +41,8 @@ def interval(count: int, total: int, confidence: float = 0.95) -> tuple[float, f
     _check_share(count, total)
     one_sided = (1 + confidence) / 2
     # The lower end for the events is one minus the upper end for the non-events.
-    return 1 - upper_bound(total - count, total, one_sided), upper_bound(count, total, one_sided)
+    lower = 1 - upper_bound(total - count, total, one_sided, effective)
+    return lower, upper_bound(count, total, one_sided, effective)
 
 
 def needed_without_misses(target: float, confidence: float = 0.95) -> int:
@@ -51,10 +59,14 @@ def needed_without_misses(target: float, confidence: float = 0.95) -> int:
     return next(total for total in nearby if upper_bound(0, total, confidence) <= target)
 
 
-def most_misses(total: int, target: float, confidence: float = 0.95) -> int | None:
+def most_misses(
+    total: int, target: float, confidence: float = 0.95, effective: float | None = None
+) -> int | None:
     """Return the largest count of `total` whose upper bound is at most `target`; None if that of 0 is not."""
     # The bound grows with the count, to 1 where all of them are missed.
-    possible = bisect_right(range(total), target, key=lambda count: upper_bound(count, total, confidence))
+    possible = bisect_right(
+        range(total), target, key=lambda count: upper_bound(count, total, confidence, effective)
+    )
     return possible - 1 if possible else None
 
 

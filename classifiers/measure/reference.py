@@ -6,7 +6,7 @@ calibrated before kensa kept them have none, and are valid.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from classifiers.errors import PackageError
+from classifiers.measure.effective_size import effective_size
 from sources.picture_statistics import PictureStatistics
 
 QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
@@ -21,12 +22,17 @@ QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 
 @dataclass(frozen=True)
 class Spread:
-    """The distribution of `n` values: mean, standard deviation (by n - 1), and the values at `QUANTILES`."""
+    """The distribution of `n` values: mean, standard deviation (by n - 1), and the values at `QUANTILES`.
+
+    `effective`: how many independent values they are worth, see `classifiers.measure.effective_size`; None
+    where it was not reckoned.
+    """
 
     n: int
     mean: float
     sd: float
     quantiles: tuple[float, ...]
+    effective: float | None = None
 
 
 @dataclass(frozen=True)
@@ -45,12 +51,16 @@ class Reference:
     passed_score: Spread | None = None
 
 
-def spread(values: NDArray[np.floating]) -> Spread:
-    """Return the distribution of values (N,), N >= 1; quantiles are of Hyndman and Fan's (1996) type 7."""
+def spread(values: NDArray[np.floating], groups: Sequence[Hashable]) -> Spread:
+    """Return the distribution of values (N,), N >= 1, of so many groups (N,).
+
+    Quantiles are of Hyndman and Fan's (1996) type 7.
+    """
     numbers = values.astype(np.float64)
     sd = float(numbers.std(ddof=1)) if len(numbers) > 1 else 0.0
     levels = np.quantile(numbers, QUANTILES)
-    return Spread(len(numbers), float(numbers.mean()), sd, tuple(float(level) for level in levels))
+    effective = effective_size(numbers.tolist(), groups)
+    return Spread(len(numbers), float(numbers.mean()), sd, tuple(map(float, levels)), effective)
 
 
 def reference_of(
@@ -58,6 +68,7 @@ def reference_of(
     scores: NDArray[np.floating],
     defective: NDArray[np.bool_],
     review: float,
+    groups: Sequence[Hashable],
 ) -> Reference:
     """Return the reference of a calibration set.
 
@@ -66,15 +77,23 @@ def reference_of(
         scores: defect scores (N,).
         defective: which are defective, (N,) bool.
         review: the review threshold in [0, 1], chosen on that set.
+        groups: part or lot of each picture, (N,).
     """
-    passed = scores[scores < review]
+    names = np.array(groups, dtype=object)
+
+    def spread_where(values: NDArray[np.floating], chosen: NDArray[np.bool_]) -> Spread | None:
+        return spread(values[chosen], names[chosen].tolist()) if chosen.any() else None
+
+    def spread_of(statistic: str) -> Spread:
+        return spread(np.array([getattr(each, statistic) for each in pictures]), groups)
+
     return Reference(
-        brightness=spread(np.array([each.brightness for each in pictures])),
-        contrast=spread(np.array([each.contrast for each in pictures])),
-        sharpness=spread(np.array([each.sharpness for each in pictures])),
-        good_score=spread(scores[~defective]) if not defective.all() else None,
-        defective_score=spread(scores[defective]),
-        passed_score=spread(passed) if len(passed) else None,
+        brightness=spread_of("brightness"),
+        contrast=spread_of("contrast"),
+        sharpness=spread_of("sharpness"),
+        good_score=spread_where(scores, ~defective),
+        defective_score=spread(scores[defective], names[defective].tolist()),
+        passed_score=spread_where(scores, scores < review),
     )
 
 
@@ -99,6 +118,7 @@ def read_reference(training: Mapping[str, Any]) -> Reference | None:
                 float(value["mean"]),
                 float(value["sd"]),
                 tuple(float(level) for level in value["quantiles"]),
+                None if value.get("effective") is None else float(value["effective"]),
             )
             for name, value in stored.items()
         }

@@ -11,8 +11,8 @@ class Thresholds:
     """Thresholds on the defect score, and what was measured when they were chosen.
 
     All shares are in [0, 1]. A "bound" is the one-sided upper Clopper-Pearson bound, at `confidence`, of the
-    share named before it; pictures are taken as independent. The numbers of groups (parts, lots) tell a
-    reader how independent they were.
+    share named before it. It takes pictures for as many independent ones as their groups (parts, lots) show
+    them to be worth; packages of before that was reckoned took every picture as independent.
 
     Attributes:
         review: scores below it pass.
@@ -37,6 +37,9 @@ class Thresholds:
         n_good_groups: groups with at least one good picture.
         confidence: of the bounds.
         dataset_digest: digest of the calibration data.
+        n_defective_effective: how many independent pictures the defective ones are worth, see
+            `classifiers.measure.effective_size`; None where it was not reckoned.
+        n_good_effective: the same of the good ones.
     """
 
     review: float
@@ -59,6 +62,8 @@ class Thresholds:
     n_good_groups: int
     confidence: float
     dataset_digest: str
+    n_defective_effective: float | None = None
+    n_good_effective: float | None = None
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -71,8 +76,10 @@ class Thresholds:
             elif field.type in ("float", "float | None"):
                 if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
                     raise ValueError(f"thresholds.{field.name} must be a number, got {value!r}")
-                if not 0 <= value <= 1:
-                    raise ValueError(f"thresholds.{field.name} must be between 0 and 1, got {value!r}")
+                sizes = {"n_defective_effective": self.n_defective, "n_good_effective": self.n_good}
+                most = sizes.get(field.name, 1)
+                if not 0 <= value <= most:
+                    raise ValueError(f"thresholds.{field.name} must be between 0 and {most}, got {value!r}")
             elif not isinstance(value, str):
                 raise ValueError(f"thresholds.{field.name} must be text, got {value!r}")
         for name in ("overkill_rate", "overkill_bound", "reject_overkill_rate", "reject_overkill_bound"):

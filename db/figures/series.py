@@ -7,6 +7,7 @@ that a report that prints them can be made again to the byte.
 from __future__ import annotations
 
 from array import array
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -19,6 +20,7 @@ from zoneinfo import ZoneInfo
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from classifiers.measure.effective_size import effective_size
 from db.figures.scopes import Scope, lines_of
 from db.index_walk import NEWEST
 from db.inspection.runs import find_run_id, run_reference
@@ -28,13 +30,17 @@ STATISTICS = ("score", "brightness", "contrast", "sharpness")
 BINS = 20  # of a score histogram, in every report: those that are made again must have the same
 Limits = Mapping[str, tuple[float, float]]  # (low, high) by the name of a statistic
 _NO_LIMITS: Limits = MappingProxyType({})
+_KEY = (
+    2**63 - 1
+)  # what of an id's bits, random ones in an UUID of version 7, tells parts apart in eight bytes
 
 
 @dataclass(frozen=True, slots=True)
 class SampleFigures:
     """A statistic over pictures: mean and standard deviation (n - 1), None where there are too few.
 
-    `below`, `above`: how many lie beyond the limits that were given for it, if any were.
+    `below`, `above`: how many lie beyond the limits that were given for it, if any were. `effective`: how
+    many independent pictures they are worth, since those of one part are alike.
     """
 
     n: int
@@ -42,6 +48,18 @@ class SampleFigures:
     sd: float | None
     below: int
     above: int
+    effective: float
+
+
+class PartSums(NamedTuple):
+    """Sums over parts, of which each has n inspected pictures with x flagged ones: of x², of n x and of n².
+
+    A picture without a part is one of its own.
+    """
+
+    flagged_squared: int
+    product: int
+    pictures_squared: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +68,7 @@ class GroupFigures:
 
     `label`: the run, the day, or the numbers of the first and last picture. `statistics` by their names in
     STATISTICS; those of scores are of pictures that passed. `histogram`: all scores, in BINS equal bins of
-    [0, 1].
+    [0, 1]. `parts`: of its inspected pictures.
     """
 
     label: str
@@ -58,15 +76,20 @@ class GroupFigures:
     flagged: int
     statistics: Mapping[str, SampleFigures]
     histogram: tuple[int, ...]
+    parts: PartSums
 
 
 class Measured(NamedTuple):
-    """One counted picture: its run, when it was taken (else inspected), what it became and its statistics."""
+    """One counted picture: its run, when it was taken (else inspected), what it became and its statistics.
+
+    `part`: the part's id; the picture's own where it has none.
+    """
 
     run: int
     at: datetime
     verdict: str
     carried_over: bool
+    part: UUID
     score: float | None
     brightness: float | None
     contrast: float | None
@@ -145,6 +168,7 @@ def _measured_pictures(session: Session, scope: Scope, upto: int | None) -> Iter
     at = func.coalesce(lines.c.captured_at, lines.c.created_at, type_=lines.c.created_at.type)
     rows = session.execute(
         select(Run.number, at, lines.c.verdict, lines.c.carried_over)
+        .add_columns(func.coalesce(lines.c.part_id, lines.c.id, type_=lines.c.id.type))
         .add_columns(*(getattr(Prediction, name) for name in STATISTICS))
         .join(Run, Run.id == lines.c.run_id)
         .outerjoin(Prediction, Prediction.id == lines.c.prediction_id)
@@ -165,23 +189,57 @@ class _Group:
     def __init__(self) -> None:
         self.pictures = self.inspected = self.flagged = 0
         self.bins = [0] * BINS
-        self.values: dict[str, array[float]] = {name: array("d") for name in STATISTICS}
+        self.values: dict[str, _Values] = {name: _Values() for name in STATISTICS}
+        self.verdicts = _Values()  # of inspected pictures: 1 for a flagged one, else 0
 
     def add(self, pictures: Iterable[Measured]) -> _Group:
         for picture in pictures:
+            flagged = picture.verdict in ("review", "reject")
+            part = picture.part.int & _KEY
             self.pictures += 1
-            self.inspected += picture.verdict != "unreadable"
-            self.flagged += picture.verdict in ("review", "reject")
+            self.flagged += flagged
+            if picture.verdict != "unreadable":
+                self.inspected += 1
+                self.verdicts.add(flagged, part)
             if picture.score is not None:
                 self.bins[min(int(picture.score * BINS), BINS - 1)] += 1
-            for name, value in zip(STATISTICS, picture[4:], strict=True):
+            for name, value in zip(STATISTICS, picture[5:], strict=True):
                 if value is not None and (name != "score" or picture.verdict == "pass"):
-                    self.values[name].append(value)
+                    self.values[name].add(value, part)
         return self
 
     def figures(self, label: str, limits: Limits) -> GroupFigures:
         statistics = {name: _sample_figures(values, limits.get(name)) for name, values in self.values.items()}
-        return GroupFigures(label, self.inspected, self.flagged, statistics, tuple(self.bins))
+        return GroupFigures(
+            label, self.inspected, self.flagged, statistics, tuple(self.bins), self._part_sums()
+        )
+
+    def _part_sums(self) -> PartSums:
+        sizes = Counter(self.verdicts.parts)
+        flagged: Counter[int] = Counter()
+        for value, part in zip(self.verdicts.values, self.verdicts.parts, strict=True):
+            flagged[part] += int(value)
+        return PartSums(
+            sum(x * x for x in flagged.values()),
+            sum(sizes[part] * x for part, x in flagged.items()),
+            sum(n * n for n in sizes.values()),
+        )
+
+
+class _Values:
+    """Values with the part of each, eight bytes for either."""
+
+    def __init__(self) -> None:
+        self.values: array[float] = array("d")
+        self.parts: array[int] = array("q")
+
+    def add(self, value: float, part: int) -> None:
+        self.values.append(value)
+        self.parts.append(part)
+
+    def extend(self, others: _Values) -> None:
+        self.values += others.values
+        self.parts += others.parts
 
 
 def _groups_by_key(
@@ -210,14 +268,16 @@ def _group_of_all(groups: Iterable[_Group]) -> _Group:
         whole.flagged += group.flagged
         whole.bins = [one + other for one, other in zip(whole.bins, group.bins, strict=True)]
         for name, values in group.values.items():
-            whole.values[name] += values
+            whole.values[name].extend(values)
+        whole.verdicts.extend(group.verdicts)
     return whole
 
 
-def _sample_figures(values: array[float], limits: tuple[float, float] | None) -> SampleFigures:
+def _sample_figures(sample: _Values, limits: tuple[float, float] | None) -> SampleFigures:
+    values = sample.values
     n = len(values)
     if not n:
-        return SampleFigures(0, None, None, 0, 0)
+        return SampleFigures(0, None, None, 0, 0, 0.0)
     mean = fsum(values) / n
     sd = sqrt(fsum((value - mean) ** 2 for value in values) / (n - 1)) if n > 1 else None
     below, above = (
@@ -225,4 +285,4 @@ def _sample_figures(values: array[float], limits: tuple[float, float] | None) ->
         if limits
         else (0, 0)
     )
-    return SampleFigures(n, mean, sd, below, above)
+    return SampleFigures(n, mean, sd, below, above, effective_size(values, sample.parts))

@@ -4,7 +4,9 @@ import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import compress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +14,7 @@ import numpy.typing as npt
 from classifiers import Decision, ModelPackage, Prediction, Predictor, decide
 from classifiers.data.dataset import Dataset, Item, defective_mask
 from classifiers.data.overlap import recorded_digests, role_of, shared
+from classifiers.measure.effective_size import effective_size
 from classifiers.measure.evaluation import measure, predict_dataset
 from classifiers.measure.metrics import reliability
 from operations.model_report.facts import share_of
@@ -180,18 +183,26 @@ def zones(examined: Examined, *, by_group: bool) -> Zones | None:
         return None
     bad: dict[str, list[str]] = defaultdict(list)
     good: dict[str, list[str]] = defaultdict(list)
+    scores = examined.prediction.defect_scores
+    names = np.array([item.group for item in examined.dataset.items], dtype=object)
     for number, (item, defective, decision) in enumerate(examined.items()):
         side = bad if defective else good
         side[item.group if by_group else str(number)].append(decision.verdict)
 
-    def count(side: dict[str, list[str]], wanted: set[str], target: float | None = None) -> Share:
-        return share_of(sum(not wanted.isdisjoint(found) for found in side.values()), len(side), target)
+    def count(defective: bool, wanted: set[str], target: float | None = None) -> Share:
+        found = (bad if defective else good).values()
+        hits = sum(not wanted.isdisjoint(some) for some in found)
+        if by_group:
+            return share_of(hits, len(found))
+        side = examined.defective == defective
+        worth = effective_size(scores[side].tolist(), names[side].tolist())
+        return share_of(hits, len(found), target, effective=worth)
 
     return Zones(
-        escape=count(bad, {"pass"}, None if by_group else thresholds.target_escape_rate),
-        flagged_good=count(good, {"review", "reject"}),
-        not_rejected=count(bad, {"pass", "review"}),
-        rejected_good=count(good, {"reject"}, None if by_group else thresholds.target_overkill),
+        escape=count(True, {"pass"}, thresholds.target_escape_rate),
+        flagged_good=count(False, {"review", "reject"}),
+        not_rejected=count(True, {"pass", "review"}),
+        rejected_good=count(False, {"reject"}, thresholds.target_overkill),
     )
 
 
@@ -245,21 +256,24 @@ def picture_names(dataset: Dataset) -> list[str]:
 
 
 def _class_result(
-    examined: Examined, label: str, recall: dict[str, int], precision: dict[str, int]
+    examined: Examined, label: str, recall: dict[str, Any], precision: dict[str, Any]
 ) -> ClassResult:
     package = examined.package
-    items = [item for item in examined.dataset.items if label in item.labels]
+    labelled = [label in item.labels for item in examined.dataset.items]
+    items = list(compress(examined.dataset.items, labelled))
     escaped = None
     if examined.decisions is not None and label != package.good_class:
         passed = sum(
             label in item.labels and decision.verdict == "pass" for item, _, decision in examined.items()
         )
-        escaped = share_of(passed, len(items))
+        scores = examined.prediction.defect_scores[labelled].tolist()
+        worth = effective_size(scores, [item.group for item in items])
+        escaped = share_of(passed, len(items), effective=worth)
     return ClassResult(
         name=label,
         pictures=len(items),
         groups=len({item.group for item in items}),
-        recall=share_of(recall["count"], recall["total"]),
-        precision=share_of(precision["count"], precision["total"]),
+        recall=share_of(recall["count"], recall["total"], effective=recall.get("effective")),
+        precision=share_of(precision["count"], precision["total"], effective=precision.get("effective")),
         escaped=escaped,
     )

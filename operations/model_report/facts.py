@@ -24,12 +24,18 @@ from reports.content.model import (
 )
 
 
-def share_of(count: int, total: int, target: float | None = None, confidence: float = 0.95) -> Share:
-    """Return a share with its exact bounds."""
+def share_of(
+    count: int,
+    total: int,
+    target: float | None = None,
+    confidence: float = 0.95,
+    effective: float | None = None,
+) -> Share:
+    """Return a share with its exact bounds, of so many independent pictures (all of them when None)."""
     if not total:
         return Share(count, total, target=target)
-    low, high = interval(count, total, confidence)
-    return Share(count, total, low, high, upper_bound(count, total, confidence), target)
+    low, high = interval(count, total, confidence, effective)
+    return Share(count, total, low, high, upper_bound(count, total, confidence, effective), target, effective)
 
 
 def model_version(package: ModelPackage) -> ModelVersion:
@@ -109,14 +115,15 @@ def calibration_of(package: ModelPackage) -> Calibration | None:
     told = _mapping(package.training.get("calibration"))
     # Written as a share; the count is a whole number again.
     not_rejected = t.n_defective - round(t.reject_recall * t.n_defective)
+    bad, good = t.n_defective_effective, t.n_good_effective
     return Calibration(
         review=t.review,
         reject=t.reject,
         zones=Zones(
-            escape=share_of(t.n_missed, t.n_defective, t.target_escape_rate, t.confidence),
-            flagged_good=share_of(t.n_flagged_good, t.n_good, None, t.confidence),
-            not_rejected=share_of(not_rejected, t.n_defective, None, t.confidence),
-            rejected_good=share_of(t.n_rejected_good, t.n_good, t.target_overkill, t.confidence),
+            escape=share_of(t.n_missed, t.n_defective, t.target_escape_rate, t.confidence, bad),
+            flagged_good=share_of(t.n_flagged_good, t.n_good, None, t.confidence, good),
+            not_rejected=share_of(not_rejected, t.n_defective, None, t.confidence, bad),
+            rejected_good=share_of(t.n_rejected_good, t.n_good, t.target_overkill, t.confidence, good),
         ),
         defective_groups=t.n_defective_groups,
         good_groups=t.n_good_groups,

@@ -90,6 +90,7 @@ def _process(
                 at.label,
                 at.inspected,
                 at.flagged,
+                parts=at.parts,
                 reference=at.label != present,
                 current=at.label == present,
             )
@@ -105,7 +106,14 @@ def _sample(label: str, figures: SampleFigures, *, current: bool) -> Sample | No
     if figures.mean is None:
         return None
     return Sample(
-        label, figures.n, figures.mean, figures.sd or 0.0, figures.below, figures.above, current=current
+        label,
+        figures.n,
+        figures.mean,
+        figures.sd or 0.0,
+        figures.below,
+        figures.above,
+        current=current,
+        effective=figures.effective,
     )
 
 
@@ -114,4 +122,5 @@ def _limits(references: References) -> dict[str, tuple[float, float]]:
 
 
 def _reference(spread: Spread) -> Reference:
-    return Reference(spread.n, spread.mean, spread.sd, tuple(zip(QUANTILES, spread.quantiles, strict=True)))
+    quantiles = tuple(zip(QUANTILES, spread.quantiles, strict=True))
+    return Reference(spread.n, spread.mean, spread.sd, quantiles, spread.effective)

@@ -18,6 +18,8 @@ class Share:
 
     `low` and `high` bound the share from both sides, `bound` from above alone (Clopper and Pearson 1934, at
     the report's confidence); all are None of nothing. `target`: the largest share that is accepted, if any.
+    `effective`: the independent pictures that the bounds are those of, since pictures of one part or lot are
+    alike; None where each of `total` was taken for one.
     """
 
     RECORDED: ClassVar[tuple[str, ...]] = ("measured", "standing")
@@ -28,6 +30,7 @@ class Share:
     high: float | None = None
     bound: float | None = None
     target: float | None = None
+    effective: float | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.count <= self.total:

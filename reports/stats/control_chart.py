@@ -30,13 +30,18 @@ _TAIL = NormalDist().cdf(-3.0)  # probability beyond one 3-sigma limit
 
 @dataclass(frozen=True)
 class Subgroup:
-    """`x` of `n` pictures of one run (or shift, or day); limits are taken from the `reference` subgroups."""
+    """`x` of `n` pictures of one run (or shift, or day); limits are taken from the `reference` subgroups.
+
+    `parts`: sums over its parts, of which each has n pictures with x that count: of x², of n x and of n²;
+    None where each picture is a part of its own.
+    """
 
     label: str
     n: int
     x: int
     reference: bool = True
     current: bool = False
+    parts: tuple[int, int, int] | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.x <= self.n:
@@ -73,6 +78,7 @@ class PChart:
 
     `reason` says why this `kind` was taken; `sigma_z` is Laney's ratio of the spread between subgroups to the
     binomial one (None with fewer than three reference subgroups); `applied` the rules that were tried.
+    `design_effect`: how many pictures are worth one independent one, since those of a part are alike.
     Phase "I": limits from the charted points themselves; phase "II": from earlier points only.
     """
 
@@ -87,6 +93,7 @@ class PChart:
     points: tuple[ControlPoint, ...]
     applied: tuple[int, ...]
     warnings: tuple[str, ...]
+    design_effect: float = 1.0
 
     @property
     def name(self) -> str:
@@ -155,8 +162,10 @@ def p_chart(subgroups: Sequence[Subgroup]) -> PChart | None:
       binomial spread outweighs any other, and wider limits would hide single bad ones: a warning does there;
     * "p" otherwise: centre +- 3 sqrt(p (1 - p) / n).
 
-    Limits are kept within [0, 1]. Subgroups without a picture are left out and counted in a warning. None
-    where no reference subgroup has a picture.
+    Pictures of one part are alike, and a share of them varies more than one of as many parts: everywhere n is
+    that of independent pictures, the subgroup's over the design effect of the reference (Kish 1965), at
+    least 1. Limits are kept within [0, 1]. Subgroups without a picture are left out and counted in a
+    warning. None where no reference subgroup has a picture.
     """
     charted = [group for group in subgroups if group.n]
     references = [group for group in charted if group.reference]
@@ -168,28 +177,32 @@ def p_chart(subgroups: Sequence[Subgroup]) -> PChart | None:
     centre = sum(group.x for group in references) / sum(group.n for group in references)
     kind: Kind
     sigma_z = None
+    design_effect = 1.0
+    sizes: Sequence[float] = ()  # independent pictures that each subgroup is worth
     if centre in (0.0, 1.0):
         kind = "none"
         whole = "no" if centre == 0 else "every"
         reason = f"{whole} picture of the reference counts, so that it has no spread to draw limits from"
     else:
-        sigma_z = _sigma_z([_z_score(group, centre) for group in references])
-        kind, reason = _choose_kind(references, centre, sigma_z)
-        warnings += _cautions(charted, references, centre, kind, sigma_z)
+        design_effect = _design_effect(references, centre)
+        sizes = [group.n / design_effect for group in charted]
+        sigma_z = _sigma_z([_z_score(group, centre, group.n / design_effect) for group in references])
+        kind, reason = _choose_kind(references, centre, sigma_z, design_effect)
+        warnings += _cautions(charted, references, centre, kind, sigma_z, design_effect)
     limits: list[tuple[float, float]] = []  # empty where there is no spread to draw them from
     scores: list[float] = []
     rules: Sequence[tuple[int, ...]] = [()] * len(charted)
     if kind == "exact":
-        counts = [_exact_limits(group.n, centre) for group in charted]
+        limits = [_exact_limits(size, centre) for size in sizes]
         rules = [
-            () if low <= group.x <= high else (1,) for group, (low, high) in zip(charted, counts, strict=True)
+            () if low <= group.x / group.n <= high else (1,)
+            for group, (low, high) in zip(charted, limits, strict=True)
         ]
-        limits = [(low / group.n, high / group.n) for group, (low, high) in zip(charted, counts, strict=True)]
-        scores = [_exact_z(group, centre) for group in charted]
+        scores = [_exact_z(group, centre, size) for group, size in zip(charted, sizes, strict=True)]
     elif kind != "none":
         width = sigma_z if kind == "laney" and sigma_z is not None else 1.0
-        limits = [_normal_limits(group.n, centre, width) for group in charted]
-        scores = [_z_score(group, centre) / width for group in charted]
+        limits = [_normal_limits(size, centre, width) for size in sizes]
+        scores = [_z_score(group, centre, size) / width for group, size in zip(charted, sizes, strict=True)]
         rules = nelson(scores)
     return PChart(
         kind=kind,
@@ -215,11 +228,23 @@ def p_chart(subgroups: Sequence[Subgroup]) -> PChart | None:
         ),
         applied={"none": (), "exact": (1,)}.get(kind, tuple(RULES)),
         warnings=tuple(warnings),
+        design_effect=design_effect,
     )
 
 
-def _z_score(group: Subgroup, centre: float) -> float:
-    return (group.x / group.n - centre) / sqrt(centre * (1 - centre) / group.n)
+def _design_effect(references: Sequence[Subgroup], centre: float) -> float:
+    """Return the variance of the pooled share by parts over the binomial one; at least 1."""
+    variance = 0.0
+    for group in references:
+        flagged, product, pictures = group.parts or (group.x, group.x, group.n)
+        variance += flagged - 2 * centre * product + centre**2 * pictures
+    if all(group.parts is None or group.parts[2] == group.n for group in references):
+        return 1.0  # one picture a part: without the rounding
+    return max(1.0, variance / (sum(group.n for group in references) * centre * (1 - centre)))
+
+
+def _z_score(group: Subgroup, centre: float, size: float) -> float:
+    return (group.x / group.n - centre) / sqrt(centre * (1 - centre) / size)
 
 
 def _sigma_z(z: Sequence[float]) -> float | None:
@@ -238,8 +263,10 @@ def _sigma_z_error(count: int) -> float:
     return sqrt(0.8264 * count - 1.082) / (count - 1)
 
 
-def _choose_kind(references: Sequence[Subgroup], centre: float, sigma_z: float | None) -> tuple[Kind, str]:
-    expected = median(_expected_count(group, centre) for group in references)
+def _choose_kind(
+    references: Sequence[Subgroup], centre: float, sigma_z: float | None, design_effect: float
+) -> tuple[Kind, str]:
+    expected = median(_expected_count(group, centre) / design_effect for group in references)
     if expected < SMALL:
         return "exact", (
             f"half of the subgroups or more expect fewer than {SMALL:g} pictures of either kind (median "
@@ -270,13 +297,19 @@ def _cautions(
     centre: float,
     kind: Kind,
     sigma_z: float | None,
+    design_effect: float,
 ) -> list[str]:
     cautions = []
+    if design_effect > 1:
+        cautions.append(
+            f"Pictures of one part are alike: for the limits {design_effect:.1f} count as one independent "
+            "picture (the design effect)."
+        )
     if len(references) < TRIAL:
         cautions.append(
             f"The limits rest on {plural(len(references), 'subgroup')}; fewer than {TRIAL} give trial limits."
         )
-    small = sum(_expected_count(group, centre) < SMALL for group in charted)
+    small = sum(_expected_count(group, centre) / design_effect < SMALL for group in charted)
     if kind == "exact":
         cautions.append("Only rule 1 was tried: with so few expected pictures the others raise false alarms.")
     elif small:
@@ -296,26 +329,33 @@ def _expected_count(group: Subgroup, centre: float) -> float:
     return group.n * min(centre, 1 - centre)
 
 
-def _normal_limits(n: int, centre: float, width: float) -> tuple[float, float]:
+def _normal_limits(n: float, centre: float, width: float) -> tuple[float, float]:
     reach = 3 * width * sqrt(centre * (1 - centre) / n)
     return max(0.0, centre - reach), min(1.0, centre + reach)
 
 
-def _exact_limits(n: int, centre: float) -> tuple[int, int]:
-    """Return the smallest and the largest count that are not out of control."""
+def _exact_limits(size: float, centre: float) -> tuple[float, float]:
+    """Return the smallest and the largest share that are not out of control."""
     from scipy.stats import binom
 
-    return int(binom.ppf(_TAIL, n, centre)), int(binom.isf(_TAIL, n, centre))
+    n = _whole(size)
+    return int(binom.ppf(_TAIL, n, centre)) / n, int(binom.isf(_TAIL, n, centre)) / n
 
 
-def _exact_z(group: Subgroup, centre: float) -> float:
+def _exact_z(group: Subgroup, centre: float, size: float) -> float:
     from scipy.stats import binom, norm
 
-    here = float(binom.pmf(group.x, group.n, centre)) / 2
-    below = float(binom.cdf(group.x - 1, group.n, centre)) + here
-    above = float(binom.sf(group.x, group.n, centre)) + here
+    n = _whole(size)
+    x = round(group.x * n / group.n)
+    here = float(binom.pmf(x, n, centre)) / 2
+    below = float(binom.cdf(x - 1, n, centre)) + here
+    above = float(binom.sf(x, n, centre)) + here
     tiny = 1e-300  # beyond what a double holds the score is cut, not infinite
     return float(norm.ppf(max(below, tiny)) if below < above else norm.isf(max(above, tiny)))
+
+
+def _whole(size: float) -> int:
+    return max(1, round(size))
 
 
 def _rules_phrase(rules: Sequence[int]) -> str:

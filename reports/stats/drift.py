@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from reports.errors import ReportError
 from reports.stats.intervals import exact_interval
-from reports.wording import clip, percent, plural
+from reports.wording import clip, grouped, percent, plural
 
 Sign = Literal["mean", "spread", "outside"]
 
@@ -31,12 +31,15 @@ class Reference:
     """A statistic over the `n` pictures of the calibration set: mean, standard deviation, quantiles.
 
     `quantiles` holds (level, value) with rising levels in [0, 1], 0.01, 0.25, 0.75 and 0.99 among them.
+    `effective`: how many independent pictures they are worth, since those of one part are alike; None where
+    nobody reckoned it.
     """
 
     n: int
     mean: float
     sd: float
     quantiles: tuple[tuple[float, float], ...]
+    effective: float | None = None
 
     def __post_init__(self) -> None:
         values = [self.mean, self.sd, *(value for _, value in self.quantiles)]
@@ -62,7 +65,8 @@ class Reference:
 @dataclass(frozen=True)
 class Sample:
     """A statistic over the `n` pictures of one run; `below` and `above` count those beyond the reference's
-    1st and 99th percentile, None where nobody counted. `current` marks the run that the report is about."""
+    1st and 99th percentile, None where nobody counted. `current` marks the run that the report is about.
+    `effective`: as for `Reference`."""
 
     label: str
     n: int
@@ -71,6 +75,7 @@ class Sample:
     below: int | None = None
     above: int | None = None
     current: bool = False
+    effective: float | None = None
 
     def __post_init__(self) -> None:
         counts = [count for count in (self.below, self.above) if count is not None]
@@ -117,6 +122,8 @@ class Drift:
         """What was measured and what it means."""
         sample = self.sample
         parts = [f"{clip(self.statistic, 60)}: mean {sample.mean:.4g} over {plural(sample.n, 'picture')}"]
+        if sample.effective is not None and int(sample.effective) < sample.n:
+            parts[0] += f" (worth {grouped(int(sample.effective))} independent ones)"
         if self.shift is not None and self.spread is not None:
             side = "above" if self.shift >= 0 else "below"
             parts[0] += (
@@ -178,17 +185,18 @@ def compare(statistic: str, reference: Reference, sample: Sample) -> Drift:
       refuses that they are equal as clearly as three standard errors do (0.135 % on either side);
     * outside: the lower end of the share's interval is above 5 %, where 2 % are expected.
 
-    The tests are those for independent values that are about normal; pictures of one lot are seldom
-    independent, which is why a difference must be material as well.
+    The tests are those for independent values that are about normal, as many as the pictures are worth; those
+    of one lot are seldom independent either, which is why a difference must be material as well.
     """
     outside = sample.outside
-    interval = None if outside is None else exact_interval(outside, sample.n)
+    interval = None if outside is None else exact_interval(outside, sample.n, effective=sample.effective)
+    sizes = _size(sample), _size(reference)
     shift = spread = None
     signs: list[Sign] = []
     if reference.sd > 0:
         shift = (sample.mean - reference.mean) / reference.sd
         spread = sample.sd / reference.sd
-        if abs(shift) >= SHIFT and abs(shift) > CLEAR * sqrt(1 / sample.n + 1 / reference.n):
+        if abs(shift) >= SHIFT and abs(shift) > CLEAR * sqrt(1 / sizes[0] + 1 / sizes[1]):
             signs.append("mean")
         if max(spread, 1 / spread if spread else inf) >= SPREAD and _spreads_differ(sample, reference):
             signs.append("spread")
@@ -211,11 +219,15 @@ def trend(statistic: str, reference: Reference, samples: Sequence[Sample]) -> Tr
     return Trend(statistic, reference, tuple(compare(statistic, reference, each) for each in samples))
 
 
+def _size(values: Sample | Reference) -> float:
+    return values.n if values.effective is None else values.effective
+
+
 def _spreads_differ(sample: Sample, reference: Reference) -> bool:
     from scipy.stats import f
 
-    if sample.n < 2:
+    freedom = (_size(sample) - 1, _size(reference) - 1)
+    if min(freedom) <= 0:
         return False
     ratio = (sample.sd / reference.sd) ** 2
-    freedom = (sample.n - 1, reference.n - 1)
     return bool(min(f.cdf(ratio, *freedom), f.sf(ratio, *freedom)) < NormalDist().cdf(-CLEAR))

@@ -92,9 +92,31 @@ def test_groups_are_counted() -> None:
     defective = scores > 0.5
     groups = [f"tile{index // 6}" for index in range(120)]
     zones = choose_thresholds(
-        scores, defective, target_escape_rate=0.05, target_overkill=0.05, groups=groups, dataset_digest="abc"
+        scores, defective, target_escape_rate=0.3, target_overkill=0.3, groups=groups, dataset_digest="abc"
     )
     assert (zones.n_defective_groups, zones.n_good_groups, zones.dataset_digest) == (10, 10, "abc")
+    # All scores of a side are the same: nothing says that the six of a tile are more than one.
+    assert (zones.n_defective_effective, zones.n_good_effective) == (10, 10)
+    assert zones.escape_bound == pytest.approx(1 - 0.05 ** (1 / 10))
+    with pytest.raises(
+        CalibrationError, match=r"60 defective pictures, which count as 10\.0 independent ones.*"
+    ):
+        choose_thresholds(scores, defective, target_escape_rate=0.05, target_overkill=0.3, groups=groups)
+
+
+def test_views_of_a_part_count_by_how_alike_they_are() -> None:
+    """Of 30 parts with 8 views, either all views are missed or none: no more is known than of 30 pictures."""
+    bad = np.repeat([0.2] + [0.9] * 29, 8)
+    good = np.random.default_rng(0).uniform(0, 0.1, 240)
+    scores, defective = np.concatenate([bad, good]), np.repeat([True, False], 240)
+    parts = [f"part{index // 8}" for index in range(480)]
+    zones = choose_thresholds(scores, defective, target_escape_rate=0.12, target_overkill=0.12, groups=parts)
+    assert zones.n_defective_effective == pytest.approx(30)
+    assert zones.n_missed == 0, "one part missed of 30 shows no more than 15 %"
+    alone = choose_thresholds(scores, defective, target_escape_rate=0.12, target_overkill=0.12)
+    assert alone.n_missed == 8
+    assert zones.n_good_effective is not None
+    assert zones.n_good_effective > 150, "views that differ as other parts do are nearly independent"
 
 
 @pytest.mark.parametrize(
@@ -188,7 +210,7 @@ def test_a_faultless_model_keeps_a_finite_temperature() -> None:
 
 @pytest.fixture(scope="module")
 def calibration(tmp_path_factory: pytest.TempPathFactory, write_csv: WriteCsv) -> Dataset:
-    file = write_csv(tmp_path_factory.mktemp("calibration"), {"good": 60, "line": 40, "spot": 22}, seed=1)
+    file = write_csv(tmp_path_factory.mktemp("calibration"), {"good": 90, "line": 56, "spot": 34}, seed=1)
     return load_dataset(file, group_column="lot", good_class="good")
 
 
@@ -202,12 +224,12 @@ def test_calibrate_end_to_end(package: ModelPackage, calibration: Dataset, tmp_p
         command="kensa calibrate",
         progress=lambda done, total: seen.append((done, total)),
     )
-    assert seen[-1] == (122, 122)
+    assert seen[-1] == (180, 180)
     assert result.digest != package.digest
     assert result.weights_sha256 == package.weights_sha256
     zones = result.thresholds
     assert zones is not None
-    assert (zones.n_defective, zones.n_good, zones.n_good_groups) == (62, 60, 30)
+    assert (zones.n_defective, zones.n_good, zones.n_good_groups) == (90, 90, 45)
     assert zones.escape_bound <= 0.05
     assert zones.reject_overkill_bound <= 0.05
     assert zones.dataset_digest == calibration.digest
@@ -217,7 +239,7 @@ def test_calibrate_end_to_end(package: ModelPackage, calibration: Dataset, tmp_p
     reference = read_reference(result.training)
     assert reference is not None
     assert reference.good_score is not None
-    assert (reference.brightness.n, reference.good_score.n, reference.defective_score.n) == (122, 60, 62)
+    assert (reference.brightness.n, reference.good_score.n, reference.defective_score.n) == (180, 90, 90)
     every = [picture_statistics(read_pixels(item)) for item in calibration.items]
     assert reference.sharpness.mean == pytest.approx(np.mean([each.sharpness for each in every]))
     assert reference.good_score.mean < reference.defective_score.mean

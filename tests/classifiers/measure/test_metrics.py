@@ -159,7 +159,14 @@ def test_reliability_by_hand() -> None:
 
 
 def test_shares_of_nothing_are_none() -> None:
-    assert share(0, 0) == {"share": None, "count": 0, "total": 0, "interval": None, "upper_bound": None}
+    none = np.zeros(2, dtype=bool)
+    assert share(none, none, np.zeros(2), np.array(["a", "b"], dtype=object)) == {
+        "share": None,
+        "count": 0,
+        "total": 0,
+        "interval": None,
+        "upper_bound": None,
+    }
 
 
 def test_evaluate_predicts_in_the_data_sets_order(package: ModelPackage, dataset: Dataset) -> None:

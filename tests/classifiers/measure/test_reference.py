@@ -8,18 +8,19 @@ from sources.picture_statistics import PictureStatistics
 
 def test_a_spread_by_hand() -> None:
     """0 to 100: the quantile p of 101 equal steps lies at 100 p; the variance is 101 * 102 / 12."""
-    found = spread(np.arange(101.0))
+    found = spread(np.arange(101.0), range(101))
     assert (found.n, found.mean) == (101, 50)
     assert found.sd == pytest.approx(np.sqrt(101 * 102 / 12))
     assert found.quantiles == pytest.approx((1, 5, 25, 50, 75, 95, 99))
-    assert spread(np.array([0.3])) == Spread(1, 0.3, 0.0, (0.3,) * 7)
+    assert found.effective == 101
+    assert spread(np.array([0.3]), [0]) == Spread(1, 0.3, 0.0, (0.3,) * 7, 1.0)
 
 
 def test_a_reference_is_read_as_it_was_written() -> None:
     pictures = [PictureStatistics(0.1 * n, 0.01 * n, 1.0 * n) for n in range(1, 5)]
     scores = np.array([0.1, 0.9, 0.2, 0.7], dtype=np.float32)
     defective = np.array([False, True, False, True])
-    reference = reference_of(pictures, scores, defective, review=0.15)
+    reference = reference_of(pictures, scores, defective, review=0.15, groups=["a", "a", "b", "b"])
     assert reference.brightness.mean == pytest.approx(0.25)
     assert reference.sharpness.quantiles[3] == 2.5
     assert reference.good_score is not None
@@ -28,8 +29,15 @@ def test_a_reference_is_read_as_it_was_written() -> None:
     assert reference.passed_score is not None
     assert reference.passed_score.n == 1
     assert read_reference({"calibration": {"reference": as_json(reference)}}) == reference
-    none_passed = reference_of(pictures, scores, defective, review=0.05)
+    none_passed = reference_of(pictures, scores, defective, review=0.05, groups=["a", "a", "b", "b"])
     assert none_passed.passed_score is None
+    before = {
+        name: {k: v for k, v in each.items() if k != "effective"} for name, each in as_json(reference).items()
+    }
+    found = read_reference({"calibration": {"reference": before}})
+    assert found is not None
+    assert found.brightness.effective is None
+    assert found.brightness.mean == reference.brightness.mean
     assert read_reference({"calibration": {"reference": as_json(none_passed)}}) == none_passed
 
 

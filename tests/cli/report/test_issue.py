@@ -174,7 +174,7 @@ def package_with_reference(package, tmp_path_factory):
     plain = load_package(package)
     dark = [PictureStatistics(0.2 + 0.001 * n, 0.1 + 0.001 * n, 0.8 + 0.01 * n) for n in range(30)]
     scores = np.linspace(0, 1, 30)
-    reference = reference_of(dark, scores, scores > 0.5, review=0.4)
+    reference = reference_of(dark, scores, scores > 0.5, review=0.4, groups=range(30))
     made = save_package(
         tmp_path_factory.mktemp("reference") / "line",
         build_model(plain),

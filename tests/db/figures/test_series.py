@@ -44,6 +44,25 @@ def test_runs_before_this_one_with_their_statistics(plant: Plant) -> None:
     assert (history, other.inspected) == (points, 0)
 
 
+def test_views_of_a_part_are_counted_as_alike(plant: Plant) -> None:
+    """Three parts with two pictures each, equally bright: worth about three pictures."""
+    run = plant.start()
+    bright = [0.2, 0.2, 0.5, 0.5, 0.9, 0.9]
+    plant.record(
+        run,
+        *(
+            plant.outcome(n, "reject" if n < 2 else "pass", part=f"P{n // 2}", lot="L", brightness=bright[n])
+            for n in range(6)
+        ),
+        plant.outcome(6, "unreadable"),
+    )
+    with plant.db.session() as session:
+        _, stretches, whole = run_figures(session, run.id, 3)
+    assert whole.parts == (4, 4, 12)  # x: 2, 0, 0; n: 2, 2, 2
+    assert whole.statistics["brightness"].effective == pytest.approx(3)
+    assert [stretch.parts for stretch in stretches] == [(4, 4, 5), (0, 0, 5), (0, 0, 0)]
+
+
 def test_values_outside_limits_are_counted(plant: Plant) -> None:
     run = plant.start()
     plant.record(run, *(plant.outcome(n) for n in range(10)), plant.outcome(10, "unreadable"))

@@ -1,5 +1,6 @@
 """Control charts against published data, other implementations, and properties that hold for any data."""
 
+from dataclasses import replace
 from math import sqrt
 
 import numpy as np
@@ -175,6 +176,39 @@ def test_empty_subgroups_are_left_out_and_counted():
     assert "1 subgroup without a picture was left out." in chart.warnings
     assert p_chart([]) is None
     assert p_chart([Subgroup("a", 0, 0), Subgroup("b", 9, 3, reference=False)]) is None
+
+
+def test_limits_of_parts_whose_views_are_alike():
+    """Subgroups of 50 parts with 4 views that are all flagged or all not: limits are those of 50 pictures."""
+    rng = np.random.default_rng(9)
+    flagged = rng.binomial(50, 0.2, 30)
+    views = [
+        Subgroup(str(i), 200, 4 * int(x), parts=(16 * int(x), 16 * int(x), 16 * 50))
+        for i, x in enumerate(flagged)
+    ]
+    parts = [Subgroup(str(i), 50, int(x)) for i, x in enumerate(flagged)]
+    chart, truth = p_chart(views), p_chart(parts)
+    assert chart.design_effect == pytest.approx(4)
+    assert (chart.kind, truth.design_effect) == (truth.kind, 1)
+    for one, other in zip(chart.points, truth.points, strict=True):
+        assert (one.lower, one.upper, one.z) == pytest.approx((other.lower, other.upper, other.z))
+        assert one.rules == other.rules
+    assert "4.0 count as one independent picture" in " ".join(chart.warnings)
+    alone = p_chart([replace(group, parts=None) for group in views])
+    assert alone.design_effect == 1
+    assert sum(point.outside for point in alone.points) > sum(point.outside for point in chart.points)
+
+
+def test_exact_limits_of_parts_whose_views_are_alike():
+    views = [
+        Subgroup(str(i), 40, 4 * x, parts=(16 * x, 16 * x, 160)) for i, x in enumerate([0, 1, 0, 2, 1, 0, 8])
+    ]
+    parts = [Subgroup(str(i), 10, x) for i, x in enumerate([0, 1, 0, 2, 1, 0, 8])]
+    chart, truth = p_chart(views), p_chart(parts)
+    assert (chart.kind, chart.design_effect) == ("exact", pytest.approx(4))
+    assert [(p.lower, p.upper, p.z, p.rules) for p in chart.points] == [
+        (p.lower, p.upper, pytest.approx(p.z), p.rules) for p in truth.points
+    ]
 
 
 def test_more_than_all_is_an_error():

@@ -1,9 +1,12 @@
 """Drift against the calibration set, against scipy's own sums and for samples that only chance moves."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy import stats
 
+from classifiers.measure.effective_size import effective_size
 from reports.content.inspection import ReportError
 from reports.stats.drift import Reference, Sample, compare, sample
 
@@ -64,6 +67,29 @@ def test_chance_alone_is_no_drift():
 )
 def test_a_sign_is_material_and_clear(mean, sd, n, signs):
     assert compare("x", CALIBRATION, Sample("r", n, mean, sd, 0, 0)).signs == signs
+
+
+def test_views_of_one_part_are_no_drift():
+    """Ten parts of eight like views, against ten others: nothing that chance does not explain."""
+    rng = np.random.default_rng(5)
+    alarms = {True: 0, False: 0}
+    for _ in range(200):
+        brightness = np.repeat(rng.normal(118, 9, 20), 8) + rng.normal(0, 1, 160)
+        parts = [index // 8 for index in range(80)]
+        calibration, values = brightness[:80], brightness[80:]
+        for reckoned in (True, False):
+            reference = reference_of(calibration)
+            run = sample("run", values, reference)
+            if reckoned:
+                reference = replace(reference, effective=effective_size(calibration, parts))
+                run = replace(run, effective=effective_size(values, parts))
+            alarms[reckoned] += bool({"mean", "spread"} & set(compare("brightness", reference, run).signs))
+    assert alarms[True] < 8
+    assert alarms[False] > 80
+    assert (
+        "over 80 pictures (worth 10 independent ones)"
+        in compare("brightness", reference, replace(run, effective=10.7)).sentence
+    )
 
 
 def test_a_tail_alone_is_seen():
