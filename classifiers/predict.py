@@ -171,9 +171,9 @@ def defect_scores(package: ModelPackage, probabilities: NDArray[np.float32]) -> 
 def decide(package: ModelPackage, probabilities: NDArray[np.float32]) -> Decision:
     """Return the verdict and the flagged classes for one picture's probabilities (K,).
 
-    A score below the review threshold is "pass", below the reject threshold "review", else "reject". A
-    single-label package flags the most probable defect class, a multi-label package every class whose
-    probability reaches the review threshold.
+    A score below the review threshold is "pass", below the reject threshold "review", else "reject"; without
+    a target for overkill nothing is rejected (`Thresholds.rejects`). A single-label package flags the most
+    probable defect class, a multi-label package every class whose probability reaches the review threshold.
 
     Raises:
         PackageError: the package is not calibrated, or the probabilities are not (K,) finite numbers.
@@ -196,4 +196,4 @@ def decide(package: ModelPackage, probabilities: NDArray[np.float32]) -> Decisio
         defects = [index for index in range(len(package.classes)) if index != package.good_index]
         indices = [max(defects, key=lambda index: float(probabilities[index]))]
     flagged = tuple((package.classes[index], index, float(probabilities[index])) for index in indices)
-    return Decision("review" if score < thresholds.reject else "reject", score, flagged)
+    return Decision("reject" if thresholds.rejects(score) else "review", score, flagged)

@@ -247,8 +247,8 @@ def choose_thresholds(
     threshold is chosen from the same pictures: the share of defects below an order statistic has the beta
     distribution from which the bound is taken (Wilks 1941, tolerance limits). The reject threshold is found
     in the same way among the good pictures, from above. It is raised to the review threshold where it would
-    lie below. Without a target for overkill it is 1: nothing shows how often a good picture would be
-    rejected, so that what is flagged goes to a person.
+    lie below. Without a target for overkill it is 1, and nothing is rejected: no figure shows how often a
+    good picture would be, so that what is flagged goes to a person.
 
     Args:
         scores: defect scores (N,) in [0, 1].
@@ -287,6 +287,9 @@ def choose_thresholds(
             )
     n_missed = int((bad < review).sum())
     n_flagged_good, n_rejected_good = int((good >= review).sum()), int((good >= reject).sum())
+    recall = float((bad >= reject).mean())
+    if target_overkill is None:  # a score of 1 is not rejected either
+        n_rejected_good, recall = 0, 0.0
     return Thresholds(
         review=review,
         reject=reject,
@@ -301,7 +304,7 @@ def choose_thresholds(
         reject_overkill_rate=n_rejected_good / n_good if n_good else None,
         reject_overkill_bound=upper_bound(n_rejected_good, n_good, CONFIDENCE, good_size) if n_good else None,
         n_rejected_good=n_rejected_good,
-        reject_recall=float((bad >= reject).mean()),
+        reject_recall=recall,
         n_defective=n_defective,
         n_good=n_good,
         n_defective_groups=len(set(names[defective])),

@@ -111,7 +111,8 @@ def measure(package: ModelPackage, dataset: Dataset, prediction: Prediction) -> 
     result["auroc"] = auroc(scores, defective)
     if package.thresholds is None:
         return result
-    flagged, rejected = scores >= package.thresholds.review, scores >= package.thresholds.reject
+    flagged = scores >= package.thresholds.review
+    rejected = np.array([package.thresholds.rejects(float(score)) for score in scores], dtype=bool)
     result["escape"] = share(~flagged, defective, scores, groups)
     result["overkill"] = share(flagged, ~defective, scores, groups)
     result["automatic_reject_overkill"] = share(rejected, ~defective, scores, groups)

@@ -26,7 +26,7 @@ class Thresholds:
         overkill_bound: its bound, or None.
         n_flagged_good: the number of these pictures.
         target_overkill: the largest share of good pictures that may be rejected automatically; None where
-            none was asked for. Then `reject` is 1: what is flagged goes to a person.
+            none was asked for. Then nothing is, see `rejects`, and `reject` is 1.
         reject_overkill_rate: share of good pictures at or above `reject`; None where there was none.
         reject_overkill_bound: its bound, or None; at most target_overkill.
         n_rejected_good: the number of these pictures.
@@ -64,6 +64,14 @@ class Thresholds:
     dataset_digest: str
     n_defective_effective: float | None = None
     n_good_effective: float | None = None
+
+    def rejects(self, score: float) -> bool:
+        """Whether a picture of this score is rejected without a person.
+
+        Without a target for overkill none is: nothing shows how often a good one would be. A score of exactly
+        1, as a sure model gives it in float32, is no exception.
+        """
+        return self.target_overkill is not None and score >= self.reject
 
     def __post_init__(self) -> None:
         for field in fields(self):

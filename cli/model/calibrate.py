@@ -85,18 +85,19 @@ def calibrate(
     cost = "not measured: there is no good picture in the calibration data"
     if t.overkill_rate is not None:
         cost = f"overkill rate {t.overkill_rate:.3f} ({t.n_flagged_good} of {t.n_good})"
-    good = ""
-    if t.reject_overkill_bound is not None:
-        good = f" and {t.n_rejected_good} of {t.n_good} good ones (95 % bound {t.reject_overkill_bound:.3f}"
-        good += ")" if t.target_overkill is None else f", target {t.target_overkill:.3f})"
-    if t.target_overkill is None:
-        good += "; overkill has no target, so that what is flagged goes to a person"
+    rejection = "  reject: nothing without a person, since overkill has no target"
+    if t.target_overkill is not None and t.reject_overkill_bound is not None:
+        rejection = (
+            f"  reject from {t.reject:.4f}: {t.reject_recall:.1%} of the defective pictures and "
+            f"{t.n_rejected_good} of {t.n_good} good ones (95 % bound {t.reject_overkill_bound:.3f}, "
+            f"target {t.target_overkill:.3f})"
+        )
     out.print(
         f"model package {safe(str(calibrated.path))} {calibrated.digest[:12]}\n"
         f"  pass below {t.review:.4f}: escape rate {t.escape_rate:.3f} ({t.n_missed} of {t.n_defective}), "
         f"95 % bound {t.escape_bound:.3f}, target {t.target_escape_rate:.3f}\n"
         f"  what that costs: {cost}\n"
-        f"  reject from {t.reject:.4f}: {t.reject_recall:.1%} of the defective pictures{good}"
+        f"{rejection}"
     )
     if test is not None:
         with progress_bar("measuring") as progress:

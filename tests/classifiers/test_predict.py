@@ -206,6 +206,16 @@ def test_multi_label_zones(
     assert tuple(name for name, _, _ in decision.flagged) == flagged
 
 
+def test_without_a_target_for_overkill_a_person_decides(package: ModelPackage) -> None:
+    assert package.thresholds is not None
+    untargeted = replace(package, thresholds=replace(package.thresholds, target_overkill=None, reject=1.0))
+    sure = probabilities(0.0, 1.0, 0.0)  # float32 often says 1 of a sure model
+    assert decide(package, sure).verdict == "reject"
+    assert decide(untargeted, sure).verdict == "review"
+    passing = probabilities(0.8, 0.1, 0.1)
+    assert decide(untargeted, passing).verdict == decide(package, passing).verdict == "pass"
+
+
 def test_scores_keep_precision_where_good_is_certain(package: ModelPackage) -> None:
     scores = defect_scores(package, probabilities(1.0, 2e-9, 1e-9))
     assert float(scores) == pytest.approx(3e-9)

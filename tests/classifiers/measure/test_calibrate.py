@@ -162,6 +162,10 @@ def test_without_a_target_for_overkill_nothing_is_claimed_about_it() -> None:
     assert few.overkill_rate == pytest.approx(1 / 7)
     assert few.overkill_bound == pytest.approx(0.52, abs=0.01)
     assert (few.target_overkill, few.reject, few.n_rejected_good) == (None, 1, 0)
+    sure = choose([*bad[1:], 1.0], [0.1] * 6 + [1.0], overkill=None)
+    assert (sure.n_flagged_good, sure.n_rejected_good, sure.reject_recall) == (1, 0, 0)
+    assert not sure.rejects(1.0)
+    assert choose(bad, [0.1] * 59).rejects(1.0)
     with pytest.raises(CalibrationError, match="no defective picture"):
         check_enough(0, 500, 0.05, None)
 

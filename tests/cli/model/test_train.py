@@ -47,7 +47,7 @@ def test_train_then_calibrate_refuses_what_the_pictures_cannot_support(
     assert '"balanced_accuracy"' in done.stdout
     assert load_package(tmp_path / "loose").thresholds is not None
     done = kensa(*calibrate, "blind", "--target-escape-rate", 0.5, "--target-overkill", "none")
-    assert "overkill has no target, so that what is flagged goes to a person" in done.stdout
+    assert "reject: nothing without a person, since overkill has no target" in done.stdout
     blind = load_package(tmp_path / "blind").thresholds
     assert blind is not None
     assert (blind.target_overkill, blind.reject) == (None, 1)

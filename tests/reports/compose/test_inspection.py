@@ -195,6 +195,7 @@ def test_overkill_that_was_not_measured_is_never_a_figure(make_report, overkill)
     )
     assert said.count("at most 52.7 %, n = 8") == (0 if overkill is None else 2)
     assert "calibrated without a target for overkill" in said
+    assert "Below 0.3127 the picture passes, and from there on a person decides." in said
 
 
 def test_links_lead_to_the_finding_pages(normal):
