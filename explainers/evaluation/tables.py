@@ -86,7 +86,7 @@ def heading(summary: Summary, metric: str) -> str:
     return title(metric, summary.tolerance) + arrow
 
 
-def limit_texts(summary: Summary, metric: str) -> tuple[str, str]:
+def limit_texts(summary: Summary, metric: str) -> tuple[str, ...]:
     """Return a row's chance level and attainable maximum, "–" where there is none."""
     chance, most = summary.chance.get(metric), summary.attainable.get(metric)
     digits = MEASURES[metric].digits
