@@ -4,12 +4,13 @@ import csv
 import hashlib
 import io
 import json
+import re
 import shutil
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 from uuid import uuid4
 
 from configs.loading import ConfigError
@@ -22,6 +23,9 @@ from db.queries.json_values import plain
 from db.queries.reviewed import ReviewedFinding, ReviewedPicture, event_hashes, reviewed_pictures
 from reports.wording import inert_cell
 
+Grouping = Literal["part", "lot"]
+# Columns of training data that name a single thing; any other may as well name a batch.
+_PART_WORDS = frozenset({"part", "item", "piece", "serial", "specimen", "unit"})
 LABELS, PROVENANCE, PICTURES = "labels.csv", "provenance.jsonl", "pictures"
 _SUFFIX = {"PNG": "png", "JPEG": "jpg", "TIFF": "tif", "BMP": "bmp", "WEBP": "webp"}
 
@@ -40,8 +44,9 @@ class Excluded:
 class Exported:
     """What was exported. `undecided`: pictures with findings about which nothing is in effect yet.
 
-    `multi_label`, `good_class`: what `kensa train` must be told. `event`: what records the export, None
-    where there was nothing to export.
+    `multi_label`, `good_class`: what `kensa train` must be told. `grouping`: what a group is; `grouped_by`:
+    the columns by which the models' training data was grouped, as far as they say. `event`: what records the
+    export, None where there was nothing to export.
     """
 
     folder: Path
@@ -51,6 +56,8 @@ class Exported:
     undecided: int
     multi_label: bool
     good_class: str | None
+    grouping: Grouping
+    grouped_by: tuple[str, ...]
     labels_digest: str
     event: Head | None
 
@@ -70,23 +77,27 @@ def export_dataset(
     *,
     actor: Actor,
     good_class: str | None = None,
+    group: str | None = None,
 ) -> Exported:
     """Write reviewed pictures, labels.csv and provenance.jsonl to a new or empty folder, all or nothing.
 
     The export is an audit event, recorded before the folder appears. `good_class`: what a picture without
-    a defect is called; by default as the models call it.
+    a defect is called; by default as the models call it. `group`: what is never on two sides of a split,
+    "part" or "lot"; by default as the models were trained, and the lot where they do not say.
 
     Raises:
-        ConfigError: the folder holds something, or the models found do not agree on the task or on the good
-            class. RecordError: a filter names a model or run there is none of.
+        ConfigError: the folder holds something, `group` is neither, or the models found do not agree on the
+            task or on the good class. RecordError: a filter names a model or run there is none of.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ConfigError(f"{folder}: is not an empty folder: give a new one")
+    if group not in (None, *get_args(Grouping)):
+        raise ConfigError(f"--group {group}: expected {' or '.join(get_args(Grouping))}")
     folder.parent.mkdir(parents=True, exist_ok=True)
     part = folder.parent / f".{folder.name}.{uuid4().hex}.part"
     (part / PICTURES).mkdir(parents=True)
     try:
-        return _export(database, store, folder, part, wanted, actor, good_class)
+        return _export(database, store, folder, part, wanted, actor, good_class, group)
     finally:
         if part.exists():
             shutil.rmtree(part)
@@ -100,6 +111,7 @@ def _export(
     wanted: FindingFilter,
     actor: Actor,
     given_good: str | None,
+    given_group: str | None,
 ) -> Exported:
     excluded: list[Excluded] = []
     counts: Counter[str] = Counter()
@@ -110,11 +122,14 @@ def _export(
         pictures, undecided = reviewed_pictures(session, wanted)
         found = list(pictures)
         multi_label, good_class = _scheme(found, given_good)
+        grouping, grouped_by = _grouping(found, given_group)
         with (part / PROVENANCE).open("w", encoding="utf-8", newline="\n") as provenance:
             for one in _labelled(found, store, part, multi_label, good_class, excluded):
                 picture = one.picture
                 lot, serial = (picture.lot or "").strip(), (picture.part or "").strip()
-                row = (one.name, ";".join(one.labels), lot or serial or picture.digest, lot, serial)
+                names = (serial, lot) if grouping == "part" else (lot, serial)
+                group = next(filter(None, names), picture.digest)
+                row = (one.name, ";".join(one.labels), group, lot, serial)
                 # People open it in a spreadsheet. provenance.jsonl has the texts as they are.
                 writer.writerow(map(inert_cell, row))
                 counts.update(one.labels or ("",))
@@ -145,6 +160,7 @@ def _export(
                     "labels": dict(counts),
                     "excluded": len(excluded),
                     "undecided": undecided,
+                    "group": grouping,
                     "filter": filters,
                     "labels_digest": labels_digest,
                     "provenance_digest": provenance_digest,
@@ -159,6 +175,8 @@ def _export(
         undecided=undecided,
         multi_label=multi_label,
         good_class=good_class,
+        grouping=grouping,
+        grouped_by=grouped_by,
         labels_digest=labels_digest,
         event=event,
     )
@@ -177,6 +195,17 @@ def _scheme(pictures: list[ReviewedPicture], given_good: str | None) -> tuple[bo
         called = " and ".join(sorted(names))
         raise ConfigError(f"the models call the good class {called}: say which with --good-class")
     return multi_label, next(iter(names), None)
+
+
+def _grouping(pictures: list[ReviewedPicture], given: str | None) -> tuple[Grouping, tuple[str, ...]]:
+    """Return what a group is, and the columns by which the models' training data was grouped."""
+    columns = {finding.grouped_by for picture in pictures for finding in picture.findings}
+    known = tuple(sorted(column for column in columns if column is not None))
+    if given is not None:
+        return ("part" if given == "part" else "lot"), known
+    by_part = [not _PART_WORDS.isdisjoint(re.split("[^a-z]+", (column or "").lower())) for column in columns]
+    # A lot holds its parts whole: where the models differ, or do not say, it is the careful one.
+    return ("part" if by_part and all(by_part) else "lot"), known
 
 
 def _labelled(

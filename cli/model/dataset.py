@@ -1,7 +1,7 @@
 """Commands about training data: give reviewed findings back as a data set."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -10,6 +10,9 @@ from cli.filters import filtered
 from cli.options import Config, GoodClass, Overrides, open_record, person, settings_of
 from db.artifacts import ArtifactStore
 from db.queries.findings import FindingFilter
+
+if TYPE_CHECKING:
+    from operations.dataset_export import Exported
 
 
 @filtered(FindingFilter, "image", "verdict", "min_score", "max_score", "person", "reason")
@@ -20,6 +23,13 @@ def dataset_export(
     *,
     wanted: FindingFilter,
     good_class: GoodClass = None,
+    group: Annotated[
+        str | None,
+        typer.Option(
+            help="What is never on two sides of a split: part or lot. As the models were trained when "
+            "absent, and the lot where they do not say."
+        ),
+    ] = None,
 ) -> None:
     """Export reviewed pictures with labels and provenance; exit code 3 when a stored picture is broken."""
     from operations.dataset_export import LABELS, export_dataset
@@ -27,7 +37,9 @@ def dataset_export(
     settings = settings_of(config, overrides)
     store = ArtifactStore(settings.artifacts.uri)
     with open_record(settings) as database, out.status("exporting …"):
-        done = export_dataset(database, store, folder, wanted, actor=person(), good_class=good_class)
+        done = export_dataset(
+            database, store, folder, wanted, actor=person(), good_class=good_class, group=group
+        )
     for one in done.excluded:
         style = "red" if one.broken else "yellow"
         what = f"{', '.join(one.findings)} (picture {one.digest[:12]})"
@@ -47,8 +59,19 @@ def dataset_export(
     out.print(
         f"{safe(str(folder))}: {done.pictures} pictures ({counts}), {len(done.excluded)} left out\n"
         f"labels {done.labels_digest[:12]}, audit event {done.event.sequence}\n"
-        f"next: kensa train {safe(str(folder / LABELS))} --out MODEL --group-column group "
+        f"grouped by {done.grouping}{safe(_reason(done, group))}\n"
+        f"next: kensa train --from {safe(str(settings.model.package))} --add {safe(str(folder))} "
+        f"--out MODEL\nor alone: kensa train {safe(str(folder / LABELS))} --out MODEL --group-column group "
         f"{safe(' '.join(options))}"
     )
     if any(one.broken for one in done.excluded):
         raise typer.Exit(Exit.attention)
+
+
+def _reason(done: "Exported", asked: str | None) -> str:
+    """Return why pictures are grouped as they are."""
+    if asked is not None:
+        return ", as asked"
+    if not done.grouped_by:
+        return ": the models do not say by what their training data was grouped (--group chooses)"
+    return f": the models were trained with groups by {', '.join(done.grouped_by)}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,7 +26,8 @@ _PAGE = 500
 class ReviewedFinding:
     """A finding and what was decided about it. `label`: the class that the picture shows; None: no defect.
 
-    `recorded`: the event that recorded it. `good_class`, `task`: the model's.
+    `recorded`: the event that recorded it. `good_class`, `task`: the model's. `grouped_by`: the column by
+    which its training data was grouped, if its package says so.
     """
 
     reference: str
@@ -41,6 +42,7 @@ class ReviewedFinding:
     recorded: Head
     history: tuple[DispositionRecord, ...]
     label: str | None
+    grouped_by: str | None = None
 
     @property
     def decided(self) -> bool:
@@ -161,6 +163,14 @@ def _findings_by_picture(
                 recorded=Head(finding.event_sequence, row.hash),
                 history=history,
                 label=label_of(finding.class_name, history),
+                grouped_by=_grouping_column(row.card),
             )
         )
     return found
+
+
+def _grouping_column(card: Mapping[str, Any]) -> str | None:
+    """Return the column by which a model's training data was grouped; None where its card does not say."""
+    split = (card.get("training") or {}).get("split")
+    column = split.get("grouped_by") if isinstance(split, Mapping) else None
+    return column if isinstance(column, str) else None

@@ -1,11 +1,13 @@
 """Which labels decisions make, and which pictures can have none; no picture, no database."""
 
+from dataclasses import replace
+
 import pytest
 
 from configs.loading import ConfigError
 from db.chain.events import Head
-from db.queries.reviewed import ReviewedFinding
-from operations.dataset_export import _labels
+from db.queries.reviewed import ReviewedFinding, ReviewedPicture, _grouping_column
+from operations.dataset_export import _grouping, _labels
 
 
 class Decided:
@@ -66,3 +68,37 @@ def test_a_good_picture_of_models_without_a_good_class():
     assert _labels((NO_PIT,), True, None) == ()
     with pytest.raises(ConfigError, match="say with --good-class"):
         _labels((NO_PIT,), False, None)
+
+
+@pytest.mark.parametrize(
+    ("columns", "asked", "expected"),
+    [
+        ((None,), None, ("lot", ())),
+        (("lot",), None, ("lot", ("lot",))),
+        (("item",), None, ("part", ("item",))),
+        (("Part_No", "serial"), None, ("part", ("Part_No", "serial"))),
+        (("department",), None, ("lot", ("department",))),  # a word, not a piece of one
+        (("item", "batch"), None, ("lot", ("batch", "item"))),  # a lot holds its parts whole
+        (("item", None), None, ("lot", ("item",))),
+        (("item",), "lot", ("lot", ("item",))),
+        ((None,), "part", ("part", ())),
+    ],
+)
+def test_what_a_group_is_follows_the_models(columns, asked, expected):
+    findings = tuple(replace(finding("pit", "pit"), grouped_by=column) for column in columns)
+    picture = ReviewedPicture("d", "PNG", "a.png", "P1", "L1", None, None, findings)
+    assert _grouping([picture], asked) == expected
+
+
+@pytest.mark.parametrize(
+    ("card", "column"),
+    [
+        ({"training": {"split": {"grouped_by": "item"}}}, "item"),
+        ({"training": {"split": {"grouped_by": None}}}, None),
+        ({"training": {"split": "item"}}, None),
+        ({"training": {}}, None),
+        ({}, None),
+    ],
+)
+def test_a_card_is_read_and_not_trusted(card, column):
+    assert _grouping_column(card) == column
