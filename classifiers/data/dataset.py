@@ -20,6 +20,10 @@ from classifiers.package.manifest import canonical
 
 CONTENT = "content:"
 """What a digest of the content begins with; digests before kensa 0.3 have no prefix and cover names too."""
+REMEDY = (
+    "Label pictures of more parts, group by something finer (--group-column), or add the pictures to the "
+    "data of a model that there is: kensa train --from MODEL --add THESE"
+)
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp"})
 
 
@@ -227,7 +231,7 @@ def split_by_group(dataset: Dataset, fractions: Sequence[float], seed: int = 0) 
         groups.setdefault(item.group, []).append(item)
     if len(groups) < len(fractions):
         raise DataError(
-            f"{len(groups)} groups cannot be split into {len(fractions)} sides; a group stays whole"
+            f"{len(groups)} groups cannot be split into {len(fractions)} sides; a group stays whole. {REMEDY}"
         )
 
     # A picture without labels is a class of its own, and the number of pictures counts like one more class.
@@ -257,7 +261,9 @@ def split_by_group(dataset: Dataset, fractions: Sequence[float], seed: int = 0) 
         have[best].update(weighed[name])
         sides[best].extend(groups[name])
     if not all(sides):
-        raise DataError(f"{len(groups)} groups are too few for fractions {tuple(fractions)}: a side is empty")
+        raise DataError(
+            f"{len(groups)} groups are too few for fractions {tuple(fractions)}: a side is empty. {REMEDY}"
+        )
     return tuple(replace(dataset, items=tuple(sorted(side, key=lambda item: item.name))) for side in sides)
 
 

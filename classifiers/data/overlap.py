@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from classifiers.data.dataset import CONTENT, Dataset
 from classifiers.package.package import ModelPackage
 
 RECORDED = ("training", "validation", "calibration")
+SIDES = (*RECORDED, "test")
+"""The sides of the split that `kensa train` makes; the test pictures have no part in making a model."""
 
 
 @dataclass(frozen=True)
@@ -24,6 +27,20 @@ class Shared:
 
     pictures: int
     groups: int
+
+
+def split_record(
+    sides: tuple[Dataset, ...], *, grouped_by: str | None, fractions: tuple[float, ...], seed: int
+) -> dict[str, Any]:
+    """Return what a package records of its split: the groups' column, fractions, seed, each side's digest."""
+    digests = {role: side.digest for role, side in zip(SIDES, sides, strict=True)}
+    return {"grouped_by": grouped_by, "fractions": list(fractions), "seed": seed, "digests": digests}
+
+
+def split_of(package: ModelPackage) -> Mapping[str, Any]:
+    """Return what a package records of its split, see `split_record`; nothing before kensa 0.3."""
+    split = package.training.get("split")
+    return split if isinstance(split, Mapping) else {}
 
 
 def recorded_digests(package: ModelPackage) -> dict[str, str]:

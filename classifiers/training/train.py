@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -23,6 +25,7 @@ def train(
     out: Path,
     *,
     command: str = "",
+    origin: Mapping[str, Any] | None = None,
     progress: Progress | None = None,
 ) -> ModelPackage:
     """Train a network and write the model package of its best epoch.
@@ -37,6 +40,7 @@ def train(
         settings: everything that decides the result.
         out: the package's folder.
         command: how to make the package again; recorded in it.
+        origin: JSON content that is recorded too: how the data was split, which model this one follows.
         progress: called after each step and epoch; an exception from it ends the training.
 
     Raises:
@@ -71,7 +75,7 @@ def train(
         while not trainer.finished:
             trainer.run_epoch()
             write_checkpoint(work, trainer.epoch, trainer.snapshot())
-        package = trainer.save(out, command)
+        package = trainer.save(out, {"command": command, **(origin or {})})
     finally:
         torch.set_num_threads(threads)
     shutil.rmtree(work)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -266,8 +266,8 @@ class Trainer:
         self.origin = checkpoint.state["origin"]
         self.schedule.step_update(self.epoch * self.steps)
 
-    def save(self, out: Path, command: str) -> ModelPackage:
-        """Write the model package of the best epoch."""
+    def save(self, out: Path, record: Mapping[str, Any]) -> ModelPackage:
+        """Write the model package of the best epoch; its training record begins with `record`."""
         settings, sides = self.settings, {"training": self.dataset, "validation": self.validation}
         network = create_network(settings.architecture, settings.model_args, len(self.dataset.classes))
         network.load_state_dict(self.best)
@@ -281,7 +281,7 @@ class Trainer:
             task=self.dataset.task,
             preprocessing=self.preprocessing,
             training={
-                "command": command,
+                **record,
                 "settings": settings.record(),
                 "fingerprint": self.fingerprint,
                 "data_digests": {role: side.digest for role, side in sides.items()},

@@ -2,9 +2,9 @@
 
 import csv
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -13,10 +13,31 @@ from cli.console import err, out, safe
 from cli.options import GoodClass, GroupColumn, ImageColumn, LabelColumn, MultiLabel, command_line
 from configs.loading import ConfigError, option_value
 
+if TYPE_CHECKING:
+    from classifiers import ModelPackage
+    from classifiers.data.dataset import Dataset
+
 
 def train(
-    data: Annotated[Path, typer.Argument(help="Folder with one folder per class, or a CSV file.")],
+    ctx: typer.Context,
     out_folder: Annotated[Path, typer.Option("--out", help="The model package to write.")],
+    data: Annotated[
+        Path | None,
+        typer.Argument(
+            help="Folder with one folder per class, or a CSV file. With --from: that model's own data, "
+            "looked for beside it when absent."
+        ),
+    ] = None,
+    follows: Annotated[
+        Path | None,
+        typer.Option(
+            "--from", help="Go on from this model package, with its data, its split and its settings."
+        ),
+    ] = None,
+    added: Annotated[
+        Path | None,
+        typer.Option("--add", help="With --from: further pictures, from `kensa dataset export`."),
+    ] = None,
     architecture: Annotated[
         str, typer.Option("--arch", help="Any CNN of timm by name.")
     ] = "mobilenetv3_small_050",
@@ -53,8 +74,18 @@ def train(
 ) -> None:
     """Train a timm CNN and write a model package; the same command goes on after a kill."""
     from classifiers.data.dataset import load_dataset, split_by_group
+    from classifiers.data.overlap import split_record
     from classifiers.training.train import train as train_model
 
+    if follows is not None or added is not None:
+        from cli.model.next_model import train_next
+
+        train_next(ctx)
+        return
+    if data is None:
+        raise ConfigError(
+            "no labelled pictures: name a folder or a CSV file, or a model with --from and --add"
+        )
     with out.status("reading the labels …"):
         dataset = load_dataset(
             data,
@@ -66,11 +97,7 @@ def train(
             good_class=good_class,
         )
         sides = split_by_group(dataset, fractions, seed)
-    splits = out_folder.with_name(out_folder.name + ".splits")
-    for name, side in zip(("training", "validation", "calibration", "test"), sides, strict=True):
-        _write_split(splits / f"{name}.csv", side)
-        counts = ", ".join(f"{count} {safe(label)}" for label, count in sorted(side.counts().items()))
-        out.print(f"  {name:<12}{len(side.items):>6} images: {counts}")
+    write_splits(out_folder, sides)
     settings = _train_settings(
         setting or [],
         architecture=architecture,
@@ -86,9 +113,33 @@ def train(
         seed=seed,
     )
     with _TrainingBar() as bar:
-        package = train_model(sides[0], sides[1], settings, out_folder, command=command_line(), progress=bar)
+        split = split_record(sides, grouped_by=group_column, fractions=fractions, seed=seed)
+        package = train_model(
+            sides[0],
+            sides[1],
+            settings,
+            out_folder,
+            command=command_line(),
+            origin={"split": split},
+            progress=bar,
+        )
+    print_trained(package)
+
+
+def write_splits(out_folder: Path, sides: "Sequence[Dataset]") -> None:
+    """Write the four sides beside the package, and print what is on them."""
+    splits = out_folder.with_name(out_folder.name + ".splits")
+    for name, side in zip(("training", "validation", "calibration", "test"), sides, strict=True):
+        _write_split(splits / f"{name}.csv", side)
+        counts = ", ".join(f"{count} {safe(label)}" for label, count in sorted(side.counts().items()))
+        out.print(f"  {name:<12}{len(side.items):>6} images: {counts}")
+
+
+def print_trained(package: "ModelPackage") -> None:
+    """Say how good a trained package is, and what to do next."""
     best = package.training["metrics"]
     epoch = package.training["best_epoch"]
+    splits = package.path.with_name(package.path.name + ".splits")
     out.print(
         f"model package {safe(str(package.path))} {package.digest[:12]}: balanced accuracy "
         f"{best['balanced_accuracy']:.3f} on the validation pictures (epoch {epoch})\n"

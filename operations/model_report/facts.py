@@ -85,7 +85,7 @@ def training_of(package: ModelPackage) -> Training | None:
         return None
     settings, metrics = _mapping(told.get("settings")), _mapping(told.get("metrics"))
     return Training(
-        start=_start(_mapping(told.get("origin"))),
+        start=_start(_mapping(told.get("origin")), _mapping(told.get("follows"))),
         epochs=_whole(settings.get("epochs")),
         best_epoch=_whole(told.get("best_epoch")),
         seed=_whole(settings.get("seed")),
@@ -197,8 +197,10 @@ def _optional_text(value: Any) -> str | None:
     return value if isinstance(value, str) and value else None
 
 
-def _start(origin: Mapping[str, Any]) -> str:
-    """Say what the weights were before training."""
+def _start(origin: Mapping[str, Any], follows: Mapping[str, Any]) -> str:
+    """Say what the weights were before training; `follows`: the model whose successor this is, if any."""
+    if earlier := _optional_text(follows.get("package_digest")):
+        return f"weights of model {earlier}, with pictures added to its data"
     kind = origin.get("weights")
     if kind == "random":
         return "random weights"

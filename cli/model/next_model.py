@@ -1,0 +1,139 @@
+"""`kensa train --from MODEL --add EXPORT`: from reviewed findings to the next model."""
+
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from cli.console import err, out, safe
+from cli.model.train import _pairs, _TrainingBar, print_trained, write_splits
+from cli.options import command_line
+from configs.loading import ConfigError
+
+if TYPE_CHECKING:
+    from classifiers.training.settings import TrainSettings
+
+# Options of `kensa train` that say how a training goes; what all others say is decided by the model.
+_COURSE = {"epochs", "batch_size", "learning_rate", "balance", "device", "precision", "seed"}
+_READING = {
+    "data",
+    "label_column",
+    "image_column",
+    "group_column",
+    "group_pattern",
+    "good_class",
+    "fractions",
+}
+_LISTED = 10  # pictures that are left out, one by one
+_OWN = {"follows", "added", "out_folder", "setting"}
+
+
+def train_next(ctx: typer.Context) -> None:
+    """Train a model from another one's weights, on its data and added pictures.
+
+    Args:
+        ctx: of `kensa train`: what was given there, and what was left at its default.
+
+    Raises:
+        ConfigError: an option is missing, or says what the model decides.
+        DataError: see `operations.next_model`.
+    """
+    from classifiers import load_package
+    from classifiers.training.train import train as train_model
+    from operations.next_model import LabelColumns, next_data, next_settings
+
+    options = ctx.params
+    given = {name for name in options if _is_given(ctx, name)}
+    if options["follows"] is None or options["added"] is None:
+        raise ConfigError(
+            "--from and --add go together: a model, and the pictures that are added to its data"
+        )
+    if decided := sorted(given - _COURSE - _READING - _OWN):
+        flags = {parameter.name: parameter.opts[0] for parameter in ctx.command.params}
+        named = ", ".join(flags[name] for name in decided)
+        raise ConfigError(f"{named}: with --from the model decides this; train a model afresh to change it")
+    package = load_package(options["follows"])
+    chosen = {name: options[name] for name in _COURSE & (given | {"device"})}
+    settings = _changed_settings(next_settings(package), options["setting"] or [], chosen)
+    with out.status("reading the labels …"):
+        data = next_data(
+            package,
+            options["added"],
+            options["data"],
+            columns=LabelColumns(
+                options["label_column"],
+                options["image_column"],
+                options["group_column"],
+                options["group_pattern"],
+                options["good_class"],
+            ),
+            fractions=options["fractions"],
+        )
+    for name in data.held[:_LISTED]:
+        err.print(
+            f"[yellow]left out:[/yellow] {safe(name.removeprefix('added/'))}: its group is among the "
+            "calibration and test pictures, which stay as they are"
+        )
+    if len(data.held) > _LISTED:
+        err.print(f"[yellow]left out:[/yellow] {len(data.held) - _LISTED} more for the same reason")
+    more = " and ".join(f"{count} to {role}" for role, count in data.added.items())
+    known = f", {data.known} were there already" if data.known else ""
+    out.print(f"added to the data of {safe(str(package.path))}: {more}{known}, {len(data.held)} left out")
+    out_folder: Path = options["out_folder"]
+    write_splits(out_folder, data.sides)
+    training, validation = data.sides[:2]
+    with _TrainingBar() as bar:
+        trained = train_model(
+            training,
+            validation,
+            settings,
+            out_folder,
+            command=command_line(),
+            origin=data.record,
+            progress=bar,
+        )
+    print_trained(trained)
+
+
+def _is_given(ctx: typer.Context, name: str) -> bool:
+    """Whether an option stands on the command line."""
+    source = ctx.get_parameter_source(name)
+    # By its name: typer brings a click of its own, whose class is not the one that can be imported.
+    return source is not None and source.name == "COMMANDLINE"
+
+
+def _changed_settings(
+    settings: "TrainSettings", entries: list[str], chosen: dict[str, Any]
+) -> "TrainSettings":
+    """Return settings with what `--set` and the options of their own change.
+
+    Raises:
+        ConfigError: an unknown setting, or one that the model decides.
+    """
+    values: dict[str, Any] = dict(chosen)
+    varied: dict[str, Any] = {}
+    decided = {
+        "architecture",
+        "model_args",
+        "pretrained",
+        "input_size",
+        "mean",
+        "std",
+        "interpolation",
+        "fit",
+    }
+    known = {field.name for field in fields(settings)} - decided - _COURSE - {"augmentation"}
+    augmentation = {field.name for field in fields(settings.augmentation)}
+    for name, value in _pairs(entries, "--set").items():
+        group, _, field = name.partition(".")
+        if group == "augmentation" and field in augmentation:
+            varied[field] = value
+        elif name in known:
+            values[name] = value
+        else:
+            raise ConfigError(f"--set {name}: not a setting that can change from one model to the next")
+    if "epochs" in values:
+        # The warm-up was chosen for another number of epochs.
+        values.setdefault("warmup_epochs", min(settings.warmup_epochs, values["epochs"] // 2))
+    return replace(settings, **values, augmentation=replace(settings.augmentation, **varied))
