@@ -86,8 +86,10 @@ class ConsoleObserver:
             + " + ".join(_verdict(name, counts[name]) for name in VERDICT_STYLE)
             + _carried(counts["carried_over"])
         )
-        if result.inspected_before:
-            out.print(f"  {result.inspected_before} inspected by earlier runs, not listed again")
+        if left_out := result.left_out():
+            out.print(f"  {left_out}")
+        if result.empty and report is None:
+            out.print("  nothing to do, so no report was issued")
         if counts["missing"]:
             out.print(f"  [magenta]{counts['missing']} named in the manifest, but not found[/magenta]")
         if result.gone:

@@ -175,8 +175,8 @@ class AuditSettings(Section):
     """Signed checkpoints of the audit trail, kept outside the database."""
 
     checkpoints: str | None = Field(default=None, min_length=1)
-    """Folder (or any fsspec URL) to which the signed head is written after each run. Whoever owns the
-    database should not be able to change it. When absent, none is written."""
+    """Folder (or any fsspec URL) to which the signed head is written after each run that had something to do.
+    Whoever owns the database should not be able to change it. When absent, none is written."""
     signing_key: Path | None = None
     """Private key from `kensa audit keygen`, with its public key beside it."""
     passphrase: SecretStr | None = None
@@ -259,7 +259,10 @@ class ReportSettings(Section):
     """The PDF report of a run."""
 
     enabled: bool = True
-    """Render a report at the end of each run."""
+    """Render a report at the end of each run that had something to do."""
+    empty_runs: bool = False
+    """Render one, and sign a checkpoint before it, also of a run that had nothing to do: no picture was
+    listed, and none that was announced is missing."""
     folder: Path = Path("reports-out")
     """Where the PDF files are put; they are in the artifact store as well."""
     title: str = "Inspection report"

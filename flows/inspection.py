@@ -58,9 +58,9 @@ def record_batch(inspection: Inspection, batch: Batch) -> run.BatchSummary:
 
 
 @task(name="sign", cache_policy=NO_CACHE, persist_result=False)
-def sign_head(inspection: Inspection) -> SignedHead | None:
+def sign_head(inspection: Inspection, result: RunResult) -> SignedHead | None:
     """Sign the head of the audit trail and keep it outside the database."""
-    return run.sign(inspection)
+    return run.sign(inspection, result)
 
 
 @task(name="missing", cache_policy=NO_CACHE, persist_result=False)
@@ -138,14 +138,15 @@ def _inspected(settings: Settings, trigger: str, observer: Observer) -> dict[str
                 batch = explain_batch(inspection, batch)
             observer.batch(record_batch(inspection, batch))
         result = run.finish(inspection)
-        signed = sign_head(inspection) if inspection.signer else None
-        report = render_report(inspection) if inspection.settings.report.enabled else None
+        signed = sign_head(inspection, result) if inspection.signer else None
+        report = render_report(inspection) if run.wants_report(inspection, result) else None
         observer.finished(result, signed, report)
         if (problem := _published(result, report)) is not None:
             observer.untold(problem)
         return {
             "run": result.reference,
             **result.counts.as_dict(),
+            "inspected_before": result.inspected_before,
             "unexplained": inspection.unexplained,
             "checkpoint": signed.sentence() if signed else None,
             "unsigned": signed is not None and signed.problem is not None,

@@ -75,6 +75,8 @@ class LogObserver:
             _log.info("%s", signed.sentence())
         if report is not None:
             _log.info("report %s", report.path)
+        elif result.empty:
+            _log.info("run %s had nothing to do, so no report was issued", result.reference)
 
     def failed(self, error: BaseException) -> None:
         """Log what ended the run."""

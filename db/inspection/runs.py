@@ -317,6 +317,7 @@ def finish_run(
     listed: int | None = None,
     missing: Sequence[str] = (),
     gone: Sequence[str] = (),
+    inspected_before: int = 0,
     note: str = "",
     reason: str | None = None,
 ) -> RunCounts:
@@ -333,6 +334,7 @@ def finish_run(
         listed: how many pictures the source listed last.
         missing: uris that were announced and not found.
         gone: uris that the run recorded, and that the source did not list any more.
+        inspected_before: how many pictures the source held that `only_new` left out. The event says it.
         note: what a reader of the record should know.
         reason: why a person ends it.
 
@@ -357,6 +359,11 @@ def finish_run(
                 f"run {run.reference} listed {listed + len(recorded)} pictures and recorded {counts.listed}: "
                 "run it again to record the others, or end it as failed (`kensa run --abandon --reason TEXT`)"
             )
+        payload: dict[str, Any] = {"status": status}
+        if gone:
+            payload["gone"] = gone
+        if inspected_before:
+            payload["inspected_before"] = inspected_before
         row = RunEnd(
             run_id=run.id,
             status=status,
@@ -372,7 +379,7 @@ def finish_run(
             entity="run",
             entity_id=run.id,
             run_id=run.id,
-            payload={"status": status, "gone": gone} if gone else {"status": status},
+            payload=payload,
             model_digest=run.model.digest,
             settings_digest=run.settings_digest,
             reason=reason,

@@ -40,7 +40,7 @@ class EndedRun:
 def unreported_runs(session: Session) -> list[EndedRun]:
     """Return the ended runs without the report that their settings wanted, oldest first.
 
-    A run that had nothing to do, and missed nothing, is not among them.
+    A run that had nothing to do is not among them, unless its settings want a report of it all the same.
     """
     without = select(Report.id).where(Report.run_id == Run.id).exists()
     return [run for run, settings in _ended_runs(session, ~without) if _wanted(settings, "report", "enabled")]
@@ -49,7 +49,7 @@ def unreported_runs(session: Session) -> list[EndedRun]:
 def unsigned_runs(session: Session) -> list[EndedRun]:
     """Return the ended runs whose settings wanted a checkpoint and whose end none covers, oldest first.
 
-    A run that had nothing to do, and missed nothing, is not among them.
+    A run that had nothing to do is not among them, unless its settings want a report of it all the same.
     """
     last = latest_checkpoint(session)
     later = RunEnd.event_sequence > (0 if last is None else last.tree_size)
@@ -68,7 +68,7 @@ def _ended_runs(
         .order_by(Run.number)
     )
     for identifier, number, source, settings, digest, model, counts in session.execute(statement):
-        if counts["listed"] or counts["missing"]:
+        if counts["listed"] or counts["missing"] or _wanted(settings, "report", "empty_runs"):
             name = str(settings.get("name", ""))
             yield EndedRun(identifier, number, name, source, digest, model), settings
 

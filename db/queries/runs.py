@@ -206,9 +206,21 @@ def run_gone(session: Session, run_id: UUID, upto: int | None = None) -> tuple[s
 
     As of event `upto`; none before its end.
     """
+    return tuple(_end_payload(session, run_id, upto).get("gone", ()))
+
+
+def run_inspected_before(session: Session, run_id: UUID, upto: int | None = None) -> int:
+    """Return how many pictures the source held that the run left out, as earlier runs had inspected them.
+
+    As of event `upto`; 0 before its end, and for an end that an earlier version recorded.
+    """
+    return int(_end_payload(session, run_id, upto).get("inspected_before", 0))
+
+
+def _end_payload(session: Session, run_id: UUID, upto: int | None) -> Mapping[str, Any]:
     payload = session.scalar(
         select(AuditEvent.payload)
         .join(RunEnd, RunEnd.event_sequence == AuditEvent.sequence)
         .where(RunEnd.run_id == run_id, RunEnd.event_sequence <= (upto or NEWEST))
     )
-    return tuple((payload or {}).get("gone", ()))
+    return payload or {}

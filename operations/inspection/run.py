@@ -30,6 +30,7 @@ from db.inspection.runs import (
     register_model,
     start_or_resume_run,
 )
+from db.transparency.checkpoints import latest_checkpoint
 from explainers import Explainer
 from operations.inspection.checkpoints import SignedHead, Signer, open_signer, sign_head
 from operations.inspection.decoder_process import Refusal, Work
@@ -186,12 +187,23 @@ class RunResult:
     unexplained: int = 0
     gone: int = 0
 
+    @property
+    def empty(self) -> bool:
+        """Whether there was nothing to do: nothing was listed, and nothing announced was missing."""
+        return not (self.counts.listed or self.counts.missing)
+
     def sentence(self) -> str:
         """Say the counts in a few words."""
         counts = self.counts.as_dict()
-        return ", ".join(
+        told = ", ".join(
             f"{counts[name]} {name}" for name in ("listed", "pass", "review", "reject", "unreadable")
         )
+        return f"{told}; {left_out}" if (left_out := self.left_out()) else told
+
+    def left_out(self) -> str:
+        """Say how many pictures of the source `only_new` left out; empty where none."""
+        before = self.inspected_before
+        return f"{before} inspected by earlier runs, not listed again" if before else ""
 
 
 @contextmanager
@@ -465,7 +477,9 @@ def finish(inspection: Inspection) -> RunResult:
     missing = [uri for uri in inspection.source.missing_from_listing() if storable(uri) not in gone]
     notes = []
     if before:
-        notes.append(f"{before} pictures inspected by earlier runs were not listed again")
+        pictures = "1 picture" if before == 1 else f"{before} pictures"
+        left = "was" if before == 1 else "were"
+        notes.append(f"{pictures} inspected by earlier runs {left} not listed again")
     if gone:
         pictures = "1 recorded picture was" if len(gone) == 1 else f"{len(gone)} recorded pictures were"
         notes.append(f"{pictures} no longer in the source at the end")
@@ -476,6 +490,7 @@ def finish(inspection: Inspection) -> RunResult:
         listed=inspection.listed,
         missing=sorted(missing),
         gone=sorted(gone),
+        inspected_before=before,
         note="; ".join(notes),
     )
     return RunResult(
@@ -488,8 +503,25 @@ def finish(inspection: Inspection) -> RunResult:
     )
 
 
-def sign(inspection: Inspection) -> SignedHead | None:
-    """Sign the head of the audit trail, where the settings want it."""
+def wants_report(inspection: Inspection, result: RunResult) -> bool:
+    """Return whether the settings want a report of a run that ended so."""
+    return inspection.settings.report.enabled and _documented(inspection, result)
+
+
+def _documented(inspection: Inspection, result: RunResult) -> bool:
+    # A schedule finds nothing new most of the time.
+    return inspection.settings.report.empty_runs or not result.empty
+
+
+def sign(inspection: Inspection, result: RunResult) -> SignedHead | None:
+    """Sign the head of the audit trail, where the settings want it.
+
+    The events of a run that had nothing to do wait for the next checkpoint, unless there is none yet.
+    """
     if inspection.signer is None:
         return None
+    if not _documented(inspection, result):
+        with inspection.database.session() as session:
+            if latest_checkpoint(session) is not None:
+                return None
     return sign_head(inspection.database, inspection.signer, actor=SYSTEM)

@@ -13,7 +13,7 @@ from db.figures.scopes import Scope
 from db.inspection.runs import RunCounts
 from db.issued.reports import ReportSubject
 from db.queries.finding_records import run_findings
-from db.queries.runs import run_gone, run_summary, run_unreadable
+from db.queries.runs import run_gone, run_inspected_before, run_summary, run_unreadable
 from operations.reporting.findings import classes_of, finding_pages, model_of, once
 from operations.reporting.heading import heading
 from operations.reporting.history import review_of
@@ -48,8 +48,9 @@ def issue_report(
         with database.session() as session:
             record = read_run_report(session, store, run_id, settings, what)
             gone = run_gone(session, run_id, what.head.sequence)
+            before = run_inspected_before(session, run_id, what.head.sequence)
         supplement = supplement_of(database, Scope(run=run_id), record.findings, record.checkpoint, what)
-        return compose_run(record, replace(supplement, gone=gone))
+        return compose_run(record, replace(supplement, gone=gone, inspected_before=before))
 
     return issue(database, store, settings, subject, compose, actor=actor, again=again)
 

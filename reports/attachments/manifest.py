@@ -46,7 +46,8 @@ class Supplement:
     """What a report carries beside its record.
 
     `gone`: uris of the listing that were not in the source any more at the run's end; a column of the listing
-    marks them, where there are any. They are no part of the record, whose schema is in every older report.
+    marks them, where there are any. `inspected_before`: how many pictures of the source the run left out, as
+    earlier runs had inspected them. Both are no part of the record, whose schema is in every older report.
     `listing` is read once, one picture at a time. `proofs` is what `make_proof` in
     `db.transparency.inclusion` returns for the events of the findings; `kensa audit check` checks the file as
     it is.
@@ -56,6 +57,7 @@ class Supplement:
     proofs: Mapping[str, Any] | None = None
     supersedes: Superseded | None = None
     gone: tuple[str, ...] = ()
+    inspected_before: int = 0
 
 
 def attach(

@@ -36,18 +36,20 @@ _SECTIONS = {
 def compose_run(record: RunReport, supplement: Supplement | None = None) -> Document:
     """Compose a run's report; `supplement`: what it carries beside what it prints."""
     lots = record.lots
+    before = 0 if supplement is None else supplement.inspected_before
     lot = f"Lot {clip(lots[0], 36)}" if len(lots) == 1 else plural(len(lots), "lot")
     criteria = record.model.criteria
     return _compose_inspection(
         record,
         "run",
-        conclude(record),
+        conclude(record, before),
         incomplete_reasons(record),
         supplement,
         (criteria.review.threshold, criteria.reject.threshold),
         {
             "listing": f"--run {record.number}",
             "gone": () if supplement is None else supplement.gone,
+            "inspected_before": before,
             "models": ((record.model, record.settings_digest, record.counts.decided),),
         },
         about=f"Inspection run {clip(record.number, 40)}",
@@ -183,11 +185,26 @@ def _scope_words(record: PeriodReport, *, brief: bool = False) -> str:
     return ", ".join(told)
 
 
-def conclude(record: RunReport) -> Conclusion:
-    """Return what a run comes to: incomplete before anything else, then the worst that was found."""
+def conclude(record: RunReport, inspected_before: int = 0) -> Conclusion:
+    """Return what a run comes to: incomplete before anything else, then the worst that was found.
+
+    `inspected_before`: how many pictures of the source the run left out, as earlier runs had inspected them.
+    """
     if not record.complete:
         return _incomplete_conclusion(record, "The run is incomplete.")
-    return _findings_conclusion(record, "The source held no pictures.")
+    if inspected_before:
+        held = plural(inspected_before, "picture")
+        inspected = verb(
+            inspected_before, "was inspected by an earlier run", "were inspected by earlier runs"
+        )
+        nothing = f"Nothing was new: the source held {held}, which {inspected}."
+    elif record.status_note:
+        nothing = (
+            "No picture was listed."  # an end that earlier versions recorded says more in its note alone
+        )
+    else:
+        nothing = "The source held no pictures."
+    return _findings_conclusion(record, nothing)
 
 
 def conclude_period(record: PeriodReport) -> Conclusion:

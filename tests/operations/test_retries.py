@@ -45,9 +45,9 @@ def signed(kensa, tmp_path) -> dict[str, str]:
 
 def inspect(line, inspect_all) -> pipeline.Inspection:
     """All of a run, as the flow has it, without Prefect."""
-    inspection, _ = inspect_all(line.config)
+    inspection, result = inspect_all(line.config)
     with inspection.database as database:  # opened again
-        assert pipeline.sign(inspection).problem is None
+        assert pipeline.sign(inspection, result).problem is None
         retries.retried(issue_report)(
             database, inspection.store, inspection.run.id, inspection.settings.report, actor=pipeline.SYSTEM
         )

@@ -113,6 +113,17 @@ def test_conclusion(make_report, counts, missing, status, tone):
         assert "manifest" in conclusion.sentence
 
 
+def test_the_conclusion_of_an_empty_run_says_what_was_left_out(make_report):
+    record = make_report(0, counts=Counts(0, 0, 0, 0, 0), missing=(), unreadable=())
+    assert conclude(record).sentence == "The source held no pictures."
+    told = "Nothing was new: the source held 8 pictures, which were inspected by earlier runs."
+    assert conclude(record, 8).sentence == told
+    assert "1 picture, which was inspected by an earlier run." in conclude(record, 1).sentence
+    # Earlier versions said it in the note alone.
+    older = replace(record, status_note="8 pictures inspected by earlier runs were not listed again")
+    assert conclude(older).sentence == "No picture was listed."
+
+
 def test_reasons_name_what_is_wrong(make_report):
     record = make_report(
         0, counts=Counts(480, 200, 0, 0, 2), status="interrupted", status_note="killed\nby hand"

@@ -36,10 +36,10 @@ def signed(make_line, inspect_all, once, key, tmp_path):
 
 
 def inspect(line, inspect_all, *overrides):
-    inspection, _ = inspect_all(line.config, list(overrides))
+    inspection, result = inspect_all(line.config, list(overrides))
     with open_database(line.database_url) as database:
         inspection.database = database
-        outcome = pipeline.sign(inspection)
+        outcome = pipeline.sign(inspection, result)
         issue_report(
             database, inspection.store, inspection.run.id, inspection.settings.report, actor=pipeline.SYSTEM
         )

@@ -52,10 +52,10 @@ def line(make_line, inspect_all, once, audit_key, pki, tmp_path):
     )
 
     def make():
-        inspection, _ = inspect_all(line.config)
+        inspection, result = inspect_all(line.config)
         with open_database(line.database_url) as database:
             inspection.database = database
-            assert pipeline.sign(inspection).problem is None
+            assert pipeline.sign(inspection, result).problem is None
             issued = issue_report(
                 database,
                 inspection.store,

@@ -6,7 +6,7 @@ from sqlalchemy import select
 from db.errors import RecordError
 from db.inspection.batches import inspected_before
 from db.inspection.runs import finish_run, unfinished_run
-from db.queries.runs import run_gone, run_summary
+from db.queries.runs import run_gone, run_inspected_before, run_summary
 from db.schema import AuditEvent
 from tests.db.conftest import ACTOR, Plant
 
@@ -33,7 +33,21 @@ def test_a_run_without_such_pictures_ends_as_it_always_did(plant: Plant) -> None
     with plant.db.session() as session:
         ended = session.scalars(select(AuditEvent).where(AuditEvent.action == "run.finished")).one()
         assert run_gone(session, run.id) == ()
+        assert run_inspected_before(session, run.id) == 0
     assert (ended.payload, ended.reason) == ({"status": "completed"}, None)
+
+
+def test_the_end_says_how_many_pictures_were_left_out(plant: Plant) -> None:
+    run = plant.start()
+    with plant.db.session() as session:
+        assert run_inspected_before(session, run.id) == 0
+    finish_run(plant.db, run, actor=ACTOR, listed=0, inspected_before=8)
+    with plant.db.session() as session:
+        ended = session.scalars(select(AuditEvent).where(AuditEvent.action == "run.finished")).one()
+        assert run_inspected_before(session, run.id) == 8
+        assert run_inspected_before(session, run.id, ended.sequence - 1) == 0
+    assert ended.payload == {"status": "completed", "inspected_before": 8}
+    assert plant.verify().problems == ()
 
 
 def test_a_listed_picture_without_a_record_is_refused_beside_one_that_is_gone(plant: Plant) -> None:

@@ -65,6 +65,15 @@ def test_a_run_lacks_a_checkpoint_when_none_covers_its_end(plant: Plant, end) ->
     assert third.number > second.number
 
 
+def test_a_run_that_had_nothing_to_do_lacks_something_only_where_its_settings_say_so(
+    plant: Plant, end
+) -> None:
+    end(0, report={"enabled": True, "empty_runs": False}, audit={"checkpoints": "notes"})
+    assert not any("ended without" in remark for remark in plant.verify().remarks)
+    wanting = end(0, report={"enabled": True, "empty_runs": True}, audit={"checkpoints": "notes"})
+    assert names(plant, unreported_runs) == names(plant, unsigned_runs) == [wanting.reference]
+
+
 def test_ten_of_many_are_named(plant: Plant, end) -> None:
     for _ in range(12):
         end(report={"enabled": True})
