@@ -2,7 +2,9 @@
 
 import sys
 
-from cli.console import out, safe
+import typer
+
+from cli.console import Exit, err, out, safe
 from cli.options import Config, Overrides, config_name, settings_of
 
 
@@ -16,25 +18,25 @@ def config_show(config: Config = None, overrides: Overrides = None) -> None:
 
 
 def config_check(config: Config = None, overrides: Overrides = None) -> None:
-    """Check settings, paths and the model package without starting anything."""
-    from classifiers import Predictor
-    from configs.loading import ConfigError, check_paths
-    from operations.inspection.checkpoints import open_signer
-    from operations.inspection.evidence import explainer_for
-    from operations.inspection.run import checked_package
-    from operations.reporting.seal import check_seal
+    """Try everything that the settings name: database, source, model package, folders and buckets, keys.
+
+    All mistakes are told at once. Each try has a limit of time, and writes nothing into the record. Exit code
+    2: a setting is wrong; 4: the settings may be right, and something that they name is away.
+    """
+    from operations.settings_probes import Probe, probe_settings
 
     settings = settings_of(config, overrides)
-    if problems := check_paths(settings):
-        raise ConfigError("\n".join(f"{config_name(config)}: {problem}" for problem in problems))
-    package = checked_package(settings)
-    explainer_for(Predictor(package, device=settings.model.device), settings.explainer)
-    open_signer(settings)
-    seal = check_seal(settings.report.signature)
-    out.print(f"settings are in order; model {safe(str(package.path))} {package.digest[:12]}")
-    if seal is not None:
-        vouching = "itself alone" if seal.self_signed else safe(seal.issuer)
-        out.print(
-            f"reports are sealed by {safe(seal.subject)}, for whom {vouching} vouches until "
-            f"{seal.not_after:%Y-%m-%d}"
-        )
+    wrong: list[Probe] = []
+    with out.status("trying what the settings name …"):
+        for probe in probe_settings(settings):
+            took = "" if probe.seconds is None else f"{probe.seconds:.2f} s"
+            if probe.problem is None:
+                out.print(f"  [green]ok[/green]     {probe.key:<17} {took:>8}  {safe(probe.told)}")
+            else:
+                out.print(f"  [red]no[/red]     {probe.key:<17} {took:>8}")
+                wrong.append(probe)
+    for probe in wrong:
+        err.print(f"[red]kensa:[/red] {safe(config_name(config))}: {probe.key}: {safe(probe.problem or '')}")
+    if wrong:
+        raise typer.Exit(Exit.unavailable if all(probe.away for probe in wrong) else Exit.refused)
+    out.print("settings are in order")

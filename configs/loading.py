@@ -69,7 +69,17 @@ def load_settings(config: str | Path, overrides: Sequence[str] = ()) -> Settings
         ("environment", _read_environment()),
         ("--set", read_overrides(overrides)),
     ]
-    return merge_layers(Settings, layers)
+    mistakes = _unknown_variables()
+    try:
+        settings = merge_layers(Settings, layers)
+    except ConfigError as error:
+        # A key that is unknown is told once, by the variable that has it.
+        told = tuple(f"environment: {key}: " for key in mistakes)
+        others = [line for line in str(error).splitlines() if not (told and line.startswith(told))]
+        raise ConfigError("\n".join([*mistakes.values(), *others])) from None
+    if mistakes:
+        raise ConfigError("\n".join(mistakes.values()))
+    return settings
 
 
 def merge_layers(
@@ -254,12 +264,19 @@ class _Loader(yaml.SafeLoader):
 _Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_yaml_int)
 
 
-def _read_environment() -> dict[str, Any]:
+def _unknown_variables() -> dict[str, str]:
+    """Return a line for each variable of the environment that is named as ours and is none, by its key."""
     known = _variable_names(Settings, "KENSA_")
-    for name in sorted(os.environ):
-        if name.startswith("KENSA_") and name not in known | _RESERVED_VARIABLES:
-            hint = _suggestion(name, known)
-            raise ConfigError(f"environment: {name}: unknown variable{hint}")
+    return {
+        name.removeprefix("KENSA_").lower().replace("__", "."): (
+            f"environment: {name}: unknown variable{_suggestion(name, known)}"
+        )
+        for name in sorted(os.environ)
+        if name.startswith("KENSA_") and name not in known | _RESERVED_VARIABLES
+    }
+
+
+def _read_environment() -> dict[str, Any]:
     try:
         return EnvSettingsSource(Settings)()
     except SettingsError as error:

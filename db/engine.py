@@ -117,6 +117,45 @@ class Database:
         if present != SCHEMA_REVISION:
             raise self._other_schema(present)
 
+    def state(self) -> str:
+        """Return in words which record is there, and write nothing.
+
+        Raises:
+            RecordError: its schema is that of a later version, or this account may not add to it.
+        """
+        from alembic.script import ScriptDirectory
+        from alembic.util import CommandError
+
+        use = "use the one that `kensa db grants` sets up for writing"
+        try:
+            with self.session() as session:
+                present = _present_schema(session.connection())
+                if present is None:
+                    right = "has_schema_privilege(current_schema(), 'CREATE')"
+                else:
+                    right = "has_table_privilege('audit_event', 'INSERT')"
+                if not self.sqlite and not session.scalar(text(f"SELECT {right}")):
+                    raise RecordError(
+                        f"database {self}: this account may not add to the record: {use}, or let the owner "
+                        "of the tables run `kensa db migrate`"
+                    )
+        except ProgrammingError as error:
+            raise RecordError(
+                f"database {self}: this account may not read the record ({error.orig}): {use}"
+            ) from error
+        if self.sqlite:
+            with self.exclusive():  # a file that may only be read is refused here
+                pass
+        if present is None:
+            return "no record yet: the first run begins it"
+        if present == SCHEMA_REVISION:
+            return f"schema {present}, that of this version"
+        try:
+            ScriptDirectory(str(MIGRATIONS)).get_revision(present)
+        except CommandError:  # Alembic does not know it
+            raise self._other_schema(present) from None
+        return f"schema {present}: `kensa db migrate`, or the next run, updates it to {SCHEMA_REVISION}"
+
     def _other_schema(self, present: str | None) -> RecordError:
         return RecordError(
             f"database {self} has schema {present}, this version of kensa needs {SCHEMA_REVISION}: "

@@ -9,7 +9,7 @@ import platform
 import re
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
@@ -98,6 +98,41 @@ def written_atomically(files: Any, path: str, data: bytes, *, beside: str | None
         if files.exists(temporary):
             files.rm_file(temporary)
         raise
+
+
+def probe_folder(files: Any, folder: str) -> str:
+    """Write a file to a folder, read it back and remove it; make no folder, and no bucket.
+
+    A local folder that is not there yet is tried in the one above it that is, where it would be made.
+
+    Returns:
+        The folder that was tried.
+
+    Raises:
+        StorageError: there is no space, no right to write, or no connection.
+        RecordError: there is no such folder or bucket, or what is read is not what was written.
+    """
+    place: str | Path = folder
+    if isinstance(files, LocalFileSystem):
+        place = next(each for each in (Path(folder), *Path(folder).parents) if each.exists())
+    # Named so that `remove_unfinished` takes away what a check that is killed leaves.
+    path = f"{place}/.probe.{process_name()}-{uuid4().hex}.part"
+    written = path.encode()
+    with named_failures(folder):
+        try:
+            try:
+                files.pipe_file(path, written)
+                found = files.cat_file(path)
+            finally:
+                with suppress(FileNotFoundError):
+                    files.rm_file(path)
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise RecordError(
+                f"{folder}: there is no such folder or bucket: make it, or correct the address"
+            ) from error
+    if found != written:
+        raise RecordError(f"{folder}: a file reads otherwise than it was written: use another storage")
+    return str(place)
 
 
 def remove_unfinished(files: Any, folder: str, recorded: Callable[[str], bool] | None = None) -> None:

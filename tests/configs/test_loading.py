@@ -94,6 +94,11 @@ def test_mistakes_from_environment_and_overrides_name_them(profile, monkeypatch)
         ConfigError, match=r"KENSA_RUN__BATCHSIZE: unknown variable \(did you mean KENSA_RUN__BATCH_SIZE\?\)"
     ):
         load_settings(path)
+    monkeypatch.setenv("KENSA_MODELL__PACKAGE", "p")
+    with pytest.raises(ConfigError) as caught:  # all mistakes at once
+        load_settings(path, ["run.decode_ahead=0"])
+    named = [line.split(": ")[1] for line in str(caught.value).splitlines()]
+    assert named == ["KENSA_MODELL__PACKAGE", "KENSA_RUN__BATCHSIZE", "run.batch_size", "run.decode_ahead"]
 
 
 def test_a_later_override_replaces_an_earlier_one_above_or_below_it(profile):

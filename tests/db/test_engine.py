@@ -76,6 +76,30 @@ def test_check_wants_this_versions_schema(empty_url: str) -> None:
             database.check()
 
 
+def test_the_state_of_a_record_is_told_without_a_change(empty_url: str) -> None:
+    with open_database(empty_url) as database:
+        if database.sqlite:
+            Path(str(database.url.database)).parent.mkdir()
+            Path(str(database.url.database)).touch()
+        assert database.state() == "no record yet: the first run begins it"
+        with pytest.raises(RecordError, match="holds no kensa record"):
+            database.check()
+        database.migrate()
+        with database.session() as session:
+            wanted = session.scalar(text("SELECT version_num FROM kensa_schema"))
+        assert database.state() == f"schema {wanted}, that of this version"
+
+        def set_version(version: str) -> None:
+            with database.exclusive(migrating=True) as connection:
+                connection.execute(text("UPDATE kensa_schema SET version_num = :v"), {"v": version})
+
+        set_version("0001")
+        assert database.state() == f"schema 0001: `kensa db migrate`, or the next run, updates it to {wanted}"
+        set_version("9999")
+        with pytest.raises(RecordError, match="has schema 9999, this version of kensa needs"):
+            database.state()
+
+
 def test_migrating_at_the_same_time_is_safe(empty_url: str) -> None:
     barrier = threading.Barrier(4)
 

@@ -11,9 +11,11 @@ from fsspec.implementations.local import LocalFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 
 from db import files
+from db.errors import RecordError, StorageError
 from db.files import (
     GRACE,
     is_over,
+    probe_folder,
     process_name,
     put_atomically,
     remove_unfinished,
@@ -53,6 +55,39 @@ def test_bytes_and_name_are_on_the_disk_before_the_function_returns(
     assert first.name.startswith(f".a.pdf.{process_name()}-")
     assert first != second  # two writers of one file do not meet
     assert synced[1] == synced[3] == tmp_path
+
+
+def test_a_folder_is_tried_and_left_as_it_was(tmp_path: Path) -> None:
+    assert probe_folder(LOCAL, str(tmp_path)) == str(tmp_path)
+    assert probe_folder(LOCAL, str(tmp_path / "new" / "deep")) == str(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    memory = MemoryFileSystem()
+    assert probe_folder(memory, "/probed/place") == "/probed/place"
+    assert memory.find("/probed") == []
+
+
+def test_a_folder_that_cannot_be_used_is_told(tmp_path: Path) -> None:
+    class NoBucket(MemoryFileSystem):
+        def pipe_file(self, *_: object, **__: object) -> None:
+            raise FileNotFoundError("The specified bucket does not exist")
+
+        def makedirs(self, *_: object, **__: object) -> None:
+            raise AssertionError("a bucket would be made")
+
+    class Forgetful(MemoryFileSystem):
+        def cat_file(self, *_: object, **__: object) -> bytes:
+            return b"else"
+
+    file = tmp_path / "file"
+    file.write_text("no folder")
+    for store, folder in ((NoBucket(), "/none/x"), (LOCAL, str(file)), (LOCAL, str(file / "x"))):
+        with pytest.raises(RecordError, match=f"^{folder}: there is no such folder or bucket: make it, or"):
+            probe_folder(store, folder)
+    with pytest.raises(RecordError, match="reads otherwise than it was written"):
+        probe_folder(Forgetful(), "/probed")
+    assert Forgetful().find("/probed") == []
+    with pytest.raises(StorageError, match="/sys/kensa cannot be read or written"):
+        probe_folder(LOCAL, "/sys/kensa")
 
 
 def test_what_a_killed_process_left_goes_and_nothing_else(tmp_path: Path, killed: str) -> None:
