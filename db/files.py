@@ -113,7 +113,7 @@ def probe_folder(files: Any, folder: str) -> str:
         RecordError: there is no such folder or bucket, or what is read is not what was written.
     """
     place: str | Path = folder
-    if isinstance(files, LocalFileSystem):
+    if _is_local(files):
         place = next(each for each in (Path(folder), *Path(folder).parents) if each.exists())
     # Named so that `remove_unfinished` takes away what a check that is killed leaves.
     path = f"{place}/.probe.{process_name()}-{uuid4().hex}.part"

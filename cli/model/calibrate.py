@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from cli.console import out, progress_bar, safe
+from cli.model.measures import print_measures
 from cli.options import GroupColumn, ImageColumn, LabelColumn, command_line
 from configs.loading import ConfigError
 
@@ -43,7 +44,11 @@ def calibrate(
     image_column: ImageColumn = "image",
     group_column: GroupColumn = "group",
     test: Annotated[
-        Path | None, typer.Option(help="Labelled pictures to measure the result on, in the same form.")
+        Path | None,
+        typer.Option(
+            help="Labelled pictures to measure the result on, in the same form; the figures go into "
+            "OUT.test.json beside the package."
+        ),
     ] = None,
     device: Annotated[str, typer.Option()] = "auto",
     precision: Annotated[str, typer.Option(help="The precision that will inspect.")] = "auto",
@@ -104,4 +109,8 @@ def calibrate(
             measured = evaluate(
                 Predictor(calibrated, device=device, precision=precision), read(test), progress=progress
             )
-        print(json.dumps(measured, indent=2))
+        figures = out_folder.with_name(f"{out_folder.name}.test.json")
+        figures.write_text(json.dumps(measured, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        out.print(f"\n[bold]measured on {safe(str(test))}[/bold]")
+        print_measures(measured)
+        out.print(f"all figures, and which label was taken for which: {safe(str(figures))}")

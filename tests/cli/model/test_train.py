@@ -1,6 +1,7 @@
 """Training and calibration through the command line, and the demo."""
 
 import csv
+import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -44,7 +45,16 @@ def test_train_then_calibrate_refuses_what_the_pictures_cannot_support(
     targets = ["--target-escape-rate", 0.5, "--target-overkill", 0.5]
     done = kensa(*calibrate, "loose", *targets, "--test", "model.splits/test.csv")
     assert "pass below" in done.stdout
-    assert '"balanced_accuracy"' in done.stdout
+    assert "{" not in done.stdout
+    measured = json.loads((tmp_path / "loose.test.json").read_text())
+    table = {row.rstrip().split("  ")[0]: row for row in done.stdout.splitlines()}
+    escape = measured["escape"]
+    low, high = escape["interval"]
+    told = f"{escape['count']} of {escape['total']}  {low:.1%} to {high:.1%}".split()
+    assert table["escape rate: defective pictures that pass"].split()[-len(told) :] == told
+    assert all(f"{measured['recall'][name]['share']:.1%}" in table[name] for name in ("good", "scratch"))
+    assert "balanced accuracy" in table
+    assert done.stdout.rstrip().endswith("loose.test.json")
     assert load_package(tmp_path / "loose").thresholds is not None
     done = kensa(*calibrate, "blind", "--target-escape-rate", 0.5, "--target-overkill", "none")
     assert "reject: nothing without a person, since overkill has no target" in done.stdout

@@ -1,0 +1,53 @@
+"""How a model did on labelled pictures, as tables: shares with their intervals, and each class."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.table import Table
+
+from cli.console import out, safe
+
+_RATES = {
+    "escape": "escape rate: defective pictures that pass",
+    "overkill": "overkill rate: good pictures that are flagged",
+    "automatic_reject_recall": "defective pictures that are rejected outright",
+    "automatic_reject_overkill": "good pictures that are rejected outright",
+}
+_SCORES = {"auroc": "AUROC of the defect score", "balanced_accuracy": "balanced accuracy"}
+
+
+def print_measures(measured: Mapping[str, Any]) -> None:
+    """Print what `classifiers.measure.evaluation.measure` returns; where it measured nothing, nothing."""
+    whole = _table("", "share", "pictures", "95 % interval")
+    for name, told in _RATES.items():
+        if name in measured:
+            whole.add_row(told, *_share_cells(measured[name]))
+    for name, told in _SCORES.items():
+        if measured.get(name) is not None:
+            whole.add_row(told, f"{measured[name]:.4f}", "", "")
+    out.print(whole, soft_wrap=False)
+    out.print()
+    classes = _table("class", "recall", "pictures", "95 % interval", "precision", "pictures", "95 % interval")
+    for name, recall in measured["recall"].items():
+        classes.add_row(safe(name), *_share_cells(recall), *_share_cells(measured["precision"][name]))
+    out.print(classes, soft_wrap=False)
+    if "verdicts" in measured:
+        told = ", ".join(f"{count} {verdict}" for verdict, count in measured["verdicts"].items())
+        out.print(f"\n{measured['n']} pictures: {told}")
+
+
+def _table(first: str, *columns: str) -> Table:
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    table.add_column(first, overflow="fold")
+    for column in columns:
+        table.add_column(column, justify="right", no_wrap=True)
+    return table
+
+
+def _share_cells(share: Mapping[str, Any]) -> tuple[str, str, str]:
+    """Return a share, the pictures it is of, and its interval; dashes where there was no picture."""
+    counted = f"{share['count']} of {share['total']}"
+    if share["share"] is None:
+        return "–", counted, "–"
+    low, high = share["interval"]
+    return f"{share['share']:.1%}", counted, f"{low:.1%} to {high:.1%}"
