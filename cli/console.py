@@ -6,7 +6,7 @@ import json
 import re
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import datetime
@@ -202,18 +202,46 @@ def print_page(
 def _write_csv(rows: Sequence[dict[str, Any]]) -> None:
     if not rows:
         return
+    flat = [_flat_row(row) for row in rows]
+    names = list(dict.fromkeys(name for row in flat for name in row))
+    # An object that is absent in one row and has columns of its own in another is no column itself.
+    names = [name for name in names if not any(each.startswith(f"{name}.") for each in names)]
     text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+    writer = csv.DictWriter(text, fieldnames=names, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
-    for row in rows:
-        writer.writerow({name: _cell(value) for name, value in row.items()})
+    writer.writerows(flat)
     sys.stdout.write(text.getvalue())
 
 
+def _flat_row(record: Mapping[str, Any], above: str = "") -> dict[str, Any]:
+    """Return a record as cells of a table, without JSON in them.
+
+    An object becomes a column for each of its keys, "explanation.method". A list becomes one cell, its items
+    joined by semicolons, those of a list inside by colons; a list of objects a column for each of their keys.
+    """
+    cells: dict[str, Any] = {}
+    for key, value in record.items():
+        name = f"{above}{key}"
+        if isinstance(value, dict):
+            cells |= _flat_row(value, f"{name}.")
+        elif isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
+            keys = dict.fromkeys(each for item in value for each in item)
+            cells |= _flat_row({each: [item.get(each) for item in value] for each in keys}, f"{name}.")
+        else:
+            cells[name] = _cell(value)
+    return cells
+
+
 def _cell(value: Any) -> Any:
-    if isinstance(value, dict | list):
-        return json.dumps(value, ensure_ascii=False)
+    if isinstance(value, list):
+        value = ";".join(
+            ":".join(map(_item_text, item)) if isinstance(item, list) else _item_text(item) for item in value
+        )
     return inert_cell(value) if isinstance(value, str) else value
+
+
+def _item_text(item: Any) -> str:
+    return "" if item is None else str(item)
 
 
 def when(time: datetime | None) -> str:

@@ -107,6 +107,14 @@ def test_findings_are_listed_filtered_and_printed_in_three_forms(recorded):
     assert line.json("findings", "--until", "2020-01-01") == []
     table = list(csv.DictReader(io.StringIO(line.kensa("findings", "--format", "csv").stdout)))
     assert len(table) == len(findings)
+    by_reference = {row["reference"]: row for row in table}
+    for finding in findings:
+        row, explained = by_reference[finding.reference], finding.explanation
+        assert row["explanation.method"] == explained.method
+        assert row["explanation.layers.name"].split(";") == [layer.name for layer in explained.layers]
+        assert row["explanation.box"] == ";".join(map(str, explained.box or ()))
+        assert [float(each) for each in row["probabilities"].split(";")] == list(finding.probabilities)
+        assert not any(cell.startswith(("{", "[")) for cell in row.values())
     assert one.reference in line.kensa("findings").stdout
 
 
@@ -245,6 +253,32 @@ def test_one_picture_is_explained_and_drawn(kensa, package, pictures, tmp_path):
 
 def test_text_from_outside_cannot_act_on_the_terminal():
     assert safe("a\x1b[31mb\u202ec[red]") == "a\\x1b[31mb\\x202ec\\[red]"
+
+
+def test_a_csv_has_no_json_in_its_cells(capsys):
+    from dataclasses import dataclass
+
+    from cli.console import print_rows
+
+    @dataclass
+    class Row:
+        part: str
+        inner: dict | None
+        pairs: list
+
+    rows = [
+        Row("a", None, []),
+        Row(
+            "b",
+            {"x": 1, "deep": {"y": "=2"}, "layers": [{"n": 1}, {"n": 2, "m": None}]},
+            [["k", "v"], ["l", None]],
+        ),
+    ]
+    print_rows(rows, {}, Format.csv, empty="")
+    header, first, second = capsys.readouterr().out.splitlines()
+    assert header == "part,pairs,inner.x,inner.deep.y,inner.layers.n,inner.layers.m"
+    assert first == "a,,,,,"
+    assert second == "b,k:v;l:,1,'=2,1;2,;"
 
 
 def test_a_csv_cell_cannot_become_a_formula(capsys):
