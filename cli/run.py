@@ -22,6 +22,7 @@ from cli.console import (
 from cli.options import Config, Overrides, config_name, open_record, person, settings_of
 from configs.loading import ConfigError, require_paths
 from configs.schema import Settings
+from flows.observers import attention_reasons
 
 if TYPE_CHECKING:
     from operations.inspection.checkpoints import SignedHead
@@ -122,11 +123,7 @@ class RunObserver(ConsoleObserver):
     ) -> None:
         """Print the end, and take note whether something in it needs a person."""
         super().finished(result, signed, report)
-        unsigned = signed is not None and signed.problem is not None
-        unsealed = report is not None and report.unsealed is not None
-        counts = result.counts
-        looked_at = counts.unreadable or counts.missing or result.unexplained or unsigned or unsealed
-        self.code = Exit.attention if looked_at else 0
+        self.code = Exit.attention if attention_reasons(result, signed, report) else 0
         self._limit_prefect()
 
     def failed(self, error: BaseException) -> None:

@@ -8,7 +8,7 @@ from zoneinfo import available_timezones
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from configs.credentials import masked_values, quoted_value
+from configs.credentials import masked_url, masked_values, quoted_value
 
 
 def _known_timezone(name: str) -> str:
@@ -265,6 +265,9 @@ class ReportSettings(Section):
     listed, and none that was announced is missing."""
     folder: Path = Path("reports-out")
     """Where the PDF files are put; they are in the artifact store as well."""
+    base_url: str | None = Field(default=None, pattern=r"^https?://[^\s]+$")
+    """Address under which others reach that folder, such as https://qa.example/line-1/reports; Prefect's link
+    to a report leads there. When absent, Prefect shows host and path."""
     title: str = "Inspection report"
     """Printed at the head of the report."""
     organisation: str = ""
@@ -281,6 +284,14 @@ class ReportSettings(Section):
     """Findings that get a page of their own; the report says how many are left out."""
     signature: SignatureSettings = SignatureSettings()
     """The organisation's seal on reports."""
+
+    @field_validator("base_url")
+    @classmethod
+    def _shows_no_secret(cls, value: str | None) -> str | None:
+        if value is not None and (masked_url(value) != value or "?" in value):
+            # Prefect's pages show it to everybody.
+            raise ValueError("an address without a user, a password and parameters")
+        return value
 
 
 class ScheduleSettings(Section):

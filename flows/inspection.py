@@ -1,21 +1,32 @@
 """The inspection flow: list, decode, classify, explain, record, sign, report. Each task is a batch."""
 
+import logging
+import platform
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextvars import copy_context
+from functools import partial
+from pathlib import PurePosixPath
 from threading import Thread
 from typing import Any
+from urllib.parse import quote
+from uuid import UUID
 
 from prefect import flow, task
-from prefect.artifacts import create_link_artifact, create_table_artifact
+from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
+from prefect.client.orchestration import get_client
 from prefect.futures import PrefectFuture
+from prefect.runtime import flow_run
+from prefect.states import Completed
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from configs.loading import load_settings
 from configs.schema import Settings
+from db.queries.runs import run_lots
+from db.schema import VERDICTS
 from flows.environment import interrupt_on_signals
-from flows.observers import Observer, current_observer
+from flows.observers import Observer, attention_reasons, current_observer
 from operations.inspection import run
 from operations.inspection.checkpoints import SignedHead
 from operations.inspection.run import Batch, Inspection, RunResult
@@ -89,6 +100,7 @@ def render_report(inspection: Inspection) -> IssuedReport:
     )
 
 
+_log = logging.getLogger("kensa")
 _PUBLISH_S = 10
 
 # Its own type parameter is narrower than what @flow declares.
@@ -99,6 +111,9 @@ _threads: Any = ThreadPoolTaskRunner(max_workers=16)
 def inspect(config: str, overrides: list[str] | None = None, trigger: str = "schedule") -> dict[str, Any]:
     """Run one inspection as the settings say, and return its summary.
 
+    Where something in a complete run needs a person, its state in Prefect is "Needs attention" and says why;
+    its type stays COMPLETED.
+
     Args:
         config: a YAML file, or the name of a shipped profile.
         overrides: "section.key=value" entries that win over file and environment.
@@ -108,16 +123,20 @@ def inspect(config: str, overrides: list[str] | None = None, trigger: str = "sch
     if trigger == "manual":
         interrupt_on_signals()
     try:
-        return _inspected(load_settings(config, overrides or []), trigger, observer)
+        # The summary, or a state that holds it: who calls the flow gets the summary from Prefect either way.
+        ended: dict[str, Any] = _inspected(load_settings(config, overrides or []), trigger, observer)
+        return ended
     except BaseException as error:
         # Told here: with its server gone, Prefect raises an error of its own in place of this one.
         observer.failed(error)
         raise
 
 
-def _inspected(settings: Settings, trigger: str, observer: Observer) -> dict[str, Any]:
+def _inspected(settings: Settings, trigger: str, observer: Observer) -> Any:
     with run.open_inspection(settings, trigger, waiting=observer.waiting) as inspection:
         observer.started(inspection)
+        if (problem := _problem_telling(partial(_named, _flow_run_name(inspection)))) is not None:
+            _log.warning("Prefect's run keeps the name that Prefect gave it: %s", problem)
         observer.late(make_up_missing(inspection))
         batches = inspection.batches()
         ahead: deque[tuple[list[ListedImage], PrefectFuture[Batch]]] = deque()
@@ -141,9 +160,9 @@ def _inspected(settings: Settings, trigger: str, observer: Observer) -> dict[str
         signed = sign_head(inspection, result) if inspection.signer else None
         report = render_report(inspection) if run.wants_report(inspection, result) else None
         observer.finished(result, signed, report)
-        if (problem := _published(result, report)) is not None:
+        if (problem := _problem_telling(partial(_publish, inspection, result, report))) is not None:
             observer.untold(problem)
-        return {
+        summary = {
             "run": result.reference,
             **result.counts.as_dict(),
             "inspected_before": result.inspected_before,
@@ -153,20 +172,31 @@ def _inspected(settings: Settings, trigger: str, observer: Observer) -> dict[str
             "report": str(report.path) if report else None,
             "unsealed": report is not None and report.unsealed is not None,
         }
+        if reasons := attention_reasons(result, signed, report):
+            return Completed(name="Needs attention", message="; ".join(reasons), data=summary)
+        return summary
 
 
-def _published(result: RunResult, report: IssuedReport | None) -> str | None:
-    """Show the result among Prefect's artifacts; return why that failed, for the run is done all the same."""
+def _named(name: str) -> None:
+    """Name the flow run: what Prefect calls it says nothing to who looks for a run or a lot."""
+    run_id = flow_run.id
+    if run_id is not None:
+        with get_client(sync_client=True) as client:
+            client.update_flow_run(UUID(run_id), name=name)
+
+
+def _problem_telling(work: Callable[[], None]) -> str | None:
+    """Tell Prefect something; return why that failed, for the run is as the record has it all the same."""
     failures: list[str] = []
 
-    def publish() -> None:
+    def tell() -> None:
         try:
-            _publish(result, report)
+            work()
         except Exception as error:  # noqa: BLE001 - whatever ails Prefect's server is nothing to the run
             failures.append(f"{type(error).__name__}: {error}")
 
     # A thread of its own, since Prefect tries for minutes to reach a server that is gone.
-    thread = Thread(target=copy_context().run, args=(publish,), name="publish", daemon=True)
+    thread = Thread(target=copy_context().run, args=(tell,), name="publish", daemon=True)
     thread.start()
     thread.join(_PUBLISH_S)
     if thread.is_alive():
@@ -174,14 +204,32 @@ def _published(result: RunResult, report: IssuedReport | None) -> str | None:
     return failures[0] if failures else None
 
 
-def _publish(result: RunResult, report: IssuedReport | None) -> None:
-    key = f"run-{result.reference.lower()}"
-    create_table_artifact(
-        key=f"{key}-summary",
-        table=[{"images": name, "count": str(count)} for name, count in result.counts.as_dict().items()],
-        description=f"Inspection run {result.reference} of {result.source}",
-    )
-    if report is not None:
-        create_link_artifact(
-            key=f"{key}-report", link=report.path.absolute().as_uri(), link_text=report.path.name
-        )
+def _publish(inspection: Inspection, result: RunResult, report: IssuedReport | None) -> None:
+    """Name the flow run after its lot, and show verdicts and report among Prefect's artifacts."""
+    with inspection.database.session() as session:
+        lots = run_lots(session, inspection.run.id)
+    if len(lots) == 1 and (lot := next(iter(lots))):
+        _named(_flow_run_name(inspection, lot))
+    key, about = f"run-{result.reference.lower()}", f"Inspection run {result.reference} of {result.source}"
+    counts = result.counts.as_dict()
+    rows = [
+        *({"lot": lot or "not given", "listed": sum(each.values()), **each} for lot, each in lots.items()),
+        {"lot": "all", **{name: counts[name] for name in ("listed", *VERDICTS)}},
+    ]
+    told = [f"{counts['missing']} announced and missing"] if counts["missing"] else []
+    told += [left_out] if (left_out := result.left_out()) else []
+    create_table_artifact(key=f"{key}-summary", table=rows, description="; ".join([about, *told]))
+    if report is None:
+        return
+    base = inspection.settings.report.base_url
+    if base is None:
+        place = f"`{report.path.absolute()}` on {platform.node()}"
+        create_markdown_artifact(key=f"{key}-report", markdown=f"Report: {place}", description=about)
+    else:
+        link = f"{base.rstrip('/')}/{quote(report.path.name)}"
+        create_link_artifact(key=f"{key}-report", link=link, link_text=report.path.name, description=about)
+
+
+def _flow_run_name(inspection: Inspection, lot: str | None = None) -> str:
+    """Return the run's number beside its lot, or beside its source where it is not of one lot."""
+    return f"{inspection.run.reference} · {lot or PurePosixPath(inspection.source.root).name}"

@@ -87,6 +87,22 @@ class LogObserver:
         _log.warning("Prefect was not told of the run's result: %s", problem)
 
 
+def attention_reasons(
+    result: "RunResult", signed: "SignedHead | None", report: "IssuedReport | None"
+) -> list[str]:
+    """Return what in a complete run needs a person, in a few words each: what exit code 3 says."""
+    counts = result.counts
+    findings = "1 finding" if result.unexplained == 1 else f"{result.unexplained} findings"
+    told = {
+        f"{counts.unreadable} unreadable": counts.unreadable,
+        f"{counts.missing} announced and missing": counts.missing,
+        f"{findings} without an explanation": result.unexplained,
+        "no checkpoint signed": signed is not None and signed.problem is not None,
+        "report without its seal": report is not None and report.unsealed is not None,
+    }
+    return [reason for reason, holds in told.items() if holds]
+
+
 _observer: ContextVar[Observer] = ContextVar("kensa_observer")
 
 

@@ -15,6 +15,7 @@ from db.errors import RecordError
 from db.index_walk import NEWEST
 from db.inspection.runs import ModelRecord, RunCounts, counts_from, find_run_id, run_counts, run_reference
 from db.schema import (
+    VERDICTS,
     AuditEvent,
     Finding,
     Image,
@@ -199,6 +200,22 @@ def run_unreadable(session: Session, run_id: UUID, upto: int | None = None) -> l
         .order_by(RunImage.uri)
     )
     return [UnreadableRecord(uri, reason or "", digest) for uri, reason, digest in rows]
+
+
+def run_lots(session: Session, run_id: UUID) -> dict[str, dict[str, int]]:
+    """Return how many pictures of each lot a run listed, by verdict; pictures without a lot are under ""."""
+    lot = func.coalesce(Part.lot, "")
+    rows = session.execute(
+        select(lot, RunImage.verdict, func.count())
+        .outerjoin(Part, Part.id == RunImage.part_id)
+        .where(RunImage.run_id == run_id)
+        .group_by(lot, RunImage.verdict)
+        .order_by(lot)
+    )
+    lots: dict[str, dict[str, int]] = {}
+    for name, verdict, count in rows:
+        lots.setdefault(name, dict.fromkeys(VERDICTS, 0))[verdict] = count
+    return lots
 
 
 def run_gone(session: Session, run_id: UUID, upto: int | None = None) -> tuple[str, ...]:

@@ -150,6 +150,7 @@ REFUSING = {
         ("schedule", "cron"),
         ("source", "filename_pattern"),
         ("report", "date_format"),
+        ("report", "base_url"),
     ),
     *(("explainer", "method"), ("explainer", "options"), ("explainer", "layers")),
 }

@@ -101,6 +101,17 @@ def test_mistakes_from_environment_and_overrides_name_them(profile, monkeypatch)
     assert named == ["KENSA_MODELL__PACKAGE", "KENSA_RUN__BATCHSIZE", "run.batch_size", "run.decode_ahead"]
 
 
+@pytest.mark.parametrize(
+    "url", ["ftp://qa.example/reports", "https://u:secret@qa.example/", "https://qa.example/?token=secret"]
+)
+def test_an_address_that_prefect_shows_holds_no_secret(profile, url):
+    with pytest.raises(ConfigError, match=r"report\.base_url: expected") as caught:
+        load_settings(profile(MINIMAL), [f"report.base_url={url}"])
+    assert "secret" not in str(caught.value)
+    good = load_settings(profile(MINIMAL), ["report.base_url=https://qa.example/line-1/reports"])
+    assert good.report.base_url == "https://qa.example/line-1/reports"
+
+
 def test_a_later_override_replaces_an_earlier_one_above_or_below_it(profile):
     path = profile(MINIMAL)
     assert load_settings(path, ["run=1", "run.batch_size=7"]).run.batch_size == 7

@@ -1,6 +1,8 @@
 """The flow on a real Prefect API, through the command line: run, kill -9, resume, schedule."""
 
+import json
 import os
+import platform
 import shutil
 import signal
 import subprocess
@@ -88,6 +90,59 @@ def test_a_run_ends_with_a_report_and_tells_what_was_unreadable(make_line, tmp_p
     assert ArtifactStore(line.folder / "artifacts").get(report.artifact_digest) == pdf.read_bytes()
 
 
+def asked(server: str, path: str) -> list[dict]:
+    """What Prefect's API has under a path."""
+    answer = httpx.post(f"{server}/{path}/filter", json={}, timeout=30)
+    answer.raise_for_status()
+    return answer.json()
+
+
+@pytest.mark.slow
+def test_prefect_shows_what_a_run_was_about_and_whether_somebody_must_look(
+    make_line, prefect_server, tmp_path, pictures
+):
+    there = {"PREFECT_API_URL": prefect_server, "PREFECT_HOME": str(tmp_path / "prefect")}
+    both, one = tmp_path / "both", tmp_path / "one"
+    for source in (both, one):
+        shutil.copytree(pictures, source)
+    sorted((both / "images").rglob("*.png"))[0].write_bytes(b"")
+    shutil.rmtree(one / "images" / "L002")
+    rows = (one / "manifest.csv").read_text().splitlines()
+    (one / "manifest.csv").write_text("\n".join(row for row in rows if "L002" not in row))
+    make_line("a", source={"uri": str(both)}).kensa("run", check=3, **there)
+    base = "https://qa.example/line 1/reports/".replace(" ", "%20")
+    line = make_line("b", source={"uri": str(one), "only_new": True}, report={"base_url": base})
+    line.kensa("run", **there)
+    runs = {run["name"]: run["state"] for run in asked(prefect_server, "flow_runs")}
+    assert {name: (state["type"], state["name"]) for name, state in runs.items()} == {
+        "R000001 · both": ("COMPLETED", "Needs attention"),
+        "R000001 · L001": ("COMPLETED", "Completed"),
+    }
+    assert runs["R000001 · both"]["message"] == "1 unreadable"
+    artifacts = asked(prefect_server, "artifacts")
+    tables = [json.loads(a["data"]) for a in artifacts if a["key"] == "run-r000001-summary"]
+    two_lots, one_lot = sorted(tables, key=len, reverse=True)
+    assert [row["lot"] for row in two_lots] == ["L001", "L002", "all"]
+    assert [row["lot"] for row in one_lot] == ["L001", "all"]
+    for table in tables:
+        for name in ("listed", "pass", "review", "reject", "unreadable"):
+            assert sum(row[name] for row in table[:-1]) == table[-1][name]
+    assert [row["unreadable"] for row in two_lots] == [1, 0, 1]
+    reports = [a["data"] for a in artifacts if a["key"] == "run-r000001-report"]
+    (link,) = [data for data in reports if data.startswith("[")]
+    assert link == f"[R000001-1.pdf]({base}R000001-1.pdf)"
+    (place,) = [data for data in reports if data != link]
+    assert place == f"Report: `{tmp_path / 'a' / 'reports' / 'R000001-1.pdf'}` on {platform.node()}"
+
+    line.kensa("run", **there)
+    assert "R000002 · one" in {run["name"] for run in asked(prefect_server, "flow_runs")}
+    (empty,) = [a for a in asked(prefect_server, "artifacts") if a["key"].startswith("run-r000002")]
+    assert empty["key"] == "run-r000002-summary"
+    assert empty["description"].endswith(
+        f"of {one}; {one_lot[-1]['listed']} inspected by earlier runs, not listed again"
+    )
+
+
 @pytest.mark.slow
 def test_a_scheduled_run_happens(make_line, prefect_server, tmp_path):
     # In two minutes, and in five where a slow machine was not ready then.
@@ -116,10 +171,8 @@ def test_a_scheduled_run_happens(make_line, prefect_server, tmp_path):
             with database.session() as session:
                 return any(run_reports(session, run.id) for run in list_runs(session))
 
-    def ask(path: str, **query: object) -> list[dict]:
-        answer = httpx.post(f"{prefect_server}/{path}/filter", json=query, timeout=30)
-        answer.raise_for_status()
-        return answer.json()
+    def ask(path: str) -> list[dict]:
+        return asked(prefect_server, path)
 
     try:
         wait_until(finished, 420, "a scheduled run")

@@ -20,6 +20,7 @@ from db.queries.runs import (
     latest_run,
     list_runs,
     run_images,
+    run_lots,
     run_summary,
     run_unreadable,
 )
@@ -70,6 +71,19 @@ def test_a_finished_run_at_a_glance(plant: Plant, run: RunHandle) -> None:
     assert summary.finished_at is not None
     assert summary.started_at <= summary.finished_at <= report.created_at
     assert (report.revision, report.head.sequence) == (1, 11)
+
+
+def test_the_verdicts_of_each_lot(plant: Plant, run: RunHandle) -> None:
+    second = plant.start()
+    plant.record(second, plant.outcome(8, part=None, lot=None), plant.outcome(1, "review"))
+    none = {"pass": 0, "review": 0, "reject": 0, "unreadable": 0}
+    with plant.db.session() as session:
+        assert run_lots(session, run.id) == {
+            "L0": none | {"pass": 2, "reject": 2},
+            "L1": none | {"review": 2, "unreadable": 2},
+        }
+        assert run_lots(session, second.id) == {"": none | {"pass": 1}, "L1": none | {"review": 1}}
+        assert list(run_lots(session, second.id)) == ["", "L1"]
 
 
 def test_an_unfinished_run_shows_what_it_has_so_far(plant: Plant) -> None:
