@@ -21,18 +21,17 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from classifiers.measure.effective_size import effective_size
+from classifiers.measure.score_bins import SCORE_EDGES, score_bin
 from db.figures.scopes import Scope, lines_of
 from db.index_walk import NEWEST
 from db.inspection.runs import find_run_id, run_reference
 from db.schema import Prediction, Run, RunEnd
 
 STATISTICS = ("score", "brightness", "contrast", "sharpness")
-BINS = 20  # of a score histogram, in every report: those that are made again must have the same
 Limits = Mapping[str, tuple[float, float]]  # (low, high) by the name of a statistic
 _NO_LIMITS: Limits = MappingProxyType({})
-_KEY = (
-    2**63 - 1
-)  # what of an id's bits, random ones in an UUID of version 7, tells parts apart in eight bytes
+# What of an id's bits tells parts apart in eight bytes: in a UUID of version 7 these are random.
+_KEY = 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +66,9 @@ class GroupFigures:
     """Pictures together: `inspected` with a verdict, `flagged` review or reject among them.
 
     `label`: the run, the day, or the numbers of the first and last picture. `statistics` by their names in
-    STATISTICS; those of scores are of pictures that passed. `histogram`: all scores, in BINS equal bins of
-    [0, 1]. `parts`: of its inspected pictures.
+    STATISTICS; those of scores are of pictures that passed. `histogram`: all scores, between two of
+    `classifiers.measure.score_bins.SCORE_EDGES` each. `parts`: of its inspected
+    pictures.
     """
 
     label: str
@@ -188,7 +188,7 @@ class _Group:
 
     def __init__(self) -> None:
         self.pictures = self.inspected = self.flagged = 0
-        self.bins = [0] * BINS
+        self.bins = [0] * (len(SCORE_EDGES) - 1)
         self.values: dict[str, _Values] = {name: _Values() for name in STATISTICS}
         self.verdicts = _Values()  # of inspected pictures: 1 for a flagged one, else 0
 
@@ -202,7 +202,7 @@ class _Group:
                 self.inspected += 1
                 self.verdicts.add(flagged, part)
             if picture.score is not None:
-                self.bins[min(int(picture.score * BINS), BINS - 1)] += 1
+                self.bins[score_bin(picture.score)] += 1
             for name, value in zip(STATISTICS, picture[5:], strict=True):
                 if value is not None and (name != "score" or picture.verdict == "pass"):
                     self.values[name].add(value, part)

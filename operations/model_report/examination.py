@@ -17,8 +17,8 @@ from classifiers.data.overlap import recorded_digests, role_of, shared
 from classifiers.measure.effective_size import effective_size
 from classifiers.measure.evaluation import measure, predict_dataset
 from classifiers.measure.metrics import reliability
+from classifiers.measure.score_bins import SCORE_EDGES, bin_scores
 from operations.model_report.facts import share_of
-from reports.charts.scores import bin_scores
 from reports.content.model import (
     Bin,
     Case,
@@ -151,6 +151,7 @@ def examination(
         confusion=tuple(tuple(row) for row in measured.get("confusion", ())),
         good_scores=bin_scores(float(score) for score in scores[~examined.defective]),
         defective_scores=bin_scores(float(score) for score in scores[examined.defective]),
+        score_edges=SCORE_EDGES,
         bins=tuple(
             Bin(
                 low=index / bins,

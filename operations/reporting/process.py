@@ -6,6 +6,7 @@ from typing import Any, Literal
 from sqlalchemy.orm import Session
 
 from classifiers.measure.reference import QUANTILES, Spread, read_reference
+from classifiers.measure.score_bins import SCORE_EDGES
 from db.figures.scopes import Scope
 from db.figures.series import GroupFigures, SampleFigures, period_figures, run_figures
 from db.queries.runs import RunSummary
@@ -99,6 +100,7 @@ def _process(
         trends=tuple(trends),
         own=tuple(compared),
         scores=whole.histogram,
+        score_edges=SCORE_EDGES,
     )
 
 

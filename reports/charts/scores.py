@@ -1,18 +1,21 @@
 """Geometry of the score histogram with its three zones, and of rates with their intervals and targets."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from math import floor, log10
+from itertools import pairwise
+from math import log, log10
 
 from reports.charts.layout import (
     WIDTH,
     Axis,
+    Box,
     Chart,
     Frame,
     Text,
     Tick,
     Zone,
     axis,
+    box_of,
     broken,
     count_step,
     shortened,
@@ -23,13 +26,15 @@ from reports.content.model import Share
 from reports.errors import ReportError
 from reports.wording import clip, grouped, percent, plural, threshold
 
-BINS = 50
 _LINEAR_UP_TO = 20  # pictures in the fullest bin; above, a linear axis would hide the few beside the many
 
 
 @dataclass(frozen=True, kw_only=True)
 class Histogram(Chart):
-    """Pictures by score: the first group as bars (x, y, width, height), the second as the outline `steps`."""
+    """Pictures by score: the first group as bars (x, y, width, height), the second as the outline `steps`.
+
+    `note` says how to read the axis of scores.
+    """
 
     zones: tuple[Zone, ...]
     bars: tuple[tuple[float, float, float, float], ...]
@@ -39,52 +44,56 @@ class Histogram(Chart):
     limits: tuple[tuple[float, Text], ...]
     unit: str
     key: tuple[Text, ...]
+    note: str
 
 
-def bin_scores(scores: Iterable[float], bins: int = BINS) -> tuple[int, ...]:
-    """Count scores in [0, 1] in equal bins; a score of 1 is in the last. ReportError outside [0, 1]."""
-    counts = [0] * bins
-    for score in scores:
-        if not 0.0 <= score <= 1.0:
-            raise ReportError(f"score {score} is outside [0, 1]")
-        counts[min(bins - 1, floor(score * bins))] += 1
-    return tuple(counts)
+def score_histogram(
+    groups: Sequence[tuple[str, Sequence[int]]], edges: Sequence[float], review: float, reject: float
+) -> Histogram:
+    """Lay out one or two groups of pictures, each (name, counts between two of the `edges`).
 
+    Scores stand on an axis of log odds, on which those near 0 and near 1 are told apart. Above 20 pictures in
+    the fullest bin the axis of counts is logarithmic.
 
-def score_histogram(groups: Sequence[tuple[str, Sequence[int]]], review: float, reject: float) -> Histogram:
-    """Lay out one or two groups of pictures, each (name, counts in equal bins over [0, 1]).
+    Args:
+        groups: the first is drawn as bars, the second as an outline.
+        edges: of the bins, rising from 0 to 1.
+        review: the threshold, in [0, 1].
+        reject: the threshold, in [0, 1].
 
-    Above 20 pictures in the fullest bin the axis is logarithmic. Raises `ReportError` for other numbers of
-    groups, or groups of different bins.
+    Raises:
+        ReportError: other numbers of groups, counts that do not fit the edges, or edges that do not rise from
+            0 to 1.
     """
-    bins = len(groups[0][1]) if groups else 0
-    if not 1 <= len(groups) <= 2 or any(len(counts) != bins for _, counts in groups) or not bins:
+    bins = len(edges) - 1
+    if not 1 <= len(groups) <= 2 or any(len(counts) != bins for _, counts in groups) or bins < 1:
         raise ReportError("a score histogram needs one or two groups of pictures in the same bins")
+    if edges[0] != 0.0 or edges[-1] != 1.0 or any(low >= high for low, high in pairwise(edges)):
+        raise ReportError(f"a score histogram needs edges that rise from 0 to 1, got {list(edges)[:60]}")
     left, right, top, bottom = 13.0, WIDTH - 2.0, 9.0, 41.0
     frame = Frame(left, right, top, bottom, bottom + 9.5)
     fullest = max(1, *(max(counts) for _, counts in groups))
     logarithmic = fullest > _LINEAR_UP_TO
     scale, ticks = _counts_axis(fullest, logarithmic, bottom, top)
+    places = _ScoreAxis(edges, left, right)
+    xs = [places.at(edge) for edge in edges]
 
     def height(count: int) -> float:
         if not count:
             return bottom
         return scale.at(log10(count) if logarithmic else count)
 
-    slot, _ = frame.slots(bins)
     bars = tuple(
-        (left + i * slot, height(count), slot, bottom - height(count))
+        (xs[i], height(count), xs[i + 1] - xs[i], bottom - height(count))
         for i, count in enumerate(groups[0][1])
         if count
     )
     steps = ""
     if len(groups) == 2:
-        levels = " ".join(
-            f"V{height(n):.2f} H{left + (i + 1) * slot:.2f}" for i, n in enumerate(groups[1][1])
-        )
+        levels = " ".join(f"V{height(n):.2f} H{xs[i + 1]:.2f}" for i, n in enumerate(groups[1][1]))
         steps = f"M{left:.2f},{bottom:.2f} {levels} V{bottom:.2f}"
-    edges = [left, *(left + limit * (right - left) for limit in (review, reject)), right]
-    limits = threshold_marks((edges[1], edges[2]), (threshold(review), threshold(reject)), bottom + 8.2)
+    ends = [left, places.at(review), places.at(reject), right]
+    limits = threshold_marks((ends[1], ends[2]), (threshold(review), threshold(reject)), bottom + 8.2)
     totals = [sum(counts) for _, counts in groups]
     said = " and ".join(
         f"{plural(total, 'picture')} ({clip(name, 60)})"
@@ -93,22 +102,78 @@ def score_histogram(groups: Sequence[tuple[str, Sequence[int]]], review: float, 
     return Histogram(
         frame=frame,
         zones=tuple(
-            _score_zone(name, edges[i], edges[i + 1], top)
+            _score_zone(name, ends[i], ends[i + 1], top)
             for i, name in enumerate(("pass", "review", "reject"))
         ),
         bars=bars,
         steps=steps,
         ticks=ticks,
-        scores=tuple(Text(left + s / 5 * (right - left), bottom + 3.8, f"{s / 5:g}") for s in range(6)),
+        scores=_score_labels(places, bottom + 3.8, ends[1:3]),
         limits=limits,
         unit="pictures, logarithmic axis" if logarithmic else "pictures",
         key=_key_labels([name for name, _ in groups], right),
         title=f"Scores of {said}; {limits[0][1].text}, {limits[1][1].text}",
         desc="; ".join(
             f"{clip(name, 60)}: "
-            + ", ".join(f"{n} from {i / bins:g} to {(i + 1) / bins:g}" for i, n in enumerate(counts) if n)
+            + ", ".join(f"{n} from {edges[i]:g} to {edges[i + 1]:g}" for i, n in enumerate(counts) if n)
             for name, counts in groups
         ),
+        note=_axis_note(edges),
+    )
+
+
+class _ScoreAxis:
+    """An axis of log odds from the first inner edge to the last, with the outermost bins as wide as others.
+
+    Inside those two the axis is linear: log odds of 0 and 1 are infinite.
+    """
+
+    def __init__(self, edges: Sequence[float], left: float, right: float) -> None:
+        inner = edges[1:-1] or (0.5,)
+        slot = (right - left) / max(2, len(edges) - 1)
+        self._scores = (0.0, inner[0], inner[-1], 1.0)
+        self._places = (left, left + slot, right - slot, right)
+
+    def at(self, score: float) -> float:
+        """Return the place of a score in mm."""
+        zero, low, high, one = self._scores
+        left, start, end, right = self._places
+        if score <= low:
+            return left + (start - left) * (score - zero) / (low - zero)
+        if score >= high:
+            return end + (right - end) * (score - high) / (one - high)
+        return start + (end - start) * (_log_odds(score) - _log_odds(low)) / (
+            _log_odds(high) - _log_odds(low)
+        )
+
+
+def _log_odds(score: float) -> float:
+    return log(score / (1.0 - score))
+
+
+def _score_labels(places: _ScoreAxis, y: float, lines: Sequence[float]) -> tuple[Text, ...]:
+    """Return round scores below the axis: both ends, and of the others those that have room.
+
+    `lines`: where the lines of the thresholds cross the labels' row, in mm.
+    """
+    labels = [Text(places.at(score), y, f"{score:g}") for score in (0.0, 1.0)]
+    for score in (0.5, 0.1, 0.9, 0.01, 0.99, 0.001, 0.999):
+        label = Text(places.at(score), y, f"{score:g}")
+        room = box_of(label)
+        wider = Box(room.left - 1.5, room.top, room.right + 1.5, room.bottom)
+        crossed = any(room.left - 0.6 <= line <= room.right + 0.6 for line in lines)
+        if not crossed and not any(wider.meets(box_of(other)) for other in labels):
+            labels.append(label)
+    return tuple(sorted(labels, key=lambda label: label.x))
+
+
+def _axis_note(edges: Sequence[float]) -> str:
+    if len(edges) < 3:
+        return ""
+    return (
+        "The axis of scores is stretched towards both ends (log odds), where pictures crowd: from 0.9 to 0.99"
+        " it takes nearly as much room as from 0.99 to 0.999. The first bar holds all scores below"
+        f" {edges[1]:g}, the last all from {edges[-2]:g} on."
     )
 
 

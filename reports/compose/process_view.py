@@ -60,7 +60,7 @@ def view_process(process: Process, thresholds: tuple[float, float] | None) -> Pr
         else tuple((rule, RULES[rule], _last_labels(at)) for rule, at in chart.fired),
         own=process.own,
         trends=tuple(each for each in drawn if each is not None),
-        histogram=score_histogram([("of this report", process.scores)], *thresholds)
+        histogram=score_histogram([("of this report", process.scores)], process.score_edges, *thresholds)
         if thresholds is not None and any(process.scores)
         else None,
     )

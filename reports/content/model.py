@@ -251,7 +251,8 @@ class Examination:
     """The model on labelled pictures that the user names.
 
     `confusion`: rows are labels, columns the most probable class, both in the model's order; empty for
-    multi-label models. `good_scores`, `defective_scores`: pictures in equal bins of the defect score.
+    multi-label models. `good_scores`, `defective_scores`: pictures by defect score, each number between two
+    of `score_edges`.
     `zones`, `by_group` and the verdicts are None or empty without thresholds. In `by_group` a group counts as
     soon as one of its pictures does. `mistakes`: the worst first, escapes before overkill. `cases`: the worst
     of them. `worst_groups`: most mistakes first.
@@ -272,6 +273,7 @@ class Examination:
     confusion: tuple[tuple[int, ...], ...] = ()
     good_scores: tuple[int, ...] = ()
     defective_scores: tuple[int, ...] = ()
+    score_edges: tuple[float, ...] = ()
     bins: tuple[Bin, ...] = ()
     calibration_error: float | None = None
     zones: Zones | None = None

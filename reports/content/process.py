@@ -20,7 +20,7 @@ class Process:
     `unit`: what a subgroup is; a stretch is a number of consecutive pictures of one run. `subgroups` count
     pictures with a verdict and those of them that did not pass. `trends` compare the subgroups' statistics
     with the calibration set, `own` those of all the report's pictures; a model that was calibrated without
-    them has none. `scores`: pictures of the report by score, in equal bins over [0, 1].
+    them has none. `scores`: pictures of the report by score, each number between two of `score_edges`.
     """
 
     RECORDED: ClassVar = ("chart",)
@@ -30,6 +30,14 @@ class Process:
     trends: tuple[Trend, ...] = ()
     own: tuple[Drift, ...] = ()
     scores: tuple[int, ...] = ()
+    score_edges: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.scores and len(self.score_edges) != len(self.scores) + 1:
+            raise ReportError(
+                f"process: {len(self.scores)} counts of scores lie between {len(self.scores) + 1} edges, not "
+                f"{len(self.score_edges)}"
+            )
 
     @property
     def chart(self) -> PChart | None:

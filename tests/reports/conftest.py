@@ -203,6 +203,7 @@ def process(*, drifts: bool = True) -> Process:
         tuple(trends),
         tuple(each.points[-1] for each in trends),
         (400, 20, 5, 3, 1, 0, 0, 2, 1, 0, 4, 0, 0, 6, 0, 0, 2, 2, 9, 25),
+        tuple(i / 20 for i in range(21)),
     )
 
 

@@ -39,10 +39,10 @@ def drawings() -> dict[str, str]:
         "trend_chart": draw(
             "{{ charts.trend_chart(c) }}", c=trend_chart(trend(EVIL, band, samples), width=85.0)
         ),
-        "trend_key": draw("{{ charts.trend_key() }}"),
+        "trend_key": draw('{{ charts.trend_key("stretch") }}'),
         "score_histogram": draw(
             "{{ charts.score_histogram(c) }}",
-            c=score_histogram([("good", (30, 1, 0)), (EVIL, (0, 1, 9))], 0.3, 0.9),
+            c=score_histogram([("good", (30, 1, 0)), (EVIL, (0, 1, 9))], (0.0, 0.3, 0.6, 1.0), 0.3, 0.9),
         ),
         "interval_chart": draw(
             "{{ charts.interval_chart(c) }}",

@@ -1,27 +1,23 @@
 """Score histograms and interval charts, against values worked out by hand."""
 
 from itertools import combinations
-from math import log10
+from math import log, log10
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from classifiers.measure.score_bins import SCORE_EDGES, bin_scores
 from reports.charts.layout import box_of, text_width
-from reports.charts.scores import bin_scores, interval_chart, score_histogram
+from reports.charts.scores import interval_chart, score_histogram
 from reports.content.model import Share
 from reports.errors import ReportError
 
-
-def test_bins():
-    assert bin_scores([0.0, 0.0999, 0.1, 0.55, 1.0], 10) == (2, 1, 0, 0, 0, 1, 0, 0, 0, 1)
-    assert sum(bin_scores([i / 997 for i in range(998)])) == 998
-    with pytest.raises(ReportError, match=r"score 1.1 is outside \[0, 1\]"):
-        bin_scores([1.1])
+QUARTERS = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
-def test_few_pictures_get_a_linear_axis():
-    drawn = score_histogram([("pictures", (4, 0, 2, 0))], 0.25, 0.75)
+def test_few_pictures_get_a_linear_axis_of_counts():
+    drawn = score_histogram([("pictures", (4, 0, 2, 0))], QUARTERS, 0.25, 0.75)
     assert drawn.unit == "pictures"
     assert [tick.text for tick in drawn.ticks] == ["0", "1", "2", "3", "4"]
     full = drawn.frame.bottom - drawn.frame.top
@@ -38,8 +34,9 @@ def test_few_pictures_get_a_linear_axis():
     assert (drawn.key, drawn.steps) == ((), "")
 
 
-def test_many_pictures_get_a_logarithmic_axis_that_shows_a_single_one():
-    drawn = score_histogram([("good", (9000, 1, 0)), ("defective", (0, 1, 60))], 0.3, 0.9)
+def test_many_pictures_get_a_logarithmic_axis_of_counts_that_shows_a_single_one():
+    edges = (0.0, 0.2, 0.8, 1.0)
+    drawn = score_histogram([("good", (9000, 1, 0)), ("defective", (0, 1, 60))], edges, 0.3, 0.9)
     assert drawn.unit == "pictures, logarithmic axis"
     assert [tick.text for tick in drawn.ticks] == ["1", "10", "100", "1000"]
     full = (drawn.frame.bottom - drawn.frame.top) / log10(9000 * 1.2 / 0.5)
@@ -51,20 +48,61 @@ def test_many_pictures_get_a_logarithmic_axis_that_shows_a_single_one():
     assert not box_of(drawn.key[0]).meets(box_of(drawn.key[1]))
 
 
-@pytest.mark.parametrize("groups", [[], [("a", (1, 2)), ("b", (1,))], [("a", (1,))] * 3, [("a", ())]])
-def test_groups_that_do_not_fit_are_refused(groups):
+def test_the_last_twentieth_of_the_scores_has_more_than_a_bar():
+    counts = bin_scores([0.951, 0.972, 0.983, 0.992, 0.996, 0.9991, 0.9996, 0.99995])
+    drawn = score_histogram([("pictures", counts)], SCORE_EDGES, 0.97, 0.995)
+    span = drawn.frame.right - drawn.frame.left
+    assert len(drawn.bars) == 8
+    assert drawn.frame.right - drawn.bars[0][0] > span / 4
+    assert all(width > 1.5 for _, _, width, _ in drawn.bars)
+    by_odds = [drawn.zones[1].x, drawn.zones[2].x]
+    unit = (span - 2 * span / 48) / (2 * log(0.9999 / 0.0001))  # mm of a unit of log odds
+    middle = (drawn.frame.left + drawn.frame.right) / 2
+    assert by_odds == pytest.approx([middle + unit * log(0.97 / 0.03), middle + unit * log(0.995 / 0.005)])
+    assert [text.text for text in drawn.scores] == [
+        "0",
+        "0.001",
+        "0.01",
+        "0.1",
+        "0.5",
+        "0.9",
+        "0.99",
+        "0.999",
+        "1",
+    ]
+    assert drawn.note.endswith("The first bar holds all scores below 0.0001, the last all from 0.9999 on.")
+
+
+@pytest.mark.parametrize(
+    ("groups", "edges"),
+    [
+        ([], QUARTERS),
+        ([("a", (1, 2)), ("b", (1,))], (0.0, 0.5, 1.0)),
+        ([("a", (1,))] * 3, (0.0, 1.0)),
+        ([("a", ())], (0.0,)),
+        ([("a", (1, 2))], ()),
+    ],
+)
+def test_groups_that_do_not_fit_are_refused(groups, edges):
     with pytest.raises(ReportError, match="one or two groups of pictures in the same bins"):
-        score_histogram(groups, 0.2, 0.8)
+        score_histogram(groups, edges, 0.2, 0.8)
+
+
+@pytest.mark.parametrize("edges", [(0.0, 0.6, 0.4, 1.0), (0.1, 0.4, 0.6, 1.0), (0.0, 0.4, 0.6, 0.9)])
+def test_edges_that_are_none_are_refused(edges):
+    with pytest.raises(ReportError, match="edges that rise from 0 to 1"):
+        score_histogram([("a", (1, 2, 3))], edges, 0.2, 0.8)
 
 
 @settings(max_examples=60, deadline=None)
 @given(
     st.lists(st.integers(0, 10**7), min_size=5, max_size=5),
+    st.lists(st.floats(1e-6, 1 - 1e-6), min_size=4, max_size=4, unique=True).map(sorted),
     st.tuples(st.floats(0, 1), st.floats(0, 1)).map(sorted),
     st.text(max_size=80),
 )
-def test_histogram_labels_keep_apart_and_inside(counts, limits, name):
-    drawn = score_histogram([(name, counts), (name * 40, counts)], *limits)
+def test_histogram_labels_keep_apart_and_inside(counts, inner, limits, name):
+    drawn = score_histogram([(name, counts), (name * 40, counts)], (0.0, *inner, 1.0), *limits)
     named = [zone.name for zone in drawn.zones if zone.name]
     for row in ([text for _, text in drawn.limits], drawn.scores, [*named], drawn.key):
         for a, b in combinations(row, 2):
@@ -72,8 +110,11 @@ def test_histogram_labels_keep_apart_and_inside(counts, limits, name):
         for text in row:
             assert box_of(text).left >= -1e-9
             assert box_of(text).right <= drawn.frame.width + 1e-9
+    for text in drawn.scores[1:-1]:
+        assert not any(box_of(text).left <= x <= box_of(text).right for x, _ in drawn.limits)
     assert drawn.key[0].x - 6 > text_width(drawn.unit)
     assert all(drawn.frame.top - 1e-9 <= bar[1] <= drawn.frame.bottom for bar in drawn.bars)
+    assert all(bar[2] > 0 for bar in drawn.bars)
 
 
 def test_intervals():
