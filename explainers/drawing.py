@@ -160,7 +160,8 @@ def overlay(
     blended = pixels * (1.0 - strength) + colourise(resized) * strength
     result: Pixels = np.rint(blended).astype(np.uint8)
     if outline:
-        region = top_mask(resized, share)
+        # The region is the map's own, brought to size: pixels between those of the map would add to it.
+        region = resize_map(top_mask(values, share).astype(np.float32), height, width) >= 0.5
         thickness = max(1, round(min(height, width) / 160))
         inner, rim = region, region
         for _ in range(thickness):
@@ -208,9 +209,10 @@ def figure(
     def painted(layer: Floats) -> Pixels:
         return colourise(resize_map(layer, size[1], size[0]))
 
+    outlined = top_mask(values, share).mean()
     top: list[tuple[str, Pixels]] = [
         ("picture", small),
-        (f"attribution, outline: top {share:.0%} of pixels", overlay(small, values, share=share)),
+        (f"attribution, outline: {outlined:.1%} of the pixels", overlay(small, values, share=share)),
         ("fused map", painted(values)),
     ]
     below = [

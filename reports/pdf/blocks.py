@@ -13,11 +13,13 @@ import tinycss2
 from reports import wording
 from reports.charts import bars
 from reports.compose.map_trust import FAIR_DROP, GOOD_DROP, Trust, judge_map
-from reports.content.finding import FindingPage
+from reports.content.finding import Explanation, FindingPage
 from reports.document import Block, Document, FindingPages, finding_anchor
 from reports.errors import ReportError
 from reports.pdf import finding_figures
+from reports.pdf.framed_region import region_sentence
 from reports.pdf.layout import Asset, Laid, Layout, own_font
+from reports.pdf.page_room import picture_room
 from reports.pdf.templates import OWN, OwnFolder, print_block
 from reports.style import Style
 
@@ -56,12 +58,13 @@ class Rendered:
 
 @dataclass(frozen=True)
 class _Page:
-    """A finding, with the figures and the bar drawn for it."""
+    """A finding, with the figures and the bar drawn for it, and what is said of its map and the outline."""
 
     finding: FindingPage
     figures: finding_figures.FindingFigures
     bar: bars.ScoreBar
     trust: Trust
+    region: str
     anchor: str
 
 
@@ -172,14 +175,18 @@ def _draw_page(finding: FindingPage, index: int, assets: dict[str, Asset], style
     evidence = finding.load()
     limits = (finding.review_threshold, finding.reject_threshold)
     texts = (wording.score(finding.score, limits), *(wording.threshold(limit) for limit in limits))
-    figures = finding_figures.draw_finding(finding, evidence, index, assets, style.paper)
+    shown = finding_figures.decode_evidence(finding, evidence)
+    trust = judge_map(finding.explanation, finding.class_score, finding.score, shown.map_gap, shown.kept)
+    region = "" if shown.region is None else region_sentence(shown.region, finding.class_name)
+    room = picture_room(finding, shown, trust.sentence, region, style.paper)
     return _Page(
         finding=finding,
-        figures=figures,
+        figures=finding_figures.draw_finding(finding, shown, index, assets, room),
         bar=bars.score_bar(
             finding.score, finding.class_score, *limits, (texts[0], texts[1], texts[2]), finding.verdict
         ),
-        trust=judge_map(finding.explanation, finding.class_score, finding.score, figures.map_gap),
+        trust=trust,
+        region=region,
         anchor=finding_anchor(index),
     )
 
@@ -193,6 +200,7 @@ def _constants() -> dict[str, Any]:
         "shown_decisions": finding_figures.DECISIONS,
         "good_drop": GOOD_DROP,
         "fair_drop": FAIR_DROP,
+        "kept_share": Explanation.kept_share,
     }
 
 

@@ -1,6 +1,6 @@
 """Draws the pictures and maps of a finding, sized and compressed for print."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from io import BytesIO
 from math import floor
@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from explainers.drawing import colourise, overlay, resize_map
-from reports.content.finding import Evidence, FindingPage
+from explainers.drawing import colourise, overlay, resize_map, top_mask
+from reports.content.finding import Evidence, FindingPage, Map
+from reports.pdf.framed_region import Region, outlined_region
 from reports.pdf.layout import Asset
-from reports.style import Paper
 from sources.decoding import decode
 from sources.errors import Unreadable
 
@@ -22,10 +22,16 @@ DPI = 150
 _TEXT_WIDTH = 174.0  # mm, of the page's text area
 _GUTTER = 4.0  # mm, between columns
 DECISIONS = 2  # the last so many of a finding's dispositions are printed on its page
-_DECISION = 14.0  # mm that one takes up beyond the boxes to tick
-_SPARE: dict[Paper, float] = {"A4": 44.0, "Letter": 33.5}  # mm for these and for block maps
-_WIDE = 3.0  # pictures wider than this, in heights, are stacked instead of set side by side
-_BUDGETS = {"picture": 19_500, "overlay": 13_500, "map": 1_900}  # bytes
+_CAPTION = 6.5  # mm, of a caption of one line and the space below it
+_CAPTIONS = 11.5  # mm, of the highest captions below the pictures
+_TALLEST = 100.0  # mm, of a picture
+_ALONE = 58.0  # mm, of one without a close-up that is no taller than wide: more would show no more pixels
+_NARROWEST = 34.0  # mm, of a column with a caption
+_CLOSE_WIDTH = (_TEXT_WIDTH - 2 * _GUTTER) / 3  # mm that the close-up has at least beside others
+_CLOSE_HEIGHT = 26.0  # mm that it has below others
+_MOST_ENLARGED = 8.0  # dots that a picture's pixel is drawn with in each direction, at most
+_WIDE = 5.0  # block maps of pictures wider than this, in heights, stand in fewer columns
+_BUDGETS = {"picture": 15_000, "map": 13_500, "close-up": 19_500, "block": 1_900}  # bytes
 _QUALITIES = (90, 85, 80, 75, 70, 65, 60, 55, 50)
 
 
@@ -49,36 +55,112 @@ class BlockFigure:
 
 
 @dataclass(frozen=True)
+class CloseUp:
+    """A part of the picture with every pixel of it drawn.
+
+    Attributes:
+        figure: the part; a pixel of the picture is `pixel_mm` wide and high on paper.
+        left, top, right, bottom: its place in the picture, in pixels, the last two exclusive.
+        whole: whether it holds all of the framed piece with the map's peak, or a part around the peak alone.
+    """
+
+    figure: Figure
+    left: int
+    top: int
+    right: int
+    bottom: int
+    pixel_mm: float
+    whole: bool
+
+
+@dataclass(frozen=True)
+class Column:
+    """Figures that stand below each other in a column: "picture", "map", "close-up"."""
+
+    width_mm: float
+    panels: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class FindingFigures:
     """The figures of a finding page.
 
     Attributes:
-        stacked: whether the picture and its overlay stand one above the other, not side by side.
+        panels: the columns in which picture, map and close-up stand side by side.
         columns: how many block maps stand side by side.
         gap: why there is no picture.
         map_gap: why there is no map.
         width_px, height_px: size of the picture as it was taken.
         reduced: whether fewer pixels are printed than the picture has.
-        box: left, top, width and height of the finding's box, in percent of the picture.
+        region: what the outline holds, and the frames around its pieces; None without a picture or a map.
     """
 
-    stacked: bool
     columns: int
+    panels: tuple[Column, ...] = ()
     picture: Figure | None = None
     overlay: Figure | None = None
+    close_up: CloseUp | None = None
     gap: str | None = None
     map_gap: str | None = None
     width_px: int = 0
     height_px: int = 0
     reduced: bool = False
-    box: tuple[float, float, float, float] | None = None
+    region: Region | None = None
     blocks: tuple[BlockFigure, ...] = ()
 
 
-def draw_finding(
-    finding: FindingPage, evidence: Evidence, index: int, assets: dict[str, Asset], paper: Paper = "A4"
-) -> FindingFigures:
-    """Draw a finding's pictures, as large as fits on one page, and add their bytes to `assets`.
+@dataclass(frozen=True)
+class Shown:
+    """The evidence of a finding, decoded and measured: what there is to draw, and why what is missing is.
+
+    `kept` is the share of the picture's pixels that were left when the masked score was measured, in [0, 1].
+    """
+
+    pixels: Pixels | None
+    map: Map | None
+    blocks: tuple[tuple[str, Map], ...]
+    gap: str | None
+    map_gap: str | None
+    region: Region | None
+    kept: float | None
+
+    @property
+    def aspect(self) -> float:
+        """Width of the picture over its height."""
+        shown = self.pixels if self.pixels is not None else self.map
+        return 1.0 if shown is None else shown.shape[1] / shown.shape[0]
+
+    @property
+    def columns(self) -> int:
+        """How many block maps stand side by side, so that there are two rows of them at most."""
+        blocks = len(self.blocks) + (self.map is not None)
+        if self.aspect > _WIDE:
+            return 3 if blocks <= 6 else 4 if blocks <= 8 else 7
+        return max(6, min(8, blocks))
+
+    @property
+    def rows(self) -> int:
+        """How many rows of block maps there are."""
+        return -(-(len(self.blocks) + (self.map is not None)) // self.columns)
+
+    @property
+    def thumb(self) -> tuple[float, float, float]:
+        """Width of a block map's column, width and height of a block map, in mm."""
+        widest = floor((_TEXT_WIDTH - (self.columns - 1) * _GUTTER) / self.columns * 10) / 10
+        tallest = (
+            18.0
+            if self.aspect > _WIDE
+            else 25.6
+            if self.rows == 1 and self.aspect >= 1.0
+            else 22.0
+            if self.rows == 1
+            else 14.0
+        )
+        return widest, *_fit_size(self.aspect, 1.0, widest, tallest)
+
+
+def decode_evidence(finding: FindingPage, evidence: Evidence) -> Shown:
+    """Return what there is to draw of a finding.
 
     A picture that is missing or cannot be decoded leaves a marked gap, never a lost report.
     """
@@ -91,28 +173,35 @@ def draw_finding(
             gap = f"The picture cannot be shown: {error}"
     explanation = finding.explanation
     fused = evidence.map if explanation.has_map else None
-    map_gap = None
+    map_gap, region, kept = None, None, None
     if fused is None:
         reason = explanation.status if explanation.status != "ok" else "not in the record"
         map_gap = evidence.map_gap or reason
-    shown = pixels if pixels is not None else fused
-    height_px, width_px = shown.shape[:2] if shown is not None else (1, 1)
-    stacked = width_px / height_px > _WIDE
-    blocks = list(evidence.block_maps)
+    else:
+        kept = float(top_mask(fused, explanation.kept_share).mean())
+        if pixels is not None:
+            region = outlined_region(fused, explanation, pixels.shape[1], pixels.shape[0])
+    return Shown(pixels, fused, evidence.block_maps, gap if pixels is None else None, map_gap, region, kept)
+
+
+def draw_finding(
+    finding: FindingPage, shown: Shown, index: int, assets: dict[str, Asset], room: float
+) -> FindingFigures:
+    """Draw a finding's pictures and maps, and add their bytes to `assets`.
+
+    Args:
+        finding: the finding.
+        shown: its evidence.
+        index: its number, counted from 1 in the whole document.
+        assets: what the document may refer to.
+        room: height in mm for picture, map and close-up, with the captions right below them.
+    """
+    columns = shown.columns
+    widest, *thumb = shown.thumb
+    pixels, fused = shown.pixels, shown.map
+    blocks = list(shown.blocks)
     if fused is not None:
         blocks.append(("fused", fused))
-    columns = _columns(len(blocks), stacked)
-    rows = -(-len(blocks) // columns)
-    tallest = 18.0 if stacked else 30.0 if rows == 1 else 14.0
-    widest = floor((_TEXT_WIDTH - (columns - 1) * _GUTTER) / columns * 10) / 10
-    thumb = _fit_size(width_px, height_px, widest, tallest)
-    caption = 8.0 if columns < 8 else 11.0
-    taken = rows * (thumb[1] + caption) + _DECISION * len(finding.decisions[-DECISIONS:])
-    short = max(0.0, taken - _SPARE[paper] + (12.0 if stacked else 0.0))
-    width, height = (
-        (_TEXT_WIDTH, 28.0 - short / 2) if stacked else ((_TEXT_WIDTH - _GUTTER) / 2, 54.0 - short)
-    )
-    width_mm, height_mm = _fit_size(width_px, height_px, width, max(height, 14.0))
 
     def store(name: str, image: Pixels, kind: str, width: float, height: float) -> Figure:
         url = f"kensa:findings/{index}/{name}"
@@ -123,43 +212,135 @@ def draw_finding(
     block_figures = tuple(
         BlockFigure(
             layer,
-            store(f"block-{i}", colourise(resize_map(values, thumb_rows, thumb_columns)), "map", *thumb),
+            store(f"block-{i}", colourise(resize_map(values, thumb_rows, thumb_columns)), "block", *thumb),
             widest,
             fused=fused is not None and i == len(blocks) - 1,
         )
         for i, (layer, values) in enumerate(blocks)
     )
+    missing = FindingFigures(columns, gap=shown.gap, map_gap=shown.map_gap, blocks=block_figures)
     if pixels is None:
-        return FindingFigures(stacked, columns, gap=gap, map_gap=map_gap, blocks=block_figures)
+        return missing
+    region = shown.region
+    height_px, width_px = pixels.shape[:2]
+    room = max(room - _CAPTIONS, 10.0)
+    place = _arrange(shown.aspect, room, close_up=region is not None and bool(region.frames))
+    crop = None
+    if region is not None and place.close_up is not None:
+        crop = _close_up_place(region, place.close_up, width_px, height_px)
+        if crop.size == (width_px, height_px):  # it would show the picture once more
+            crop, place = None, _arrange(shown.aspect, room, close_up=False)
+    width_mm, height_mm = place.picture
     dots_wide, dots_high = _to_dots(width_mm), _to_dots(height_mm)
     reduced = width_px > dots_wide or height_px > dots_high
     printed = _resize_pixels(pixels, dots_wide, dots_high) if reduced else pixels
-    picture = store("picture", printed, "picture", width_mm, height_mm)
-    laid = None
+    laid, close_up = None, None
     if fused is not None:
         # Drawn at print resolution, so that the outline stays fine on a small picture.
-        base = _resize_pixels(pixels, dots_wide, dots_high)
-        drawn = overlay(base, fused, share=explanation.outline_share)
-        laid = store("overlay", drawn, "overlay", width_mm, height_mm)
-    return FindingFigures(
-        stacked,
-        columns,
-        picture,
-        laid,
-        map_gap=map_gap,
+        base = printed if reduced else _resize_pixels(pixels, dots_wide, dots_high)
+        drawn = overlay(base, fused, share=finding.explanation.outline_share)
+        laid = store("map", drawn, "map", width_mm, height_mm)
+    if crop is not None:
+        left, top, right, bottom = crop.box
+        pixel_mm = crop.scale / DPI * 25.4
+        size = round((right - left) * pixel_mm, 2), round((bottom - top) * pixel_mm, 2)
+        part = np.ascontiguousarray(pixels[top:bottom, left:right])
+        figure = store("close-up", part, "close-up", *size)
+        close_up = CloseUp(figure, left, top, right, bottom, pixel_mm, crop.whole)
+    return replace(
+        missing,
+        panels=place.columns,
+        picture=store("picture", printed, "picture", width_mm, height_mm),
+        overlay=laid,
+        close_up=close_up,
         width_px=width_px,
         height_px=height_px,
         reduced=reduced,
-        box=_percent_box(explanation.box, width_px, height_px),
-        blocks=block_figures,
+        region=region,
     )
 
 
-def _columns(blocks: int, stacked: bool) -> int:
-    """Choose how many block maps stand side by side, so that there are two rows of them at most."""
-    if stacked:
-        return 3 if blocks <= 6 else 4 if blocks <= 8 else 7
-    return max(6, min(8, blocks))
+@dataclass(frozen=True)
+class _Arrangement:
+    """Where the figures stand: the size of the picture and its map, and the room of the close-up, in mm."""
+
+    columns: tuple[Column, ...]
+    picture: tuple[float, float]
+    close_up: tuple[float, float] | None = None
+
+
+def _arrange(aspect: float, room: float, *, close_up: bool) -> _Arrangement:
+    """Choose how picture, map and close-up stand: the way that shows the picture largest.
+
+    Args:
+        aspect: width of the picture over its height.
+        room: height in mm for figures, and captions between two that stand below each other.
+        close_up: whether there is one.
+    """
+    half = (room - _CAPTION) / 2
+    if not close_up:
+        tallest = _TALLEST if aspect < 1.0 else _ALONE
+        beside = min(aspect * min(room, tallest), (_TEXT_WIDTH - _GUTTER) / 2)
+        below = min(aspect * half, _TEXT_WIDTH)
+        if beside >= below:
+            wide = max(beside, _NARROWEST)
+            return _Arrangement((Column(wide, ("picture",)), Column(wide, ("map",))), _sized(beside, aspect))
+        return _Arrangement((Column(_TEXT_WIDTH, ("picture", "map")),), _sized(below, aspect))
+    row = min(aspect * min(room, _TALLEST), _CLOSE_WIDTH)
+    pair = min(aspect * half, _TEXT_WIDTH - _GUTTER - _CLOSE_WIDTH)
+    stack = min(aspect * (half - (_CLOSE_HEIGHT + _CAPTION) / 2), _TEXT_WIDTH)
+    if row >= max(pair, stack):
+        wide = max(row, _NARROWEST)
+        left = _TEXT_WIDTH - 2 * (wide + _GUTTER)
+        # Beside a picture that is lower than the room, the close-up is a square at most.
+        high = min(room, _TALLEST, max(row / aspect, left))
+        columns = (Column(wide, ("picture",)), Column(wide, ("map",)), Column(left, ("close-up",)))
+        return _Arrangement(columns, _sized(row, aspect), (left, high))
+    if pair >= stack:
+        left = _TEXT_WIDTH - _GUTTER - pair
+        high = min(room, max(2 * pair / aspect + _CAPTION, left))
+        columns = (Column(pair, ("picture", "map")), Column(left, ("close-up",)))
+        return _Arrangement(columns, _sized(pair, aspect), (left, high))
+    high = room - 2 * (stack / aspect + _CAPTION)
+    columns = (Column(_TEXT_WIDTH, ("picture", "map", "close-up")),)
+    return _Arrangement(columns, _sized(stack, aspect), (_TEXT_WIDTH, high))
+
+
+def _sized(width: float, aspect: float) -> tuple[float, float]:
+    return round(width, 2), round(width / aspect, 2)
+
+
+@dataclass(frozen=True)
+class _Crop:
+    """The place of a close-up in the picture, in pixels, and how many dots a pixel is drawn with."""
+
+    box: tuple[int, int, int, int]
+    scale: float
+    whole: bool
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return self.box[2] - self.box[0], self.box[3] - self.box[1]
+
+
+def _close_up_place(region: Region, room: tuple[float, float], width: int, height: int) -> _Crop:
+    """Place a close-up that fills `room` (mm): the framed piece with the map's peak and what surrounds it.
+
+    No pixel is left out: a piece that is too large for that is shown around the peak alone.
+    """
+    left, top, right, bottom = region.frames[0]
+    dots_wide, dots_high = _to_dots(room[0]), _to_dots(room[1])
+    across, down = (1.3 * (right - left) + 8, 1.3 * (bottom - top) + 8)
+    scale = min(dots_wide / across, dots_high / down)
+    whole = min(dots_wide / (right - left), dots_high / (bottom - top)) >= 1.0
+    scale = min(max(scale, 1.0), _MOST_ENLARGED)
+    size = min(width, int(dots_wide / scale)), min(height, int(dots_high / scale))
+    middle = ((left + right) / 2, (top + bottom) / 2) if whole else region.peak
+    x, y = (
+        min(max(round(at - side / 2), 0), most - side)
+        for at, side, most in zip(middle, size, (width, height), strict=True)
+    )
+    return _Crop((x, y, x + size[0], y + size[1]), scale, whole)
 
 
 SCALE = "kensa:scale"
@@ -216,15 +397,3 @@ def _image_bytes(image: Image.Image, file_format: str, **options: int) -> bytes:
     buffer = BytesIO()
     image.save(buffer, file_format, **options)
     return buffer.getvalue()
-
-
-def _percent_box(
-    box: tuple[int, int, int, int] | None, width: int, height: int
-) -> tuple[float, float, float, float] | None:
-    if box is None:
-        return None
-    left, right = (min(max(edge, 0), width) / width * 100 for edge in (box[0], box[2]))
-    top, bottom = (min(max(edge, 0), height) / height * 100 for edge in (box[1], box[3]))
-    if right <= left or bottom <= top:
-        return None
-    return left, top, right - left, bottom - top

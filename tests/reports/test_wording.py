@@ -173,7 +173,7 @@ def test_a_map_of_a_class_that_the_model_doubts_is_a_place_to_look_not_a_finding
         (
             {"masked_score": 0.72, "status": "partial: layer4 gave nothing"},
             "good",
-            "20.0 %. The map is partial: layer4 gave nothing. Most",
+            "20.0 %. The map is partial: layer4 gave nothing. The model",
         ),
         ({"status": "undefined: no positive gradient"}, "none", "no positive gradient"),
         ({"map_digest": None}, "none", "not in the record"),
@@ -183,3 +183,17 @@ def test_trust(changes, level, words):
     trust = judge_map(replace(MAP, **changes), class_score=0.9, defect_score=0.95)
     assert trust.level == level
     assert words in trust.sentence
+
+
+def test_words_about_a_map_claim_no_more_than_was_measured():
+    kept = replace(MAP, masked_score=0.95, drop=0.0, increase=True)
+    for share, pixels in (
+        (0.0144, "only the pixels left where the map is above 0, 1.44 % of the picture"),
+        (0.15, "only the top 15 % of the map's pixels left"),
+        (None, "only the top 15 % of the map's pixels left"),
+    ):
+        trust = judge_map(kept, class_score=0.9, defect_score=0.95, kept=share)
+        assert trust.word == "Score mostly kept"
+        assert pixels in trust.sentence
+        assert "Whether these pixels show the defect was not measured" in trust.sentence
+        assert "supported" not in trust.sentence

@@ -83,6 +83,7 @@ EXAMINATION = Examination(
     confusion=((204, 10, 5), (23, 40, 3), (3, 0, 20)),
     good_scores=(180, 21, 12, 4, 2),
     defective_scores=(3, 6, 20, 20, 40),
+    score_edges=(0.0, 0.01, 0.1, 0.5, 0.9, 1.0),
     bins=(Bin(0.0, 0.5, 200, 9, 0.11), Bin(0.5, 1.0, 19, 80, 0.83)),
     calibration_error=0.041,
     zones=zones(ESCAPE, REJECTED),
@@ -102,7 +103,7 @@ QUALITY = MapQuality(
     ),
     with_mask=38,
     masks="masks.csv",
-    trust=(("Well supported", 30), ("Partly supported", 10)),
+    trust=(("Score mostly kept", 30), ("Score partly kept", 10)),
 )
 FIELD = FieldExperience(
     runs=12,

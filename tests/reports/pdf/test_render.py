@@ -252,7 +252,7 @@ def test_the_extracted_text_tells_the_story_in_order(make_report):
         "Defect classes",
     ]
     for finding in record.findings:
-        story += [f"{finding.reference} {finding.class_name}", "How far to trust the map", "Disposition"]
+        story += [f"{finding.reference} {finding.class_name}", "What was measured of the map", "Disposition"]
     story += ["Not inspected", "Criteria in force", "Sign-off", "Audit record", "End of report"]
     at = 0
     for part in story:
