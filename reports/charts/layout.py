@@ -193,6 +193,21 @@ def threshold_marks(
     return (places[0], Text(first, y, texts[0])), (places[1], Text(second, y, texts[1]))
 
 
+def key_places(entries: Sequence[tuple[str, float]]) -> tuple[tuple[float, float], ...]:
+    """Return (start of the sign, start of its text) in mm for each (text, width of its sign) of a key.
+
+    The entries stand in one line in the middle of the page, as far apart as there is room.
+    """
+    widths = [sign + 1.5 + text_width(text) for text, sign in entries]
+    gap = min(9.0, max(0.0, WIDTH - sum(widths)) / max(1, len(entries) - 1))
+    x = max(0.0, (WIDTH - sum(widths) - gap * (len(entries) - 1)) / 2)
+    places: list[tuple[float, float]] = []
+    for (_, sign), width in zip(entries, widths, strict=True):
+        places.append((x, x + sign + 1.5))
+        x += width + gap
+    return tuple(places)
+
+
 def thinned(
     names: Sequence[str], places: Sequence[float], y: float, anchor: int, low: float, high: float
 ) -> tuple[Text, ...]:

@@ -1,6 +1,7 @@
 """The run report and the period report as documents: what matters, the findings, what may be looked up."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
@@ -17,6 +18,8 @@ from reports.stats.agreement import CAVEAT
 from reports.wording import Conclusion, clip, day, grouped, plural, score, short_digest, verb, when
 
 _INDEX_ROWS = 400  # of the list of findings that are laid out at once, ten pages
+_FEW_CLASSES = 2  # up to which a chart would say no more than a line of text
+_REJECTED = 12  # parts that the first page names
 MOST_ROWS = 500  # of pictures named one by one in a table; laying out a long table is slow
 _SECTIONS = {
     "runs": "Runs",  # of a period report alone
@@ -31,6 +34,21 @@ _SECTIONS = {
     "history": "Revision history",
     "record": "Audit record",
 }
+
+
+@dataclass(frozen=True)
+class RejectedParts:
+    """The rejected parts that the first page names.
+
+    Attributes:
+        named: (serial of the part, or the file where there is none; anchor of its first finding's page).
+        left: how many more have a page.
+        several_names: whether one of the pictures was listed under several names.
+    """
+
+    named: tuple[tuple[str, str], ...]
+    left: int
+    several_names: bool
 
 
 def compose_run(record: RunReport, supplement: Supplement | None = None) -> Document:
@@ -106,7 +124,7 @@ def _compose_inspection(
 ) -> Document:
     """Compose what a run's and a period's report have in common, around what is their `own`."""
     findings = record.printed_findings
-    index = finding_index(findings)
+    index, classes = finding_index(findings), record.findings_by_class
     present = {
         "runs": kind == "period",
         "process": record.process is not None,
@@ -117,7 +135,9 @@ def _compose_inspection(
         "reasons": reasons,
         "process": record.process and view_process(record.process, thresholds),
         "shares": bars.share_bar(record.counts),
-        "pareto": bars.pareto(record.findings_by_class),
+        "pareto": bars.pareto(classes) if len(classes) > _FEW_CLASSES else None,
+        "rejected": rejected_parts(findings),
+        "all_printed": len(findings) == record.findings_total,
         "index": index[:_INDEX_ROWS],
         "left_out": record.findings_total - len(findings),
         "first_of_class": first_of_class(findings),
@@ -146,6 +166,20 @@ def _compose_inspection(
         reasons=reasons,
         run=run,
     )
+
+
+def rejected_parts(findings: Sequence[FindingPage]) -> RejectedParts:
+    """Return what the first page names of the findings that were rejected."""
+    named: dict[tuple[str | None, str], tuple[str, str]] = {}
+    several_names = False
+    for number, finding in enumerate(findings, start=1):
+        if finding.verdict == "reject":
+            name = finding.part or finding.uri
+            named.setdefault((finding.lot, name), (name, finding_anchor(number)))
+            several_names = several_names or bool(finding.also)
+    each = tuple(named.values())
+    shown = each if len(each) == _REJECTED + 1 else each[:_REJECTED]  # the name is as short as "1 more"
+    return RejectedParts(shown, len(each) - len(shown), several_names)
 
 
 def finding_index(findings: Sequence[FindingPage]) -> tuple[tuple[FindingPage, str, str, str], ...]:

@@ -12,6 +12,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from markupsafe import Markup
 
 from reports import wording
+from reports.charts.layout import key_places
 from reports.document import Document
 from reports.errors import ReportError
 from reports.pdf.tags import ADDRESS
@@ -147,6 +148,7 @@ def _environment(folder: Path | None) -> ImmutableSandboxedEnvironment:
         digest=_digest_lines,
         short=wording.short_digest,
         links=_link_urls,
+        key_places=key_places,
     )
     return environment
 

@@ -7,7 +7,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reports.charts.layout import Box, Text, axis, box_of, place, shortened, spread, text_width, thinned
+from reports.charts.layout import (
+    WIDTH,
+    Box,
+    Text,
+    axis,
+    box_of,
+    key_places,
+    place,
+    shortened,
+    spread,
+    text_width,
+    thinned,
+)
 
 SETTINGS = settings(max_examples=100, deadline=None)
 
@@ -95,3 +107,15 @@ def test_place_takes_the_first_free_place():
     assert place(label, taken, frame) == label[2]
     assert place(label, taken, frame) == label[3]
     assert place(label, taken, frame) is None
+
+
+@pytest.mark.parametrize("unit", ["run", "day", "stretch"])
+def test_the_entries_of_a_key_keep_apart_and_inside(unit):
+    entries = [("1st to 99th percentile", 6.0), ("middle half of calibration", 6.0), ("its mean", 6.0)]
+    entries += [(unit, 1.6), ("signs of drift", 3.0), (f"present {unit}", 2.4)]
+    places = key_places(entries)
+    ends = [text + text_width(name) for (name, _), (_, text) in zip(entries, places, strict=True)]
+    assert all(sign + width < text for (_, width), (sign, text) in zip(entries, places, strict=True))
+    assert all(end + 2.0 < sign for end, (sign, _) in zip(ends, places[1:], strict=False))
+    assert places[0][0] >= 0.0
+    assert ends[-1] <= WIDTH + 1e-9

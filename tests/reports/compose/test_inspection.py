@@ -135,7 +135,7 @@ def test_finding_page(normal):
         "P-100001",
         "2026-11-23 07:00:11 +01:00",
         "224 × 224 px",
-        "Outline: the top 20 % of the pixels",
+        "Outlined: 20.0 % of the picture, the pixels where it is highest. Framed: the outlined piece.",
         "0.4821",
         "review from 0.3127",
         "reject from 0.8714",
@@ -274,8 +274,10 @@ def test_pictures_have_alternative_texts(normal):
                 walk(node["/K"])
 
     walk(root["/StructTreeRoot"]["/K"])
-    assert len(texts) == 2 + 4 * (2 + 1 + 6 + 1)
     assert all(texts)
+    closest = [part for part in texts if re.fullmatch(r"Close-up of the picture from x .* to x .*", part)]
+    assert closest
+    assert len(texts) == 2 + 4 * (2 + 1 + 6 + 1) + len(closest)
     assert any(part.startswith("Pareto chart of 4 findings") for part in texts)
     assert any(part.startswith("Score 0.4821: review") for part in texts)
 
@@ -545,3 +547,51 @@ def test_same_record_same_bytes_in_other_processes():
 
 def test_another_record_gives_other_bytes(make_report):
     assert render_run_report(make_report(0)) != render_run_report(make_report(0, revision=2))
+
+
+def test_few_classes_get_a_line_or_a_table_instead_of_a_chart(make_report):
+    record = make_report(7)
+    for names, sentence in (
+        (("crack",), "All 7 findings are of class “crack”: from page"),
+        (("crack", "pit"), "crack 4 57.1 % 57.1 %"),
+    ):
+        findings = tuple(
+            replace(each, class_name=names[i % len(names)]) for i, each in enumerate(record.findings)
+        )
+        reader = read(render_run_report(replace(record, findings=findings)))
+        said = text(reader)
+        assert sentence in said
+        assert "cumulative" not in said  # the right-hand axis of the chart
+        assert "Findings by class" not in said
+
+
+def test_the_first_page_names_the_rejected_parts(make_report):
+    record = make_report(40)
+    first = text(read(render_run_report(record)), 0)
+    rejected = [each.part for each in record.findings if each.verdict == "reject"]
+    assert len(rejected) == 24
+    assert f"Rejected. {', '.join(rejected[:12])} and 12 more." in first
+    assert rejected[12] not in first
+
+
+@pytest.mark.parametrize("everything", [True, False])
+def test_rejected_parts_without_a_serial_are_named_by_their_file(make_report, everything):
+    record = make_report(2)
+    rejected = next(each for each in record.findings if each.verdict == "reject")
+    also = replace(rejected, reference="R000012-0009", class_name="patch")
+    other = replace(rejected, reference="R000012-0010", part=None, uri="a.png", also=("b.png (part P-7)",))
+    record = replace(
+        record,
+        findings=(rejected, also, other),
+        class_counts=(("scratch", 3 if everything else 9),),
+        counts=Counts(480, 474, 0, 4, 2),
+    )
+    first = text(read(render_run_report(record)), 0)
+    end = "." if everything else ", and further ones: the attached listing names all."
+    assert f"Rejected. {rejected.part}, a.png{end} Some pictures were listed under several names" in first
+
+
+def test_a_report_without_a_rejected_picture_names_none(make_report):
+    record = make_report(1)
+    assert record.counts.reject == 0
+    assert "Rejected" not in text(read(render_run_report(record)), 0)

@@ -5,13 +5,17 @@ import re
 import subprocess
 import sys
 import tempfile
+from io import BytesIO
 from unittest import mock
 
 import pytest
+from pypdf import PdfReader
 
 from db.files import remove_workspaces
 from reports.errors import ReportError
-from reports.pdf.layout import Asset, Layout, MemoryFetcher
+from reports.pdf.blocks import style_sheet
+from reports.pdf.layout import Asset, Layout, MemoryFetcher, own_font
+from reports.style import Style
 
 
 @pytest.mark.parametrize(
@@ -80,3 +84,18 @@ def test_importing_the_room_does_not_load_the_renderer():
     code = "import sys, reports; print('weasyprint' in sys.modules, 'torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", "False"]
+
+
+@pytest.mark.parametrize("rows", [2, 3, 4, 9])
+def test_no_page_begins_or_ends_with_a_single_row_of_a_table(rows):
+    table = "".join(f"<tr><td>row {n}</td></tr>" for n in range(rows))
+    sheet = style_sheet(Style(), None, leads=False)
+    for above in range(200, 246, 3):
+        html = (
+            f'<body><div style="height: {above}mm"></div><table class="list"><thead><tr><th>Name</th></tr>'
+            f"</thead><tbody>{table}</tbody></table></body>"
+        )
+        pages = PdfReader(BytesIO(Layout(html, sheet, own_font).write())).pages
+        shown = [len(re.findall(r"row \d", page.extract_text())) for page in pages]
+        assert sum(shown) == rows
+        assert 1 not in shown, (above, shown)
