@@ -25,6 +25,7 @@ from configs.schema import Settings
 from flows.observers import attention_reasons
 
 if TYPE_CHECKING:
+    from db.inspection.missing_images import MissingImage
     from operations.inspection.checkpoints import SignedHead
     from operations.inspection.run import BatchSummary, Inspection, RunResult
     from operations.reporting.issue import IssuedReport
@@ -93,6 +94,10 @@ class ConsoleObserver:
             out.print("  nothing to do, so no report was issued")
         if counts["missing"]:
             out.print(f"  [magenta]{counts['missing']} named in the manifest, but not found[/magenta]")
+            for each in result.missing[:_NAMED]:
+                out.print(f"    {safe(_missing_text(each))}")
+            if (left := len(result.missing) - _NAMED) > 0:
+                out.print(f"    and {left} more, which the report names")
         if result.gone:
             out.print(f"  {result.gone} recorded before an interruption and no longer in the source")
         if signed is not None:
@@ -161,6 +166,15 @@ def verdicts(counts: Mapping[str, int]) -> str:
 
 def _verdict(name: str, count: int) -> str:
     return f"[{VERDICT_STYLE[name] if count else 'dim'}]{count} {name}[/]"
+
+
+_NAMED = 10  # missing pictures named one by one
+
+
+def _missing_text(image: "MissingImage") -> str:
+    known = [(name, getattr(image, name)) for name in ("part", "lot", "station")]
+    said = ", ".join(f"{name} {value}" for name, value in known if value)
+    return f"{image.uri} ({said})" if said else image.uri
 
 
 def _carried(count: int) -> str:

@@ -21,16 +21,20 @@ def those(
     The values go as one parameter: a statement with hundreds of them takes longer to compile than to run.
     """
     values = list(values)
-    sqlite = session.get_bind().dialect.name == "sqlite"
     for start in range(0, len(values), _AT_ONCE):
         some = values[start : start + _AT_ONCE]
-        if sqlite:
-            texts = json.dumps([value.hex if isinstance(value, UUID) else value for value in some])
-            given = func.json_each(texts).table_valued("value")
-            condition: ColumnElement[bool] = column.in_(select(type_coerce(given.c.value, column.type)))
-        else:
-            condition = column == any_(literal(some, ARRAY(column.type)))
-        yield from session.execute(statement.where(condition))
+        yield from session.execute(statement.where(among(session, column, some)))
+
+
+def among(
+    session: Session, column: InstrumentedAttribute[Any], values: Collection[Any]
+) -> ColumnElement[bool]:
+    """Return the condition that a column is among the values, which go as one parameter."""
+    if session.get_bind().dialect.name == "sqlite":
+        texts = json.dumps([value.hex if isinstance(value, UUID) else value for value in values])
+        given = func.json_each(texts).table_valued("value")
+        return column.in_(select(type_coerce(given.c.value, column.type)))
+    return column == any_(literal(list(values), ARRAY(column.type)))
 
 
 def pages(

@@ -204,7 +204,7 @@ class Run(DomainRow, kw_only=True):
 class RunEnd(DomainRow, kw_only=True):
     """The end of a run: its status and what it counted. A run without one is unfinished.
 
-    `missing`: uris that were announced and not found.
+    `missing`: what was announced and not found, as `MissingImage.entry` gives it; before kensa 0.3, uris.
     """
 
     __tablename__ = "run_end"

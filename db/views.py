@@ -12,20 +12,27 @@ from sqlalchemy import Connection, inspect, text
 
 from db.schema import Base
 
-# What the dialects spell differently, as _VIEWS writes it: <id:COLUMN>, <run:COLUMN>, and a key of a JSON
-# column as text or number, <text:COLUMN:KEY> and <int:COLUMN:KEY>.
+# What the dialects spell differently, as _VIEWS writes it: <id:COLUMN>, <run:COLUMN>, a key of a JSON column
+# as text or number, <text:COLUMN:KEY> and <int:COLUMN:KEY>; the entries of a JSON list, <each:COLUMN>, and of
+# the entry j a key, <entry:KEY>, where it is an object, or the key or else the entry itself, <name:KEY>.
 _SPELLINGS = {
     "sqlite": {
         "id": "{0}",
         "run": "CASE WHEN {0} IS NOT NULL THEN printf('R%06d', {0}) END",
         "text": "({0} ->> '$.{1}')",
         "int": "({0} ->> '$.{1}')",
+        "each": "json_each({0})",
+        "entry": "CASE WHEN j.type = 'object' THEN j.value ->> '$.{0}' END",
+        "name": "CASE WHEN j.type = 'object' THEN j.value ->> '$.{0}' ELSE j.value END",
     },
     "postgresql": {
         "id": "replace(({0})::text, '-', '')",
         "run": "('R' || lpad({0}::text, greatest(6, length({0}::text)), '0'))",
         "text": "({0}::json ->> '{1}')",
         "int": "({0}::json ->> '{1}')::integer",
+        "each": "json_array_elements({0}::json)",
+        "entry": "CASE WHEN json_typeof(j.value) = 'object' THEN j.value ->> '{0}' END",
+        "name": "CASE json_typeof(j.value) WHEN 'object' THEN j.value ->> '{0}' ELSE j.value #>> '{{}}' END",
     },
 }
 
@@ -53,6 +60,12 @@ JOIN model_version m ON m.id = r.model_version_id
 LEFT JOIN part p ON p.id = l.part_id
 LEFT JOIN image i ON i.id = l.image_id
 LEFT JOIN prediction d ON d.id = l.prediction_id""",
+    "kensa_missing": """
+SELECT <run:r.number> AS run, <name:uri> AS uri, <entry:part> AS part, <entry:lot> AS lot,
+    <entry:station> AS station, r.source, e.event_sequence AS event
+FROM run_end e
+JOIN run r ON r.id = e.run_id
+CROSS JOIN <each:e.missing> AS j""",
     "kensa_findings": """
 SELECT f.reference AS finding, <run:r.number> AS run, f.class_name, f.class_score, f.score, f.threshold,
     d.verdict, l.uri, p.serial AS part, p.lot, l.station, i.digest AS image_digest, m.name AS model_name,

@@ -51,6 +51,14 @@ class ListedImage:
     problem: str = ""
 
 
+@dataclass(frozen=True)
+class AnnouncedImage:
+    """A picture that the manifest names; `metadata` as a listed picture of that name would have it."""
+
+    uri: str
+    metadata: Metadata
+
+
 class Source:
     """A folder of pictures, listed and read."""
 
@@ -104,7 +112,7 @@ class Source:
         self._manifest_path: str | None = None
         if manifest is not None:
             self._read_manifest(uri, manifest)
-        self._missing: tuple[str, ...] | None = None
+        self._missing: tuple[AnnouncedImage, ...] | None = None
 
     def _read_manifest(self, uri: str, manifest: str) -> None:
         inside = "://" not in manifest and not manifest.startswith("/")
@@ -144,10 +152,10 @@ class Source:
             unseen.discard(uri)
             metadata, problem = self._metadata(uri)
             yield ListedImage(uri, size, version, metadata, info.get("problem", problem))
-        self._missing = tuple(sorted(unseen))
+        self._missing = tuple(AnnouncedImage(uri, self._metadata(uri)[0]) for uri in sorted(unseen))
 
-    def missing_from_listing(self) -> tuple[str, ...]:
-        """Return the uris that the manifest names and the last listing did not find, in order.
+    def missing_from_listing(self) -> tuple[AnnouncedImage, ...]:
+        """Return what the manifest names and the last listing did not find, in the order of uris.
 
         Raises:
             SourceError: no listing has come to its end.

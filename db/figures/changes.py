@@ -11,6 +11,7 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, Select, func, select, union
 from sqlalchemy.orm import Session
 
+from db.figures.announced import never_arrived
 from db.figures.scopes import line_conditions, scope_of
 from db.inspection.runs import run_reference
 from db.issued.reports import ReportSubject, concerned
@@ -52,19 +53,21 @@ class DecisionChange:
 class Changes:
     """What was recorded about a subject after one event of the audit log, up to another.
 
-    `listed`: further listed pictures, by verdict; `ended`: runs that ended (reference, status); `decisions`
-    in the order of their events; `evidence`: pictures and maps that were removed by policy or stored again.
+    `listed`: further listed pictures, by verdict; `missing`: further ones that never arrived, of a period or
+    part; `ended`: runs that ended (reference, status); `decisions` in the order of their events; `evidence`:
+    pictures and maps that were removed by policy or stored again.
     """
 
     after: int
     upto: int
     listed: Mapping[str, int]
+    missing: int
     ended: tuple[tuple[str, str], ...]
     decisions: tuple[DecisionChange, ...]
     evidence: int
 
     def __bool__(self) -> bool:
-        return bool(self.listed or self.ended or self.decisions or self.evidence)
+        return bool(self.listed or self.missing or self.ended or self.decisions or self.evidence)
 
 
 def changes_of(session: Session, subject: ReportSubject, after: int, upto: int) -> Changes:
@@ -92,6 +95,7 @@ def changes_of(session: Session, subject: ReportSubject, after: int, upto: int) 
         after=after,
         upto=upto,
         listed=dict(listed.tuples().all()),
+        missing=_missing_changes(session, subject, after, upto),
         ended=tuple((run_reference(number), status) for number, status in ended),
         decisions=tuple(_decision_changes(session, findings, after, upto)),
         evidence=_evidence_changes(session, findings, after, upto),
@@ -116,6 +120,18 @@ def _subject_conditions(
     lines = line_conditions(session, scope_of(subject), upto)
     on = select(RunImage.prediction_id).where(*lines)
     return lines, select(Finding.id).where(Finding.prediction_id.in_(on))
+
+
+def _missing_changes(session: Session, subject: ReportSubject, after: int, upto: int) -> int:
+    """Count the pictures of a period or part that never arrived, and were not announced as of `after`."""
+    ended = select(RunEnd.id).where(RunEnd.event_sequence > after, RunEnd.event_sequence <= upto)
+    if subject.kind not in ("period", "part") or session.scalar(ended.limit(1)) is None:
+        return 0
+    scope = scope_of(subject)
+    before, now = (
+        {each.file for each in never_arrived(session, scope, head).in_scope} for head in (after, upto)
+    )
+    return len(now - before)
 
 
 def _decision_changes(

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import CTE, ColumnElement, and_, distinct, func, select
+from sqlalchemy import CTE, and_, distinct, func, select
 from sqlalchemy.orm import Session
 
 from db.columns import storable
+from db.figures.announced import never_arrived
 from db.figures.scopes import Scope, line_conditions, lines_of, runs_in
 from db.index_walk import NEWEST
+from db.inspection.missing_images import Announcement
 from db.inspection.runs import ModelRecord, RunCounts, run_reference
 from db.lookup import those
 from db.queries.finding_records import FindingRecord, finding_record, finding_rows
@@ -45,8 +47,9 @@ class PeriodSummary:
     """What a report across runs says first.
 
     `counts`: of pictures, each once, with its latest outcome; `listings`: lines of runs, so that `repeated`
-    of them are of pictures that were listed again. `missing` (run, uri): announced to a run of the scope, for
-    any lot and station, and listed by no run. `models`, `settings`: all that decided, most pictures first;
+    of them are of pictures that were listed again. `missing`: announced to a run, of the scope as far as the
+    announcement says, and listed by no run; `unplaced`: announced to a run of the scope and listed by none,
+    but nobody knows of which lot or station. `models`, `settings`: all that decided, most pictures first;
     settings by their digest, as the first run that has them froze them.
     """
 
@@ -59,7 +62,8 @@ class PeriodSummary:
     stations: tuple[str, ...]
     models: tuple[ModelRecord, ...]
     settings: tuple[tuple[str, Mapping[str, Any]], ...]
-    missing: tuple[tuple[str, str], ...]
+    missing: tuple[Announcement, ...]
+    unplaced: tuple[Announcement, ...]
 
     @property
     def repeated(self) -> int:
@@ -82,8 +86,10 @@ def period_summary(session: Session, scope: Scope, upto: int | None = None) -> P
     ).all()
     in_scope = line_conditions(session, scope, upto)
     parts = session.scalar(select(func.count(distinct(RunImage.part_id))).where(*in_scope))
-    runs, models, settings = _runs_models_settings(session, scope, tallies, upto)
-    missing = _missing_pictures(session, [run.id for run in runs], in_scope, upto)
+    announced = never_arrived(session, scope, upto)
+    missing = announced.in_scope
+    waiting = {each.run_id for each in missing}
+    runs, models, settings = _runs_models_settings(session, scope, tallies, waiting, upto)
     return PeriodSummary(
         runs=runs,
         counts=RunCounts(
@@ -99,11 +105,12 @@ def period_summary(session: Session, scope: Scope, upto: int | None = None) -> P
         listings=sum(tally.listed for tally in tallies),
         class_counts=tuple((name, count) for name, count in classes),
         parts=parts or 0,
-        lots=tuple(sorted({tally.lot for tally in tallies if tally.lot})),
-        stations=tuple(sorted({tally.station for tally in tallies if tally.station})),
+        lots=_names([*(tally.lot for tally in tallies), *(each.image.lot for each in missing)]),
+        stations=_names([*(tally.station for tally in tallies), *(each.image.station for each in missing)]),
         models=models,
         settings=settings,
         missing=missing,
+        unplaced=announced.unplaced_of(run.id for run in runs),
     )
 
 
@@ -182,18 +189,22 @@ def _tallies(session: Session, lines: CTE) -> list[_Tally]:
     return [_Tally(*row) for row in rows]
 
 
+def _names(given: Iterable[str | None]) -> tuple[str, ...]:
+    return tuple(sorted({name for name in given if name}))
+
+
 Settings = tuple[tuple[str, Mapping[str, Any]], ...]
 
 
 def _runs_models_settings(
-    session: Session, scope: Scope, tallies: list[_Tally], upto: int | None
+    session: Session, scope: Scope, tallies: list[_Tally], waiting: set[UUID], upto: int | None
 ) -> tuple[tuple[PeriodRun, ...], tuple[ModelRecord, ...], Settings]:
     listed: Counter[UUID] = Counter()
     counted: Counter[UUID] = Counter()
     for tally in tallies:
         listed[tally.run_id] += tally.listed
         counted[tally.run_id] += tally.counted
-    wanted = set(listed)
+    wanted = set(listed) | waiting
     if scope.run is None and scope.lot is None and scope.station is None:
         # In a time also runs that began and recorded nothing: one that broke must not be passed over.
         wanted |= set(session.scalars(runs_in(scope, upto).where(Run.started_at >= scope.since)))
@@ -221,6 +232,8 @@ def _runs_models_settings(
                 counted=counted[run.id],
             )
         )
+        if not counted[run.id]:
+            continue
         models.setdefault(model.digest, ModelRecord.of(model))
         settings.setdefault(run.settings_digest, run.settings)
         pictures[model.digest] += counted[run.id]
@@ -230,18 +243,3 @@ def _runs_models_settings(
         tuple(sorted(models.values(), key=lambda model: (-pictures[model.digest], model.digest))),
         tuple(sorted(settings.items(), key=lambda pair: (-pictures[pair[0]], pair[0]))),
     )
-
-
-def _missing_pictures(
-    session: Session, runs: list[UUID], in_scope: list[ColumnElement[bool]], upto: int | None
-) -> tuple[tuple[str, str], ...]:
-    ends = select(Run.number, RunEnd.missing, RunEnd.run_id).join(RunEnd, RunEnd.run_id == Run.id)
-    ended = ends.where(RunEnd.event_sequence <= (upto or NEWEST))
-    announced = [
-        (run_reference(number), storable(uri))
-        for number, missing, _ in sorted(those(session, ended, RunEnd.run_id, runs))
-        for uri in missing
-    ]
-    uris = {uri for _, uri in announced}
-    listed = {uri for (uri,) in those(session, select(RunImage.uri).where(*in_scope), RunImage.uri, uris)}
-    return tuple((run, uri) for run, uri in announced if uri not in listed)

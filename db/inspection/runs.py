@@ -17,6 +17,7 @@ from db.chain.events import Actor
 from db.columns import storable, utc_now
 from db.engine import Database
 from db.errors import RecordError
+from db.inspection.missing_images import MissingImage
 from db.lookup import those
 from db.schema import (
     RUN_STATUSES,
@@ -315,7 +316,7 @@ def finish_run(
     actor: Actor,
     status: str = "completed",
     listed: int | None = None,
-    missing: Sequence[str] = (),
+    missing: Sequence[MissingImage] = (),
     gone: Sequence[str] = (),
     inspected_before: int = 0,
     note: str = "",
@@ -332,7 +333,7 @@ def finish_run(
         actor: who ends it.
         status: completed or failed.
         listed: how many pictures the source listed last.
-        missing: uris that were announced and not found.
+        missing: pictures that were announced and not found.
         gone: uris that the run recorded, and that the source did not list any more.
         inspected_before: how many pictures the source held that `only_new` left out. The event says it.
         note: what a reader of the record should know.
@@ -369,9 +370,14 @@ def finish_run(
             status=status,
             finished_at=utc_now(),
             counts=counts.as_dict(),
-            missing=[storable(uri) for uri in missing],
+            missing=[each.entry() for each in missing],
             note=storable(note),
         )
+        payload: dict[str, Any] = {"status": status}
+        if missing:
+            payload["missing"] = len(missing)
+        if gone:
+            payload["gone"] = gone
         recorder.add(
             [row],
             action="run.finished",

@@ -20,6 +20,7 @@ from db.chain.events import Actor, Head
 from db.columns import storable, time_text, utc_now
 from db.engine import Database
 from db.errors import RecordError
+from db.inspection.missing_images import announcements
 from db.inspection.runs import artifact_row, find_run_id, run_reference
 from db.lookup import those
 from db.schema import (
@@ -350,7 +351,9 @@ def concerned(session: Session, subject: ReportSubject) -> Concerned:
         return Concerned(model_digest=str(about["model"]))
     if subject.kind == "part":
         part = select(Part.id).where(Part.serial == about["part"], Part.lot == about["lot"])
-        if session.scalar(part) is None:
+        if session.scalar(part) is None and not any(
+            announcements(session, part=str(about["part"]), lot=str(about["lot"]))
+        ):
             raise RecordError(f"there is no part {about['part']!r} in lot {about['lot']!r}")
     return Concerned()
 

@@ -75,7 +75,8 @@ class EventRecord:
 class EventFilter(RecordFilter):
     """Which events: every field given must match.
 
-    The subject's fields select what was recorded or decided about such pictures and findings. `actor`: who
+    The subject's fields select what was recorded or decided about such pictures and findings, and the ends of
+    runs that missed such a picture. `actor`: who
     caused the event; `person`: the same, or who signed a disposition or approval recorded with it. `reason`:
     a piece of the event's reason or of the reason why a picture is unreadable, whatever the case.
     """
@@ -91,7 +92,7 @@ def find_events(
 
     RecordError for a model, image or run there is none of, and for scores and verdicts that cannot be.
     """
-    lines = Lines.of(session, wanted)
+    lines = Lines.of(session, wanted, also_missed=True)
     conditions, ways = _event_filters(session, wanted)
     if lines:
         conditions.append(lines.of_event(AuditEvent.sequence))

@@ -12,6 +12,8 @@ from sqlalchemy.orm import Session
 
 from db.errors import RecordError
 from db.index_walk import FEW, Candidates, Column, Way, count_upto, one_by_one, unordered
+from db.inspection.missing_images import announcements
+from db.lookup import among
 from db.schema import (
     CARRIED_OVER,
     FLAGGED,
@@ -24,6 +26,7 @@ from db.schema import (
     Part,
     Prediction,
     Replay,
+    RunEnd,
     RunImage,
 )
 
@@ -74,6 +77,18 @@ class Subject:
         low = [] if self.min_score is None else [column >= self.min_score]
         return low if self.max_score is None else [*low, column <= self.max_score]
 
+    def missed_by(self, session: Session) -> list[int]:
+        """Return the events that end the runs that missed such a picture, in order.
+
+        There are none where it is asked for what only an inspected picture has: bytes, verdict, score, class.
+        """
+        if self.scored or (self.image, self.class_name, self.verdict) != (None, None, None):
+            return []
+        if (self.part, self.lot, self.station) == (None, None, None):
+            return []
+        found = announcements(session, part=self.part, lot=self.lot, station=self.station)
+        return sorted({each.event_sequence for each in found})
+
     def never_flagged(self) -> bool:
         """Whether no flagged picture can meet it."""
         return self.verdict in ("pass", "unreadable")
@@ -97,14 +112,21 @@ class RecordFilter(Subject):
 
 @dataclass(frozen=True, slots=True)
 class Lines:
-    """A subject as conditions on a listed picture (`RunImage`), each checked by key."""
+    """A subject as conditions on a listed picture (`RunImage`), each checked by key.
+
+    `missed`: the condition that an event is the end of a run that missed such a picture; None: no run did.
+    """
 
     each: tuple[Condition, ...]
     finding: tuple[Condition, ...]
+    missed: Condition | None
 
     @classmethod
-    def of(cls, session: Session, subject: Subject) -> Lines:
-        """Resolve a subject; RecordError for an image that there is none of."""
+    def of(cls, session: Session, subject: Subject, *, also_missed: bool = False) -> Lines:
+        """Resolve a subject, `also_missed`: with the runs that missed such a picture.
+
+        RecordError for an image that there is none of.
+        """
         subject.check()
         each: list[Condition] = []
         if subject.part is not None or subject.lot is not None:
@@ -124,7 +146,9 @@ class Lines:
             )
             each.append(scored.correlate(RunImage))
         finding = [] if subject.class_name is None else [Finding.class_name == subject.class_name]
-        return cls(tuple(each), tuple(finding))
+        ends = subject.missed_by(session) if also_missed else []
+        missed = among(session, RunEnd.event_sequence, ends) if ends else None
+        return cls(tuple(each), tuple(finding), missed)
 
     def __bool__(self) -> bool:
         return bool(self.each or self.finding)
@@ -136,7 +160,11 @@ class Lines:
 
     def of_event(self, sequence: Column) -> Condition:
         """Return the condition that an event concerns such a picture or a finding on one."""
+        ended = []
+        if self.missed is not None:
+            ended.append(one_by_one(RunEnd.event_sequence == sequence, self.missed))
         return or_(
+            *ended,
             one_by_one(RunImage.event_sequence == sequence, *self.each, *self.classed()),
             one_by_one(Disposition.event_sequence == sequence, self.of_disposition()),
             one_by_one(
@@ -146,6 +174,13 @@ class Lines:
             ),
             one_by_one(Replay.event_sequence == sequence, self.of_replay()),
         )
+
+    def missed_ends(self) -> tuple[Candidates, ...]:
+        """Return the ends of the runs that missed such a picture."""
+        if self.missed is None:
+            return ()
+        ends = select(RunEnd.event_sequence).where(self.missed)
+        return (Candidates(ends, unordered(RunEnd.event_sequence)),)
 
     def of_disposition(self) -> Condition:
         """Return the condition that a disposition is about a finding on such a picture."""
@@ -234,7 +269,7 @@ def _indexed_lines(
     """Follow lines that an index gives in order, and what was decided about them."""
     size = count_upto(session, listed)
     replayed = _replays_by_prediction(_prediction_ids(listed)) if size <= FEW else _replays_by_line(lines)
-    return Way(size, (Candidates(listed, RunImage.event_sequence), *decided, *replayed))
+    return Way(size, (Candidates(listed, RunImage.event_sequence), *decided, *replayed, *lines.missed_ends()))
 
 
 def _sorted_lines(session: Session, lines: Lines, listed: Select[Any]) -> Way:
@@ -243,7 +278,8 @@ def _sorted_lines(session: Session, lines: Lines, listed: Select[Any]) -> Way:
     replayed = _replays_by_prediction(_prediction_ids(listed)) if size <= FEW else _replays_by_line(lines)
     flagged = listed.where(RunImage.verdict.in_(("review", "reject")))
     decided = _decision_candidates(session, lines, flagged, _finding_ids(flagged))
-    return Way(size, (Candidates(listed, unordered(RunImage.event_sequence)), *decided, *replayed))
+    found = Candidates(listed, unordered(RunImage.event_sequence))
+    return Way(size, (found, *decided, *replayed, *lines.missed_ends()))
 
 
 def _class_way(session: Session, subject: Subject, lines: Lines, carried: Candidates) -> Way:

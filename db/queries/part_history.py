@@ -9,12 +9,13 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Row, Select, select
+from sqlalchemy import ColumnElement, Row, Select, false, select
 from sqlalchemy.orm import Session
 
 from db.columns import storable
 from db.errors import RecordError
 from db.index_walk import NEWEST, unordered
+from db.inspection.missing_images import Announcement, announcements
 from db.inspection.runs import run_reference
 from db.issued.reports import ReportSubject, reports_of, run_reports
 from db.lookup import those
@@ -31,6 +32,7 @@ from db.schema import (
     Prediction,
     Replay,
     Run,
+    RunEnd,
     RunImage,
 )
 
@@ -38,6 +40,7 @@ _NEIGHBOURS = 20
 
 # The order of entries with the same time and event: what happened before is told before.
 KINDS = (
+    "missing",
     "taken",
     "inspected",
     "carried over",
@@ -88,16 +91,22 @@ def part_history(
     """
     statement = select(Part).where(Part.serial == serial).order_by(Part.lot)
     parts = session.scalars(statement if lot is None else statement.where(Part.lot == lot)).all()
-    if not parts:
+    last = upto or NEWEST
+    missed: dict[str, list[Announcement]] = {}
+    for each in announcements(session, RunEnd.event_sequence <= last, part=serial, lot=lot):
+        missed.setdefault(each.image.lot or "", []).append(each)
+    known = {part.lot: part.id for part in parts}
+    if not known and not missed:
         raise RecordError(_unknown_part_message(session, serial, lot))
-    return [
-        PartHistory(
-            part.serial,
-            part.lot or None,
-            _entries_upto(_entries(session, RunImage.part_id == part.id, _part_subjects(part)), upto),
-        )
-        for part in parts
-    ]
+    told = []
+    for name in sorted({*known, *missed}):
+        lines = RunImage.part_id == known[name] if name in known else false()
+        entries = [
+            *_missing_entries(session, missed.get(name, ())),
+            *_entries(session, lines, _part_subjects(serial, name)),
+        ]
+        told.append(PartHistory(serial, name or None, _entries_upto(entries, upto)))
+    return told
 
 
 def finding_history(session: Session, reference: str, upto: int | None = None) -> tuple[LifeEntry, ...]:
@@ -114,18 +123,21 @@ def finding_history(session: Session, reference: str, upto: int | None = None) -
 
 
 def _entries_upto(entries: Sequence[LifeEntry], upto: int | None) -> tuple[LifeEntry, ...]:
+    """Return what was recorded up to event `upto`, in the order in which it happened."""
     last = upto or NEWEST
-    return tuple(entry for entry in entries if entry.sequence <= last)
+    told = [entry for entry in entries if entry.sequence <= last]
+    return tuple(sorted(told, key=lambda entry: (entry.at, entry.sequence, KINDS.index(entry.kind))))
 
 
-def _part_subjects(part: Part) -> list[ReportSubject]:
-    of_lot = [ReportSubject.period(lot=part.lot)] if part.lot else []
-    return [ReportSubject.part(part.serial, part.lot), *of_lot]
+def _part_subjects(serial: str, lot: str) -> list[ReportSubject]:
+    of_lot = [ReportSubject.period(lot=lot)] if lot else []
+    return [ReportSubject.part(serial, lot), *of_lot]
 
 
 def _unknown_part_message(session: Session, serial: str, lot: str | None) -> str:
-    lots = session.scalars(select(Part.lot).where(Part.serial == serial).order_by(Part.lot).limit(5)).all()
-    if lots:
+    recorded = select(Part.lot).where(Part.serial == serial).order_by(Part.lot).limit(5)
+    announced = {each.image.lot or "" for each in announcements(session, part=serial)}
+    if lots := sorted({*session.scalars(recorded), *announced})[:5]:
         return f"part {serial!r} is not in lot {lot!r}, but in {', '.join(repr(name) for name in lots)}"
     # Neighbours in the index's order: those that begin alike.
     below = select(Part.serial).where(Part.serial < serial).order_by(Part.serial.desc()).limit(_NEIGHBOURS)
@@ -138,8 +150,8 @@ def _unknown_part_message(session: Session, serial: str, lot: str | None) -> str
 
 def _entries(
     session: Session, mine: ColumnElement[bool], subjects: Sequence[ReportSubject]
-) -> tuple[LifeEntry, ...]:
-    """Return all entries about the listed pictures that `mine` selects, oldest first.
+) -> list[LifeEntry]:
+    """Return all entries about the listed pictures that `mine` selects.
 
     `subjects`: further subjects of reports about them, beside their runs and findings.
     """
@@ -167,7 +179,27 @@ def _entries(
     stored = ("picture", "map", "block map", "report")
     digests = {digest: what for entry in entries for what, digest in entry.evidence if what in stored}
     entries += _retention_entries(session, digests)
-    return tuple(sorted(entries, key=lambda entry: (entry.at, entry.sequence, KINDS.index(entry.kind))))
+    return entries
+
+
+def _missing_entries(session: Session, missed: Sequence[Announcement]) -> Iterator[LifeEntry]:
+    """Yield for each announced picture the first run that missed it, and how many later ones did."""
+    by_file: dict[tuple[str, str], list[Announcement]] = {}
+    for each in missed:
+        by_file.setdefault(each.file, []).append(each)
+    first = {runs[0].event_sequence: None for runs in by_file.values()}
+    found = those(session, select(AuditEvent), AuditEvent.sequence, first)
+    events: dict[int, AuditEvent] = {event.sequence: event for (event,) in found}
+    for runs in by_file.values():
+        event = events[runs[0].event_sequence]
+        facts = {
+            "uri": runs[0].image.uri,
+            "station": runs[0].image.station,
+            "source": runs[0].source,
+            "run": run_reference(runs[0].run_number),
+            "later_runs": len(runs) - 1,
+        }
+        yield LifeEntry(event.at, "missing", event.sequence, event.hash, facts, ())
 
 
 def _line_entries(row: Row[Any]) -> Iterator[LifeEntry]:

@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 
 from db.errors import RecordError
 from db.index_walk import NEWEST
+from db.inspection.missing_images import MissingImage
 from db.inspection.runs import ModelRecord, RunCounts, counts_from, find_run_id, run_counts, run_reference
 from db.schema import (
     VERDICTS,
@@ -49,7 +50,7 @@ class RunSummary:
     class_counts: tuple[tuple[str, int], ...]
     lots: tuple[str, ...]
     stations: tuple[str, ...]
-    missing: tuple[str, ...]
+    missing: tuple[MissingImage, ...]
 
     @property
     def reference(self) -> str:
@@ -145,7 +146,7 @@ def run_summary(session: Session, run_id: UUID, upto: int | None = None) -> RunS
         class_counts=tuple((name, count) for name, count in classes),
         lots=tuple(sorted(lot for lot in lots if lot)),
         stations=tuple(sorted(station for station in stations if station)),
-        missing=tuple(end.missing) if end else (),
+        missing=tuple(MissingImage.of(entry) for entry in end.missing) if end else (),
     )
 
 

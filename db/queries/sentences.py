@@ -31,6 +31,15 @@ def evidence_line(entry: LifeEntry) -> str:
 Facts = Mapping[str, Any]
 
 
+def _missing(facts: Facts, _: Facts) -> str:
+    later = facts["later_runs"]
+    again = f"; {later} later run{'' if later == 1 else 's'} did not find it either" if later else ""
+    return (
+        f"the manifest of run {facts['run']} announced the picture {facts['uri']}{_at_station(facts)}, "
+        f"but it was not in {facts['source']}{again}."
+    )
+
+
 def _taken(facts: Facts, _: Facts) -> str:
     return f"the picture {facts['uri']} was taken{_at_station(facts)}; it came from {facts['source']}."
 
@@ -145,6 +154,7 @@ def _sign_off(facts: Facts, _: Facts) -> str:
 
 
 _TELLERS = {
+    "missing": _missing,
     "taken": _taken,
     "inspected": _inspected,
     "carried over": _carried_over,

@@ -19,6 +19,7 @@ from db.engine import Database, open_database
 from db.errors import RunBusy
 from db.files import restrict_new_files
 from db.inspection.batches import inspected_before, known_outcomes, record_batch, recorded_uris, run_uris
+from db.inspection.missing_images import MissingImage
 from db.inspection.outcomes import BatchResult, ImageOutcome
 from db.inspection.run_lock import RunLock, locked_run
 from db.inspection.runs import (
@@ -186,6 +187,7 @@ class RunResult:
     inspected_before: int
     unexplained: int = 0
     gone: int = 0
+    missing: tuple[MissingImage, ...] = ()
 
     @property
     def empty(self) -> bool:
@@ -474,7 +476,11 @@ def finish(inspection: Inspection) -> RunResult:
     """Close the run: every listed picture has an outcome, or this raises."""
     gone, before = inspection.gone, inspection.inspected_before
     # What the manifest names and the run has recorded was listed, though it is not there any more.
-    missing = [uri for uri in inspection.source.missing_from_listing() if storable(uri) not in gone]
+    missing = tuple(
+        MissingImage(each.uri, each.metadata.part, each.metadata.lot, each.metadata.station)
+        for each in inspection.source.missing_from_listing()
+        if storable(each.uri) not in gone
+    )
     notes = []
     if before:
         pictures = "1 picture" if before == 1 else f"{before} pictures"
@@ -488,7 +494,7 @@ def finish(inspection: Inspection) -> RunResult:
         inspection.run,
         actor=SYSTEM,
         listed=inspection.listed,
-        missing=sorted(missing),
+        missing=missing,
         gone=sorted(gone),
         inspected_before=before,
         note="; ".join(notes),
@@ -500,6 +506,7 @@ def finish(inspection: Inspection) -> RunResult:
         inspected_before=before,
         unexplained=inspection.unexplained,
         gone=len(gone),
+        missing=missing,
     )
 
 

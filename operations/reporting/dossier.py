@@ -10,8 +10,11 @@ from db.artifacts import ArtifactStore
 from db.chain.events import Actor
 from db.engine import Database
 from db.errors import RecordError
+from db.figures.announced import never_arrived
 from db.figures.periods import class_occurrence
 from db.figures.scopes import Scope
+from db.inspection.missing_images import Announcement
+from db.inspection.runs import run_reference
 from db.issued.reports import ReportSubject
 from db.queries.finding_records import FindingRecord, get_finding
 from db.queries.part_history import LifeEntry, finding_history, part_history
@@ -20,7 +23,7 @@ from db.queries.sentences import sentence
 from operations.reporting.findings import finding_pages, model_of
 from operations.reporting.heading import heading, made_by
 from operations.reporting.issue import Issue, IssuedReport, issue, supplement_of
-from operations.reporting.run_report import STATUS
+from operations.reporting.run_report import STATUS, missing_picture
 from reports.compose.dossier import compose_dossier
 from reports.content.dossier import DecidedBy, Dossier, Entry, Occurrence, PictureLine, ReplayLine
 from reports.document import Document
@@ -78,6 +81,9 @@ def read_dossier(session: Session, store: ArtifactStore, settings: ReportSetting
         entries: Sequence[LifeEntry] = part_history(session, part, lot or "", upto)[0].entries
     else:
         entries = finding_history(session, str(subject), upto)
+    missing: Sequence[Announcement] = ()
+    if part is not None:
+        missing = never_arrived(session, Scope(part=part, lot=lot or ""), upto).in_scope
     references = [str(each.facts["finding"]) for each in entries if each.kind == "finding"]
     findings = [get_finding(session, name) for name in dict.fromkeys(references) if subject in (None, name)]
     listed = [each for each in entries if each.kind in _LISTED]
@@ -98,6 +104,9 @@ def read_dossier(session: Session, store: ArtifactStore, settings: ReportSetting
         pictures=tuple(_picture(each) for each in listed),
         entries=tuple(_entry(each) for each in entries),
         occurrences=_occurrences(session, findings, lot, upto),
+        missing_pictures=tuple(
+            missing_picture(each.image, run_reference(each.run_number)) for each in missing
+        ),
         replays=tuple(
             ReplayLine(str(each.facts["uri"]), each.at, str(each.facts["result"]))
             for each in entries

@@ -51,6 +51,8 @@ def _change_sentences(session: Session, subject: ReportSubject, after: int, upto
     sentences = [
         f"{plural(count, 'further picture')}: {verdict}." for verdict, count in changes.listed.items()
     ]
+    if changes.missing:
+        sentences.append(f"{plural(changes.missing, 'further announced picture')} never arrived.")
     sentences += [f"Run {run} ended: {status}." for run, status in changes.ended]
     for each in changes.decisions[:_MOST]:
         what = each.decision.replace("-", " ")

@@ -28,9 +28,9 @@ from db.issued.reports import (
 from db.transparency.inclusion import events_of_findings, make_proof
 from db.transparency.signed_notes import parse_checkpoint
 from operations.reporting.seal import Sealed, seal_report
-from reports.attachments.listing import ListedPicture
+from reports.attachments.listing import MISSING, ListedPicture
 from reports.attachments.manifest import RECORD, Superseded, Supplement
-from reports.content.base import SignedCheckpoint
+from reports.content.base import MissingPicture, SignedCheckpoint
 from reports.content.finding import FindingPage
 from reports.document import Document
 
@@ -153,11 +153,15 @@ def supplement_of(
     findings: Collection[FindingPage],
     checkpoint: SignedCheckpoint | None,
     what: Issue,
+    missing: Sequence[MissingPicture] = (),
 ) -> Supplement:
-    """Read what a report carries, as of the audit head that it prints; no listing without a scope."""
+    """Read what a report carries, as of the audit head that it prints; no listing without a scope.
+
+    `missing`: what never arrived, which the listing has after the listed pictures.
+    """
     with database.session() as session:
         return Supplement(
-            listing=None if scope is None else _listing(database, scope, what.head.sequence),
+            listing=None if scope is None else _listing(database, scope, what.head.sequence, missing),
             proofs=proofs_of(session, [finding.reference for finding in findings], checkpoint),
             supersedes=superseded(what),
         )
@@ -183,7 +187,9 @@ def proofs_of(
     return make_proof(session, events, signed.note, parse_checkpoint(signed.note)) if events else None
 
 
-def _listing(database: Database, scope: Scope, upto: int) -> Iterator[ListedPicture]:
+def _listing(
+    database: Database, scope: Scope, upto: int, missing: Sequence[MissingPicture]
+) -> Iterator[ListedPicture]:
     with database.session() as session:
         for image in scope_images(session, scope, upto):
             yield ListedPicture(
@@ -198,3 +204,5 @@ def _listing(database: Database, scope: Scope, upto: int) -> Iterator[ListedPict
                 image_digest=image.digest,
                 carried_over=image.carried_over,
             )
+    for each in missing:
+        yield ListedPicture(each.uri, MISSING, part=each.part, lot=each.lot, station=each.station)

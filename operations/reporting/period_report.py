@@ -10,14 +10,17 @@ from db.chain.events import Actor
 from db.engine import Database
 from db.figures.periods import PeriodSummary, period_summary, scope_findings, scope_unreadable
 from db.figures.scopes import scope_of
+from db.inspection.missing_images import Announcement
+from db.inspection.runs import run_reference
 from db.issued.reports import ReportSubject
 from operations.reporting.findings import classes_of, finding_pages, model_of, once
 from operations.reporting.heading import heading, made_by
 from operations.reporting.history import review_of
 from operations.reporting.issue import Issue, IssuedReport, issue, supplement_of
 from operations.reporting.process import period_process
-from operations.reporting.run_report import STATUS, counts_of
+from operations.reporting.run_report import STATUS, counts_of, missing_picture
 from reports.compose.inspection import compose_period
+from reports.content.base import MissingPicture
 from reports.content.period import ModelInForce, PeriodReport, RunLine, Scope
 from reports.document import Document
 
@@ -44,7 +47,15 @@ def issue_period_report(
         with database.session() as session:
             record = read_period_report(session, store, settings, what)
         return compose_period(
-            record, supplement_of(database, scope_of(subject), record.findings, record.checkpoint, what)
+            record,
+            supplement_of(
+                database,
+                scope_of(subject),
+                record.findings,
+                record.checkpoint,
+                what,
+                record.missing_pictures,
+            ),
         )
 
     return issue(database, store, settings, subject, compose, actor=actor, again=again)
@@ -86,7 +97,8 @@ def read_period_report(
         ),
         max_finding_pages=settings.max_findings,
         unreadable=tuple((each.uri, each.reason) for each in scope_unreadable(session, scope, upto)),
-        missing=tuple(f"{uri} ({run})" for run, uri in period.missing),
+        missing_pictures=tuple(_missing_picture(each) for each in period.missing),
+        missing_unplaced=tuple(_missing_picture(each) for each in period.unplaced),
         process=period_process(
             session, scope, cards[0] if len(cards) == 1 else None, settings.timezone, upto
         ),
@@ -95,12 +107,17 @@ def read_period_report(
     )
 
 
+def _missing_picture(announced: Announcement) -> MissingPicture:
+    return missing_picture(announced.image, run_reference(announced.run_number))
+
+
 def _in_force(period: PeriodSummary) -> tuple[ModelInForce, ...]:
     """Pair models with the settings under which they decided, most pictures first."""
     pictures: dict[tuple[str, str], int] = {}
     for run in period.runs:
-        key = (run.model_digest, run.settings_digest)
-        pictures[key] = pictures.get(key, 0) + run.counted
+        if run.counted:  # one that waited for pictures in vain decided nothing
+            key = (run.model_digest, run.settings_digest)
+            pictures[key] = pictures.get(key, 0) + run.counted
     models = {each.digest: model_of(each) for each in period.models}
     ordered = sorted(pictures.items(), key=lambda pair: (-pair[1], pair[0]))
     return tuple(ModelInForce(models[model], settings, count) for (model, settings), count in ordered)

@@ -101,6 +101,7 @@ def _process(
         own=tuple(compared),
         scores=whole.histogram,
         score_edges=SCORE_EDGES,
+        calibrated=bool(references),
     )
 
 

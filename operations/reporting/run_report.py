@@ -10,6 +10,7 @@ from db.artifacts import ArtifactStore
 from db.chain.events import Actor
 from db.engine import Database
 from db.figures.scopes import Scope
+from db.inspection.missing_images import MissingImage
 from db.inspection.runs import RunCounts
 from db.issued.reports import ReportSubject
 from db.queries.finding_records import run_findings
@@ -20,7 +21,7 @@ from operations.reporting.history import review_of
 from operations.reporting.issue import Issue, IssuedReport, issue, supplement_of
 from operations.reporting.process import run_process
 from reports.compose.inspection import compose_run
-from reports.content.base import Counts
+from reports.content.base import Counts, MissingPicture
 from reports.content.inspection import RunReport
 from reports.document import Document
 
@@ -49,7 +50,9 @@ def issue_report(
             record = read_run_report(session, store, run_id, settings, what)
             gone = run_gone(session, run_id, what.head.sequence)
             before = run_inspected_before(session, run_id, what.head.sequence)
-        supplement = supplement_of(database, Scope(run=run_id), record.findings, record.checkpoint, what)
+        supplement = supplement_of(
+            database, Scope(run=run_id), record.findings, record.checkpoint, what, record.missing_pictures
+        )
         return compose_run(record, replace(supplement, gone=gone, inspected_before=before))
 
     return issue(database, store, settings, subject, compose, actor=actor, again=again)
@@ -86,11 +89,16 @@ def read_run_report(
         findings=finding_pages(session, store, printed, {run.settings_digest: run.settings}, upto, listed),
         max_finding_pages=settings.max_findings,
         unreadable=tuple((record.uri, record.reason) for record in run_unreadable(session, run_id, upto)),
-        missing=run.missing,
+        missing_pictures=tuple(missing_picture(each, run.reference) for each in run.missing),
         process=run_process(session, run, upto),
         review=review_of(session, scope, findings, upto),
         **heading(session, settings, what),
     )
+
+
+def missing_picture(image: MissingImage, run: str) -> MissingPicture:
+    """Return a picture that a run missed, as reports print it."""
+    return MissingPicture(image.uri, run, image.part, image.lot, image.station)
 
 
 def counts_of(counts: RunCounts) -> Counts:

@@ -21,6 +21,7 @@ COLUMNS = (
     "image_sha256",
     "carried_over",
 )
+MISSING = "missing"  # the verdict of what was announced and never arrived: it is no listed picture
 GONE = "gone_at_end"  # a last column, in the listing of a run that has such pictures
 
 
@@ -28,7 +29,8 @@ GONE = "gone_at_end"  # a last column, in the listing of a run that has such pic
 class ListedPicture:
     """A picture that a run listed, and its outcome; `reason` says why it could not be read.
 
-    `verdict` is pass, review, reject, unreadable, or "" without an outcome; `score` in [0, 1].
+    `verdict` is pass, review, reject, unreadable, or "" without an outcome; MISSING for a picture that was
+    announced and never arrived. `score` in [0, 1].
     """
 
     uri: str

@@ -1,7 +1,7 @@
 """The run report and the period report as documents: what matters, the findings, what may be looked up."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal
 
@@ -68,12 +68,13 @@ def compose_run(record: RunReport, supplement: Supplement | None = None) -> Docu
             "listing": f"--run {record.number}",
             "gone": () if supplement is None else supplement.gone,
             "inspected_before": before,
+            "unplaced": (),
             "models": ((record.model, record.settings_digest, record.counts.decided),),
         },
         about=f"Inspection run {clip(record.number, 40)}",
         alarm=None if record.complete else "Incomplete run",
         head=(
-            lot if lots else "No lot given",
+            lot if lots else "No lot given" if record.counts.listed else "No picture listed",
             f"Model {clip(record.model.name, 30)} {short_digest(record.model.digest)}",
         ),
         run=record.run_id,
@@ -100,6 +101,7 @@ def compose_period(record: PeriodReport, supplement: Supplement | None = None) -
             "models": tuple((each.model, each.settings_digest, each.pictures) for each in record.in_force),
             "what": what,
             "gone": (),
+            "unplaced": record.missing_unplaced,
             "listing": "--since TIME --until TIME" if lot is None else f"--lot {lot}",
         },
         about=f"Inspection of {what}",
@@ -244,10 +246,17 @@ def conclude(record: RunReport, inspected_before: int = 0) -> Conclusion:
 def conclude_period(record: PeriodReport) -> Conclusion:
     """Return what a period comes to: runs that broke before anything else, then the worst that was found."""
     if broken := len(record.broken_runs):
-        return _incomplete_conclusion(
+        conclusion = _incomplete_conclusion(
             record, f"{plural(broken, 'run')} of {len(record.runs)} {verb(broken, 'is', 'are')} incomplete."
         )
-    return _findings_conclusion(record, "No picture was inspected in this period.")
+    else:
+        timed = record.scope.since is not None or record.scope.until is not None
+        nothing = f"No picture {'was inspected in this period' if timed else 'of this lot was inspected'}."
+        conclusion = _findings_conclusion(record, nothing)
+    if unplaced := len(record.missing_unplaced):
+        told = f"{plural(unplaced, 'more announced picture')} never arrived; nobody knows of which lot."
+        conclusion = replace(conclusion, sentence=f"{conclusion.sentence} {told}")
+    return conclusion
 
 
 def incomplete_reasons(record: RunReport) -> list[str]:
@@ -288,8 +297,8 @@ def _gaps_sentence(record: InspectionReport) -> str:
     gaps = []
     if record.counts.unreadable:
         gaps.append(f"{plural(record.counts.unreadable, 'picture')} could not be read")
-    if record.missing:
-        gaps.append(f"{plural(len(record.missing), 'manifest entry', 'manifest entries')} had no picture")
+    if missing := len(record.missing_pictures):
+        gaps.append(f"{plural(missing, 'announced picture')} never arrived")
     return f" {' and '.join(gaps)}." if gaps else ""
 
 

@@ -15,9 +15,11 @@ _HALF = 85.0  # mm, two charts side by side
 
 @dataclass(frozen=True)
 class ProcessView:
-    """A process as it is printed. `fired`: (rule, its wording, where it fired)."""
+    """A process as it is printed. `points`: subgroups; `fired`: (rule, its wording, where it fired)."""
 
     unit: Unit
+    points: int
+    calibrated: bool
     chart: PChart | None
     drawn: ControlChart | None
     fired: tuple[tuple[int, str, str], ...]
@@ -53,6 +55,8 @@ def view_process(process: Process, thresholds: tuple[float, float] | None) -> Pr
     drawn = [trend_chart(trend, width=_HALF) for trend in process.trends]
     return ProcessView(
         unit=process.unit,
+        points=len(process.subgroups),
+        calibrated=process.calibrated,
         chart=chart,
         drawn=None if chart is None else control_chart(chart),
         fired=()

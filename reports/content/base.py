@@ -78,6 +78,17 @@ class Counts:
 
 
 @dataclass(frozen=True)
+class MissingPicture:
+    """A picture that was announced to a run and not in its source; part, lot and station as announced."""
+
+    uri: str
+    run: str
+    part: str | None = None
+    lot: str | None = None
+    station: str | None = None
+
+
+@dataclass(frozen=True)
 class Rate:
     """A rate in [0, 1] measured on `n` pictures, its one-sided upper confidence bound, the target if any."""
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from reports.content.base import Model, Report, Timed
+from reports.content.base import MissingPicture, Model, Report, Timed
 from reports.content.finding import FindingPage
 from reports.errors import ReportError
 
@@ -81,6 +81,7 @@ class Dossier(Report):
 
     It is about finding `subject`, or where that is None about all findings of `part`. `pictures`: every
     listing of a picture of the part, or of the finding's picture where no part is known, oldest first.
+    `missing_pictures`: those of the part that were announced and never arrived.
     """
 
     findings: tuple[FindingPage, ...]
@@ -93,6 +94,7 @@ class Dossier(Report):
     entries: tuple[Entry, ...] = ()
     occurrences: tuple[Occurrence, ...] = ()
     replays: tuple[ReplayLine, ...] = ()
+    missing_pictures: tuple[MissingPicture, ...] = ()
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import ClassVar
 
-from reports.content.base import Counts, Model, Report
+from reports.content.base import Counts, MissingPicture, Model, Report
 from reports.content.finding import FindingPage
 from reports.content.process import Process, Review
 from reports.errors import ReportError
@@ -17,10 +17,10 @@ class InspectionReport(Report):
 
     `class_counts` holds the findings per class of all pictures, also of findings not in `findings`; left
     empty it is counted from `findings`. At most `max_finding_pages` findings get a page, those with the
-    highest scores. `unreadable` holds (uri, reason); `missing` the manifest entries without a picture.
+    highest scores. `unreadable` holds (uri, reason); `missing_pictures` what was announced and not found.
     """
 
-    RECORDED: ClassVar = ("complete", "findings_by_class", "findings_total")
+    RECORDED: ClassVar = ("complete", "findings_by_class", "findings_total", "missing")
 
     counts: Counts
     title: str = "Inspection report"
@@ -30,7 +30,7 @@ class InspectionReport(Report):
     findings: tuple[FindingPage, ...] = ()
     max_finding_pages: int = 200
     unreadable: tuple[tuple[str, str], ...] = ()
-    missing: tuple[str, ...] = ()
+    missing_pictures: tuple[MissingPicture, ...] = ()
     process: Process | None = None
     review: Review | None = None
 
@@ -64,6 +64,11 @@ class InspectionReport(Report):
     def findings_total(self) -> int:
         """All findings, also those without a page."""
         return sum(n for _, n in self.findings_by_class)
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """The uris of what was announced and not found."""
+        return tuple(each.uri for each in self.missing_pictures)
 
     @property
     def printed_findings(self) -> tuple[FindingPage, ...]:

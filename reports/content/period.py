@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from reports.content.base import Model, Timed
+from reports.content.base import MissingPicture, Model, Timed
 from reports.content.inspection import InspectionReport
 from reports.errors import ReportError
 
@@ -62,7 +62,8 @@ class PeriodReport(InspectionReport):
 
     `counts`: each picture of the scope once, with its latest outcome; `repeated` says how many further times
     runs listed one of them. `parts` counts the parts that they show, where they are known. `in_force`: the
-    models that decided, most pictures first.
+    models that decided, most pictures first. `missing_unplaced`: pictures that never arrived, of runs of the
+    period, of which nobody knows whether they belong to it.
     """
 
     scope: Scope
@@ -70,6 +71,7 @@ class PeriodReport(InspectionReport):
     in_force: tuple[ModelInForce, ...]
     repeated: int = 0
     parts: int = 0
+    missing_unplaced: tuple[MissingPicture, ...] = ()
     title: str = "Period report"
 
     @property

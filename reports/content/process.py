@@ -19,8 +19,9 @@ class Process:
 
     `unit`: what a subgroup is; a stretch is a number of consecutive pictures of one run. `subgroups` count
     pictures with a verdict and those of them that did not pass. `trends` compare the subgroups' statistics
-    with the calibration set, `own` those of all the report's pictures; a model that was calibrated without
-    them has none. `scores`: pictures of the report by score, each number between two of `score_edges`.
+    with the calibration set, `own` those of all the report's pictures. `calibrated`: whether the model that
+    decided knows these figures of its calibration set; without them, or without pictures, nothing is
+    compared. `scores`: pictures of the report by score, each number between two of `score_edges`.
     """
 
     RECORDED: ClassVar = ("chart",)
@@ -31,6 +32,7 @@ class Process:
     own: tuple[Drift, ...] = ()
     scores: tuple[int, ...] = ()
     score_edges: tuple[float, ...] = ()
+    calibrated: bool = False
 
     def __post_init__(self) -> None:
         if self.scores and len(self.score_edges) != len(self.scores) + 1:

@@ -9,6 +9,8 @@ from sqlalchemy import inspect, text
 
 from db import views
 from db.engine import Database
+from db.inspection.missing_images import MissingImage
+from db.inspection.runs import finish_run
 from db.issued.reports import ReportSubject
 
 Plant = Any  # tests/db/conftest.py; test folders are not packages
@@ -18,6 +20,13 @@ PAGE = Path(__file__).parents[2] / "docs" / "queries.md"
 def rows(plant: Plant, query: str) -> list[dict[str, Any]]:
     with plant.db.session() as session:
         return [dict(row._mapping) for row in session.execute(text(query))]
+
+
+class OldEntry(str):
+    """A missing picture as kensa recorded it before 0.3: its uri alone."""
+
+    def entry(self) -> str:
+        return str(self)
 
 
 @pytest.fixture
@@ -38,6 +47,18 @@ def test_runs_with_their_counts(filled: Plant) -> None:
     assert (unfinished["status"], unfinished["listed"], unfinished["finished_at"]) == (
         "unfinished", None, None,
     )  # fmt: skip
+
+
+def test_missing_pictures_of_either_version(plant: Plant) -> None:
+    known = MissingImage('L9/"never".png', "P9", "L9")
+    finish_run(plant.db, plant.start(), actor=plant.actor, missing=[known])
+    finish_run(plant.db, plant.start(), actor=plant.actor, missing=[OldEntry('old "one".png')])
+    finish_run(plant.db, plant.start(), actor=plant.actor)
+    found = rows(plant, "SELECT run, uri, part, lot, station, source FROM kensa_missing ORDER BY run")
+    assert [tuple(row.values()) for row in found] == [
+        ("R000001", 'L9/"never".png', "P9", "L9", None, "line-1"),
+        ("R000002", 'old "one".png', None, None, None, "line-1"),
+    ]
 
 
 def test_images_and_findings(filled: Plant) -> None:

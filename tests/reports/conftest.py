@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from reports.content.base import AuditHead, Counts, Criteria, Criterion, Model, Rate, Revision
+from reports.content.base import AuditHead, Counts, Criteria, Criterion, MissingPicture, Model, Rate, Revision
 from reports.content.dossier import DecidedBy, Dossier, Entry, Occurrence, PictureLine, ReplayLine
 from reports.content.finding import Evidence, Explanation, FindingPage, Held, LayerMasks
 from reports.content.inspection import RunReport
@@ -154,7 +154,9 @@ def report(count: int = 4, **changes: Any) -> RunReport:
         style=Style(zone="Europe/Copenhagen"),
         findings=pages,
         unreadable=unreadable,
-        missing=("LOT-2291/P-100402.png",),
+        missing_pictures=(
+            MissingPicture("LOT-2291/P-100402.png", "R000012", "P-100402", "LOT-2291", "CAM-3"),
+        ),
         audit_head=AuditHead(4512, sha256(b"head").hexdigest()),
     )
     return replace(plain, **changes)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from reports import wording
 from reports.compose.inspection import conclude, incomplete_reasons
 from reports.compose.map_trust import judge_map
-from reports.content.base import Counts
+from reports.content.base import Counts, MissingPicture
 from reports.content.finding import Explanation
 from reports.style import Style
 
@@ -105,12 +105,18 @@ def test_times():
     ],
 )
 def test_conclusion(make_report, counts, missing, status, tone):
-    record = make_report(0, counts=Counts(*counts), missing=("x",) * missing, unreadable=(), status=status)
+    record = make_report(
+        0,
+        counts=Counts(*counts),
+        missing_pictures=(MissingPicture("x", "R000012"),) * missing,
+        unreadable=(),
+        status=status,
+    )
     conclusion = conclude(record)
     assert conclusion.tone == tone
     assert bool(incomplete_reasons(record)) == (tone == "incomplete")
     if missing:
-        assert "manifest" in conclusion.sentence
+        assert "never arrived" in conclusion.sentence
 
 
 def test_the_conclusion_of_an_empty_run_says_what_was_left_out(make_report):

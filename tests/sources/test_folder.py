@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sources.errors import SourceError, Unreadable
-from sources.folder import ListedImage, Source, _version
+from sources.folder import AnnouncedImage, ListedImage, Source, _version
 from sources.metadata import Metadata
 
 
@@ -408,9 +408,11 @@ def test_manifest_and_pattern_together(folder: Folder) -> None:
         "L2/P3.png": Metadata("P3", "L2"),
         "x.png": Metadata(),
     }
-    assert source.missing_from_listing() == ("L2/P4.png", "L3/P5.png")
+    # What was announced is known as it would be if it had come: by the manifest, and by its name.
+    p5 = AnnouncedImage("L3/P5.png", Metadata("P5", "L3"))
+    assert source.missing_from_listing() == (AnnouncedImage("L2/P4.png", Metadata("P4", "L2")), p5)
     assert [item.uri for item in source.list(after="L2/P4.png")] == ["x.png"]
-    assert source.missing_from_listing() == ("L3/P5.png",)
+    assert source.missing_from_listing() == (p5,)
 
 
 def test_the_manifest_is_never_listed(folder: Folder) -> None:

@@ -11,6 +11,7 @@ from db.dispositions.history import histories
 from db.figures.agreement import DoubleDecision, double_decisions
 from db.figures.changes import changes_of
 from db.figures.scopes import Scope
+from db.inspection.missing_images import MissingImage
 from db.inspection.runs import finish_run
 from db.issued.reports import ReportSubject
 from db.queries.finding_records import run_findings
@@ -107,7 +108,9 @@ def test_a_run_as_of_an_earlier_event_is_as_it_was_then(plant: Plant) -> None:
         summary, findings = run_summary(session, run.id), run_findings(session, run.id)
         listing = list(run_images(session, run.id))
     plant.record(run, plant.outcome(3, "review"), plant.outcome(4, "unreadable"))
-    finish_run(plant.db, run, actor=plant.actor, status="failed", note="lamp", missing=["late.png"])
+    finish_run(
+        plant.db, run, actor=plant.actor, status="failed", note="lamp", missing=[MissingImage("late.png")]
+    )
     plant.staff()
     plant.decide("confirm")
     plant.decide("scrap", four_eyes={"scrap"})
@@ -162,3 +165,22 @@ def test_what_is_done_with_a_part_is_no_second_opinion(line: Plant) -> None:
         assert double_decisions(session, scope) == [
             DoubleDecision(FIRST, "engineer", "use-as-is", "second", "use-as-is", "approved")
         ]
+
+
+def test_a_lot_is_reported_anew_when_more_of_it_is_missing(plant: Plant) -> None:
+    lot, other = ReportSubject.period(lot="L9"), ReportSubject.period(lot="L1")
+
+    def missed(*uris: str) -> int:
+        run = plant.start()
+        missing = [MissingImage(uri, "P9", "L9") for uri in uris]
+        finish_run(plant.db, run, actor=plant.actor, missing=missing)
+        return head(plant)
+
+    first = missed("a.png")
+    same = missed("a.png")
+    more = missed("a.png", "b.png", "c.png")
+    with plant.db.session() as session:
+        assert changes_of(session, lot, 1, first).missing == 1
+        assert not changes_of(session, lot, first, same)
+        assert changes_of(session, lot, same, more).missing == 2
+        assert not changes_of(session, other, 1, more)

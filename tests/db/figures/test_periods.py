@@ -11,6 +11,7 @@ from db.errors import RecordError
 from db.figures.periods import period_summary, scope_findings, scope_unreadable
 from db.figures.scopes import Scope, scope_of
 from db.figures.series import period_figures
+from db.inspection.missing_images import MissingImage
 from db.inspection.outcomes import ImageOutcome
 from db.inspection.runs import RunHandle, finish_run
 from db.issued.reports import ReportSubject
@@ -21,7 +22,14 @@ BEGINNING, END = datetime(2020, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=U
 EVER = Scope(since=BEGINNING, until=END)
 
 
-def run_of(plant: Plant, *outcomes: ImageOutcome, missing: Sequence[str] = (), **settings: Any) -> RunHandle:
+class OldEntry(str):
+    """A missing picture as kensa recorded it before 0.3: its uri alone."""
+
+    def entry(self) -> str:
+        return str(self)
+
+
+def run_of(plant: Plant, *outcomes: ImageOutcome, missing: Sequence[Any] = (), **settings: Any) -> RunHandle:
     plant.settings |= settings
     run: RunHandle = plant.start()
     plant.record(run, *outcomes)
@@ -89,13 +97,15 @@ def test_a_file_that_could_be_read_once_is_no_longer_unreadable(plant: Plant) ->
 
 
 def test_runs_that_broke_and_pictures_that_never_came(plant: Plant) -> None:
-    run_of(plant, plant.outcome(0), missing=("late.png", "never.png"))
+    run_of(plant, plant.outcome(0), missing=(OldEntry("late.png"), OldEntry("never.png")))
     run_of(plant, plant.outcome(2, uri="late.png"))
     broken = plant.start(source="line-2")
     with plant.db.session() as session:
         found = period_summary(session, EVER)
         lot = period_summary(session, Scope(lot="L0"))
-    assert found.missing == (("R000001", "never.png"),)
+    assert [(each.run_number, each.image) for each in found.missing] == [(1, MissingImage("never.png"))]
+    # Nobody knows of which lot it was: it is said, and charged to none.
+    assert (lot.missing, [each.image.uri for each in lot.unplaced]) == ((), ["never.png"])
     assert [(run.reference, run.status) for run in found.runs[2:]] == [(broken.reference, "unfinished")]
     assert [run.reference for run in lot.runs] == ["R000001", "R000002"]
     with plant.db.session() as session:  # a run that was given up is no news in every later period
@@ -137,3 +147,56 @@ def test_one_station(plant: Plant, station: str, listed: int) -> None:
         assert period_summary(session, scope).counts.listed == listed
         days, _, whole = period_figures(session, scope)
         assert sum(day.inspected for day in days) == whole.inspected == listed
+
+
+def of(
+    lot: str | None, uri: str = "never.png", part: str = "P9", station: str | None = "cam-2"
+) -> MissingImage:
+    return MissingImage(uri, part, lot, station)
+
+
+def missing_in(plant: Plant, scope: Scope, upto: int | None = None) -> list[str]:
+    with plant.db.session() as session:
+        return [each.image.uri for each in period_summary(session, scope, upto).missing]
+
+
+def test_a_missing_picture_belongs_to_its_lot_and_station_alone(plant: Plant) -> None:
+    run_of(plant, plant.outcome(0), missing=(of("L104"), of("L0", "other.png"), of(None, "free.png")))
+    assert missing_in(plant, Scope(lot="L0")) == ["other.png"]
+    assert missing_in(plant, Scope(lot="L104")) == ["never.png"]
+    assert missing_in(plant, Scope(lot="")) == ["free.png"]
+    assert missing_in(plant, Scope(lot="L104", station="cam-1")) == []
+    assert missing_in(plant, Scope(since=BEGINNING, until=END, station="cam-2")) == [
+        "free.png", "never.png", "other.png",
+    ]  # fmt: skip
+    assert missing_in(plant, Scope(part="P9", lot="L104")) == ["never.png"]
+    with plant.db.session() as session:
+        announced = period_summary(session, Scope(lot="L104"))
+    # The run waited for it: it is a run of the lot, and its model decided about nothing.
+    assert [(run.reference, run.listed) for run in announced.runs] == [("R000001", 0)]
+    assert (announced.lots, announced.stations, announced.unplaced) == (("L104",), ("cam-2",), ())
+    assert (announced.models, announced.settings, announced.counts.missing) == ((), (), 1)
+
+
+def test_a_picture_that_many_runs_miss_is_missing_once_as_the_latest_has_it(plant: Plant) -> None:
+    run_of(plant, plant.outcome(0), missing=(OldEntry("never.png"), of("L1", "moved.png")))
+    with plant.db.session() as session:
+        then = audit_head(session).sequence
+    run_of(plant, missing=(of("L0"), of("L0", "moved.png")))
+    run_of(plant, missing=(of("L0"), of("L0", "moved.png")))
+    assert missing_in(plant, Scope(lot="L0")) == ["moved.png", "never.png"]
+    assert missing_in(plant, Scope(lot="L1")) == []
+    assert missing_in(plant, Scope(lot="L1"), then) == ["moved.png"]
+    with plant.db.session() as session:
+        found = period_summary(session, EVER)
+    assert [each.run_number for each in found.missing] == [3, 3]
+
+
+def test_what_another_source_holds_under_that_name_has_not_arrived(plant: Plant) -> None:
+    run_of(plant, missing=(of("L0"),))
+    other = plant.start(source="line-2")
+    plant.record(other, plant.outcome(0, uri="never.png"))
+    finish_run(plant.db, other, actor=plant.actor)
+    assert missing_in(plant, Scope(lot="L0")) == ["never.png"]
+    run_of(plant, plant.outcome(2, uri="never.png", lot="L1"))  # it came, if in another lot
+    assert missing_in(plant, Scope(lot="L0")) == []

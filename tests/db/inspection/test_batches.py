@@ -17,6 +17,7 @@ from db.columns import digest_of, storable
 from db.engine import Database, open_database
 from db.errors import RecordError
 from db.inspection.batches import inspected_before, known_outcomes, recorded_uris
+from db.inspection.missing_images import MissingImage
 from db.inspection.outcomes import BatchResult, ImageOutcome
 from db.inspection.runs import finish_run, register_model
 from db.issued.reports import ReportSubject, next_report, record_report, run_reports
@@ -223,7 +224,9 @@ def test_a_completed_run_accounts_for_every_picture(plant: Plant) -> None:
         finish_run(plant.db, run, actor=plant.actor, listed=4)
     with pytest.raises(RecordError, match="run status 'done' is none of"):
         finish_run(plant.db, run, actor=plant.actor, status="done")
-    counts = finish_run(plant.db, run, actor=plant.actor, listed=3, missing=["a.png", "b.png"])
+    counts = finish_run(
+        plant.db, run, actor=plant.actor, listed=3, missing=[MissingImage("a.png"), MissingImage("b.png")]
+    )
     assert (counts.listed, counts.passed, counts.missing) == (3, 3, 2)
     before = rows(plant, AuditEvent)
     assert finish_run(plant.db, run, actor=plant.actor, status="failed", listed=9) == counts

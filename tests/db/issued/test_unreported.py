@@ -2,6 +2,7 @@
 
 import pytest
 
+from db.inspection.missing_images import MissingImage
 from db.inspection.runs import RunHandle, finish_run
 from db.issued.reports import ReportSubject
 from db.issued.unreported import unreported_runs, unsigned_runs
@@ -12,7 +13,7 @@ from tests.db.conftest import ACTOR, Plant
 def end(plant: Plant):
     """End a run of these settings over some pictures."""
 
-    def ended(pictures: int = 1, *, missing: tuple[str, ...] = (), **settings: dict) -> RunHandle:
+    def ended(pictures: int = 1, *, missing: tuple[MissingImage, ...] = (), **settings: dict) -> RunHandle:
         run = plant.start(settings={"name": "line", **settings})
         if pictures:
             plant.record(run, *(plant.outcome(number) for number in range(pictures)))
@@ -34,7 +35,7 @@ def test_a_run_lacks_a_report_when_its_settings_want_one_and_it_had_something_to
     end()  # settings of an earlier version, which say nothing of reports
     end(0, report={"enabled": True})
     wanting = end(report={"enabled": True})
-    missed = end(0, missing=("announced.png",), report={"enabled": True})
+    missed = end(0, missing=(MissingImage("announced.png"),), report={"enabled": True})
     plant.start(settings={"report": {"enabled": True}})  # not ended
     assert names(plant, unreported_runs) == [wanting.reference, missed.reference]
     with plant.db.session() as session:

@@ -9,10 +9,11 @@ import pytest
 
 from db.columns import utc_now
 from db.errors import RecordError
-from db.inspection.runs import ModelRecord, register_model
+from db.inspection.missing_images import MissingImage
+from db.inspection.runs import ModelRecord, finish_run, register_model
 from db.issued.reports import ReportSubject
 from db.issued.sign_offs import sign_report
-from db.queries.events import get_event
+from db.queries.events import EventFilter, find_events, get_event
 from db.queries.part_history import KINDS, LifeEntry, PartHistory, part_history
 from db.queries.recall import TraceFilter, trace_parts, trace_summary
 from db.queries.sentences import evidence_line, sentence
@@ -232,3 +233,40 @@ def test_reports_about_the_part_its_findings_and_its_lot(plant: Plant) -> None:
     with plant.db.session() as session:
         (then,) = part_history(session, "P0001", "L1", upto=entries[1].sequence)
     assert then.entries == part.entries[: part.entries.index(entries[1]) + 1]
+
+
+def test_a_picture_that_never_arrived_is_told_of_its_part(plant: Plant) -> None:
+    run = plant.start()
+    plant.record(run, plant.outcome(0))
+    views = [MissingImage(f"lot-0/{name}.png", "P0000", "L0", "cam-9") for name in ("top", "side")]
+    finish_run(plant.db, run, actor=plant.actor, missing=views)
+    again = plant.start()
+    finish_run(plant.db, again, actor=plant.actor, missing=[*views[:1], MissingImage("x.png", "P77", "L104")])
+    (part,) = life(plant, "P0000")
+    assert told(part.entries)[1:] == [
+        (
+            "missing",
+            "the manifest of run R000001 announced the picture lot-0/top.png at station cam-9, but it was "
+            "not in line-1; 1 later run did not find it either.",
+        ),
+        (
+            "missing",
+            "the manifest of run R000001 announced the picture lot-0/side.png at station cam-9, but it was "
+            "not in line-1.",
+        ),
+    ]
+    # Of P77 nothing else is known.
+    (alone,) = life(plant, "P77")
+    assert ([entry.kind for entry in alone.entries], alone.lot) == (["missing"], "L104")
+    with plant.db.session() as session:
+        before = part_history(session, "P0000", "L0", part.entries[1].sequence)[0].entries
+        assert "later run" not in sentence(before[1])
+        # The runs that missed it are found by what was announced, not by what only an inspected picture has.
+        for wanted in ({"part": "P77"}, {"lot": "L104"}, {"part": "P77", "lot": "L104"}):
+            (event,) = find_events(session, EventFilter(**wanted))
+            assert (event.action, event.run_id, event.payload["missing"]) == ("run.finished", again.id, 2)
+        assert len(find_events(session, EventFilter(station="cam-9"))) == 2
+        assert len(find_events(session, EventFilter(station="cam-9", run="R000002"))) == 1
+        assert find_events(session, EventFilter(lot="L104", verdict="reject")) == []
+    with pytest.raises(RecordError, match="part 'P77' is not in lot 'L0', but in 'L104'"):
+        life(plant, "P77", "L0")

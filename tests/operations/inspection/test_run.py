@@ -15,6 +15,7 @@ from PIL import Image
 from classifiers import PackageError, Predictor, Preprocessing, save_package
 from configs.loading import ConfigError, load_settings
 from db.engine import open_database
+from db.inspection.missing_images import MissingImage
 from db.queries.finding_records import run_findings
 from db.queries.runs import run_images, run_summary, run_unreadable
 from db.transparency.signed_notes import generate_key, write_key
@@ -55,6 +56,8 @@ def test_listed_is_pass_plus_review_plus_reject_plus_unreadable(make_line, damag
     assert counts.passed + counts.review + counts.reject + counts.unreadable == 24
     assert counts.unreadable == 3
     assert counts.missing == 1
+    assert result.missing == result_missing(damaged)
+    assert result.missing[0].lot == "L001"
     assert min(counts.passed, counts.review, counts.reject) > 0
     with open_database(line.database_url) as database:
         with database.session() as session:
@@ -82,10 +85,10 @@ def test_picture_statistics_are_kept_with_the_outcome(make_line, damaged, inspec
     assert {i.uri: (i.brightness, i.contrast, i.sharpness) for i in again} == figures
 
 
-def result_missing(source: Path) -> tuple[str, ...]:
+def result_missing(source: Path) -> tuple[MissingImage, ...]:
     listed = {p.relative_to(source).as_posix() for p in source.rglob("*.png")}
     rows = (source / "manifest.csv").read_text().splitlines()[1:]
-    return tuple(sorted(row.split(",")[0] for row in rows if row.split(",")[0] not in listed))
+    return tuple(MissingImage(*row.split(",")[:4]) for row in sorted(rows) if row.split(",")[0] not in listed)
 
 
 @pytest.mark.parametrize("size", [1, 40], ids=["in two batches", "in one batch"])

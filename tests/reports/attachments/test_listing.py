@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reports.attachments.listing import COLUMNS, ListedPicture, listing_csv
+from reports.attachments.listing import COLUMNS, MISSING, ListedPicture, listing_csv
 from reports.wording import inert_cell
 
 AT = datetime(2026, 11, 23, 6, 0, 4, tzinfo=UTC)
@@ -26,6 +26,7 @@ def test_a_line_a_picture():
             ListedPicture("a.png", "reject", 0.9637, "P-1", "LOT-1", "CAM-3", AT, None, "ab" * 32, True),
             ListedPicture("b.png", "unreadable", reason="the file is empty (0 bytes)"),
             ListedPicture("c.png"),
+            ListedPicture("d.png", MISSING, part="P-4", lot="LOT-1"),
         ]
     )
     lines = data.split(b"\r\n")
@@ -51,6 +52,7 @@ def test_a_line_a_picture():
         "",
     )
     assert (rows[2]["verdict"], rows[2]["carried_over"]) == ("", "no")
+    assert (rows[3]["verdict"], rows[3]["part"]) == ("missing", "P-4")
     assert read(listing_csv([])) == []
 
 

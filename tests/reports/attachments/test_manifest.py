@@ -95,7 +95,7 @@ def test_every_file_comes_back_and_the_manifest_speaks_for_it(signed) -> None:
 
 
 @pytest.mark.parametrize(
-    "changes", [{}, {"status": "failed"}, {"findings": (), "unreadable": (), "missing": ()}]
+    "changes", [{}, {"status": "failed"}, {"findings": (), "unreadable": (), "missing_pictures": ()}]
 )
 def test_records_are_valid_by_the_schema_that_travels_with_them(signed, changes) -> None:
     record = replace(signed, **changes)

@@ -18,7 +18,7 @@ from pypdf import PdfReader
 from pypdf.generic import Destination
 
 from reports.compose.inspection import compose_run
-from reports.content.base import Counts, Rate
+from reports.content.base import Counts, MissingPicture, Rate
 from reports.content.finding import Evidence, Held
 from reports.content.inspection import RunReport
 from reports.pdf.blocks import print_job
@@ -61,7 +61,7 @@ def test_first_page_gives_verdict_and_accounting_first(normal):
     _, reader = normal
     first = text(reader, 0)
     assert "2 pictures were rejected, 2 more need a decision." in first
-    assert "2 pictures could not be read and 1 manifest entry had no picture." in first
+    assert "2 pictures could not be read and 1 announced picture never arrived." in first
     assert re.search(r"480 listed = 474 pass \+ 2 review \+ 2 reject \+ 2 unreadable", first)
     assert first.index("Reject") < first.index("480 listed") < first.index("Identification")
     for part in (
@@ -328,7 +328,13 @@ def test_an_incomplete_run_says_so_on_every_page(make_report, changes, reasons):
     ("changes", "says"),
     [
         (
-            {"counts": Counts(0, 0, 0, 0, 0), "unreadable": (), "missing": (), "lots": (), "stations": ()}
+            {
+                "counts": Counts(0, 0, 0, 0, 0),
+                "unreadable": (),
+                "missing_pictures": (),
+                "lots": (),
+                "stations": (),
+            }
             | {"audit_head": None, "organisation": None, "run_id": None, "trigger": None, "host": None},
             (
                 "Nothing inspected",
@@ -338,7 +344,7 @@ def test_an_incomplete_run_says_so_on_every_page(make_report, changes, reasons):
             ),
         ),
         (
-            {"counts": Counts(123456, 123456, 0, 0, 0), "unreadable": (), "missing": ()},
+            {"counts": Counts(123456, 123456, 0, 0, 0), "unreadable": (), "missing_pictures": ()},
             ("Pass Every listed picture", "123\u202f456 listed", "No picture has a finding"),
         ),
         (
@@ -456,7 +462,7 @@ def _hostile_pdf(
         findings=tuple(findings),
         counts=Counts(99, 1, 1, 1, len(HOSTILE)),
         unreadable=tuple((bad, bad) for bad in HOSTILE),
-        missing=HOSTILE,
+        missing_pictures=tuple(MissingPicture(evil, "R000012", evil, evil, evil) for evil in HOSTILE),
     )
     return record, render_run_report(record)
 

@@ -8,15 +8,18 @@ from typing import Any
 import pytest
 from pypdf import PdfReader
 
-from reports.compose.inspection import compose_period
-from reports.content.base import Counts
+from reports.compose.inspection import compose_period, compose_run, conclude_period
+from reports.content.base import Counts, MissingPicture
+from reports.content.inspection import RunReport
 from reports.content.period import PeriodReport, Scope
+from reports.content.process import Process
 from reports.errors import ReportError
 from reports.pdf.render import render
 
 
-def pages(record: PeriodReport) -> list[str]:
-    reader = PdfReader(BytesIO(render(compose_period(record))))
+def pages(record: PeriodReport | RunReport) -> list[str]:
+    composed = compose_period(record) if isinstance(record, PeriodReport) else compose_run(record)
+    reader = PdfReader(BytesIO(render(composed)))
     return [" ".join(page.extract_text().split()) for page in reader.pages]
 
 
@@ -82,12 +85,61 @@ def test_a_broken_run_is_told_on_the_first_page_and_every_head(make_period: Any)
 
 def test_a_period_without_pictures(make_period: Any) -> None:
     empty = make_period(
-        0, counts=Counts(0, 0, 0, 0, 0), runs=(), in_force=(), unreadable=(), process=None, repeated=0
+        0,
+        counts=Counts(0, 0, 0, 0, 0),
+        runs=(),
+        in_force=(),
+        unreadable=(),
+        process=Process("run", (), calibrated=True),
+        repeated=0,
+        lots=(),
+        stations=(),
+        parts=0,
     )
     first, *_ = told = pages(empty)
-    assert "Nothing inspected No picture was inspected in this period." in first
+    assert "Nothing inspected No picture of this lot was inspected." in first
+    assert "Lot LOT-2291" in first
+    assert "Station none inspected" in first
+    assert "Parts none inspected" in first
+    assert "there is none." in " ".join(told)
+    assert "No picture was inspected: there is nothing to compare with a calibration set." in " ".join(told)
+    assert "Calibrate it again" not in " ".join(told)
     assert "No run inspected pictures of this period." in " ".join(told)
     assert "No model decided about any picture." in " ".join(told)
+
+
+def test_a_lot_that_was_only_announced_names_what_never_arrived(make_period: Any) -> None:
+    lost = tuple(MissingPicture(f"L-104/{n}.png", "R000003", f"P{n}", "L-104") for n in (1, 2))
+    old = (MissingPicture("early.png", "R000001"),)
+    empty = make_period(
+        0,
+        counts=Counts(0, 0, 0, 0, 0),
+        in_force=(),
+        unreadable=(),
+        process=None,
+        repeated=0,
+        missing_pictures=lost,
+        missing_unplaced=old,
+    )
+    whole = " ".join(pages(empty))
+    assert (
+        "Nothing inspected No picture of this lot was inspected. 2 announced pictures never arrived." in whole
+    )
+    assert "1 more announced picture never arrived; nobody knows of which lot." in whole
+    assert "L-104/1.png P1 L-104 – R000003 L-104/2.png P2 L-104 – R000003" in whole
+    assert "early.png – – – R000001" in whole
+    sound = replace(empty, counts=Counts(5, 5, 0, 0, 0), missing_pictures=())
+    assert conclude_period(sound).tone == "pass"  # what may belong elsewhere fails no lot, but is said
+    assert "nobody knows of which lot" in conclude_period(sound).sentence
+
+
+def test_pictures_that_were_all_carried_over_are_not_put_down_to_the_calibration(make_report: Any) -> None:
+    record = make_report(0, process=Process("stretch", (), calibrated=True))
+    told = " ".join(pages(record))
+    assert "each was unreadable, or its outcome was carried over from an earlier run" in told
+    bare = replace(record, process=Process("stretch", ()))
+    told = " ".join(pages(bare))
+    assert "This model version was calibrated without picture statistics" in told
 
 
 def test_several_models_have_their_criteria_each(make_period: Any) -> None:

@@ -1,0 +1,108 @@
+"""Pictures that were announced to a run and not in its source: what a run's end holds of them.
+
+Before kensa 0.3 a run's end held their uris alone: nobody knows what part, lot or station those were of.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, Text, select, type_coerce
+from sqlalchemy.orm import Session
+
+from db.columns import storable
+from db.schema import Run, RunEnd
+
+
+@dataclass(frozen=True, slots=True)
+class MissingImage:
+    """A picture that was announced and not found; part, lot and station as far as its announcement says."""
+
+    uri: str
+    part: str | None = None
+    lot: str | None = None
+    station: str | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("uri", "part", "lot", "station"):
+            if (text := getattr(self, name)) is not None:
+                object.__setattr__(self, name, storable(text))
+
+    @classmethod
+    def of(cls, entry: str | Mapping[str, Any]) -> MissingImage:
+        """Return an entry of `RunEnd.missing`, of whichever version, as what it says."""
+        return cls(entry) if isinstance(entry, str) else cls(**entry)
+
+    def entry(self) -> dict[str, str | None]:
+        """Return the entry of `RunEnd.missing`."""
+        return asdict(self)
+
+    @property
+    def placed(self) -> bool:
+        """Whether anything but its uri is known."""
+        return (self.part, self.lot, self.station) != (None, None, None)
+
+    def belongs(self, *, part: str | None, lot: str | None, station: str | None) -> bool:
+        """Return whether all that is given holds of it; an empty part or lot: it has none.
+
+        As with listed pictures, one without part and lot is in no lot, not even in the empty one.
+        """
+        in_lot = self.part is not None or self.lot is not None
+        return (
+            (part is None or (in_lot and (self.part or "") == part))
+            and (lot is None or (in_lot and (self.lot or "") == lot))
+            and (station is None or self.station == station)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Announcement:
+    """A picture that a run missed; `event_sequence`: of the event that recorded the run's end."""
+
+    image: MissingImage
+    run_id: UUID
+    run_number: int
+    source: str
+    event_sequence: int
+
+    @property
+    def file(self) -> tuple[str, str]:
+        """What it is known by, whichever run missed it: source and uri."""
+        return self.source, self.image.uri
+
+
+def announcements(
+    session: Session,
+    *conditions: ColumnElement[bool],
+    part: str | None = None,
+    lot: str | None = None,
+    station: str | None = None,
+) -> Iterator[Announcement]:
+    """Yield the pictures that ended runs missed, in the order of the runs' ends.
+
+    `conditions`: on `Run` and `RunEnd`. `part`, `lot`, `station`: those alone of which all that is given is
+    known to hold.
+    """
+    stored = type_coerce(RunEnd.missing, Text)
+    given = {"part": part, "lot": lot, "station": station}
+    # Canonical JSON has one spelling of each: most ends are left out without being read.
+    named = [
+        stored.contains(f'"{name}":{json.dumps(storable(text), ensure_ascii=False)}', autoescape=True)
+        for name, text in given.items()
+        if text
+    ]
+    ends = (
+        select(RunEnd.missing, RunEnd.event_sequence, Run.id, Run.number, Run.source)
+        .join(Run, Run.id == RunEnd.run_id)
+        .where(stored != "[]", *named, *conditions)
+        .order_by(RunEnd.event_sequence)
+    )
+    for missing, sequence, run_id, number, source in session.execute(ends.execution_options(yield_per=100)):
+        for entry in missing:
+            image = MissingImage.of(entry)
+            if image.belongs(part=part, lot=lot, station=station):
+                yield Announcement(image, run_id, number, source, sequence)
