@@ -1,5 +1,7 @@
 """The dossier of a finding or a part, composed as a document."""
 
+from collections.abc import Sequence
+
 from reports import wording
 from reports.attachments.manifest import Supplement
 from reports.compose.assembly import assemble, numbered_sections
@@ -23,6 +25,17 @@ _SECTIONS = {
 }
 # Which verdict speaks for a part: the worst of its findings'.
 _WORST = {"reject": 3, "review": 2, "unreadable": 1, "pass": 0}
+# Which decision speaks for a part, the gravest first: the headline's words, and its tone.
+_HEADLINES = {
+    "scrap": ("Scrap", "reject"),
+    "return": ("Return", "reject"),
+    "repair": ("Repair", "reject"),
+    "rework": ("Rework", "reject"),
+    "confirm": ("Defect confirmed", "reject"),
+    "reclassify": ("Defect reclassified", "reject"),
+    "use as is": ("Use as is", "review"),
+    "overrule": ("Overruled", "pass"),
+}
 
 
 def compose_dossier(record: Dossier, supplement: Supplement | None = None) -> Document:
@@ -38,6 +51,7 @@ def compose_dossier(record: Dossier, supplement: Supplement | None = None) -> Do
     models = {(each.model.digest, each.settings_digest): each for each in record.decided_by}
     context = {
         "what": what,
+        "headline": headline(record),
         "decided": tell_decisions(record),
         "reasons": [
             f"Run {clip(each.run, 24)} has the status “{clip(each.status, 60)}”." for each in broken[:10]
@@ -64,20 +78,64 @@ def compose_dossier(record: Dossier, supplement: Supplement | None = None) -> Do
 
 def conclude_dossier(record: Dossier) -> Conclusion:
     """Return what a dossier comes to: the worst verdict on its pictures, and on what grounds."""
+    announced = plural(len(record.missing_pictures), "announced picture")
+    missing = f" {announced} of this part never arrived." if record.missing_pictures else ""
     if record.findings:
         worst = max(record.findings, key=lambda each: (_WORST[each.verdict], each.score))
         sentence = _grounds_sentence(worst)
         if more := len(record.findings) - 1:
             sentence += f" {plural(more, 'more finding')} on the same part."
-        return Conclusion(worst.verdict, worst.verdict.capitalize(), sentence)
+        return Conclusion(worst.verdict, worst.verdict.capitalize(), sentence + missing)
     verdicts = {each.verdict for each in record.pictures}
     pictures = plural(len({each.digest or each.uri for each in record.pictures}), "picture")
     if "unreadable" in verdicts:
         sentence = f"Of {pictures} of this part none was flagged, but not every one could be read."
-        return Conclusion("gaps", "Not inspected in full", sentence)
+        return Conclusion("gaps", "Not inspected in full", sentence + missing)
     if not verdicts:
-        return Conclusion("nothing", "Nothing inspected", "No run listed a picture of this part.")
+        return Conclusion("nothing", "Nothing inspected", f"No run listed a picture of this part.{missing}")
+    if missing:
+        sentence = f"Of {pictures} of this part none was flagged, but not every one arrived."
+        return Conclusion("gaps", "Not inspected in full", sentence + missing)
     return Conclusion("pass", "Pass", f"{pictures} of this part: none was flagged.")
+
+
+def headline(record: Dossier) -> Conclusion:
+    """Return what holds now of a finding or part: what people decided, else what the program found.
+
+    Scrap is final for a part. Short of it, a finding about which nobody decided comes before those that are
+    decided, and a decision that awaits approval before those in force.
+    """
+    verdict = conclude_dossier(record)
+    if not record.findings:
+        return verdict
+    in_force, awaiting, undecided = [], [], []
+    for finding in record.findings:
+        if holds := _decision_in(finding, "in force"):
+            in_force.append(holds)
+        elif waits := _decision_in(finding, "awaiting approval"):
+            awaiting.append(waits)
+        else:
+            undecided.append(finding)
+    sentence = f"The program’s verdict: {verdict.tone}. {verdict.sentence}"
+    if len(record.findings) > 1 and undecided:
+        sentence += f" {grouped(len(undecided))} of {plural(len(record.findings), 'finding')} open."
+    if undecided and "scrap" not in in_force:
+        worst = max(undecided, key=lambda each: (_WORST[each.verdict], each.score)).verdict
+        return Conclusion(worst, f"{worst.capitalize()}, open", sentence)
+    waiting = bool(awaiting) and "scrap" not in in_force
+    word, tone = _gravest(awaiting if waiting else in_force)
+    return Conclusion(tone, f"{word}, awaiting approval" if waiting else word, sentence)
+
+
+def _decision_in(finding: FindingPage, state: str) -> str | None:
+    """Return the last decision about a finding that is in this state."""
+    made = [each.decision.replace("-", " ") for each in finding.decisions if each.state == state]
+    return made[-1] if made else None
+
+
+def _gravest(decisions: Sequence[str]) -> tuple[str, str]:
+    """Return the words and the tone of the decision that speaks for a part."""
+    return next(said for decision, said in _HEADLINES.items() if decision in decisions)
 
 
 def tell_decisions(record: Dossier) -> str:

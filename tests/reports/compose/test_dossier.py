@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from pypdf import PdfReader
 
-from reports.compose.dossier import compose_dossier, conclude_dossier, tell_decisions
+from reports.compose.dossier import compose_dossier, conclude_dossier, headline, tell_decisions
+from reports.content.base import MissingPicture
 from reports.content.dossier import Dossier, Occurrence
 from reports.content.finding import Decided
 from reports.errors import ReportError
@@ -25,7 +26,8 @@ def test_a_finding_is_told_from_verdict_to_audit_record(make_dossier: Callable[.
     whole = text(make_dossier())
     told = (
         "Finding dossier",
-        "Review",
+        "Review, open",
+        "The program’s verdict: review.",
         "Class “scratch”, defect score 0.4821 (review from 0.3127, reject from 0.8714).",
         "Disposition. No person has decided about it yet.",
         "1 Identification",
@@ -61,6 +63,65 @@ def test_what_holds_and_what_awaits_approval_is_said_first(make_dossier: Any, ma
     told = tell_decisions(record)
     assert told.startswith("Confirm by Ada, quality engineer, 2026-11-24 07:00:04 +01:00: “seen”.")
     assert "Use as is (awaiting approval) by Ada" in told
+
+
+@pytest.mark.parametrize(
+    ("decisions", "tone", "word", "also"),
+    [
+        ([()], "review", "Review, open", "The program’s verdict: review. Class “scratch”"),
+        ([(("confirm", "in force"),)], "reject", "Defect confirmed", ""),
+        ([(("confirm", "superseded"), ("scrap", "in force"))], "reject", "Scrap", ""),
+        ([(("scrap", "awaiting approval"),)], "reject", "Scrap, awaiting approval", ""),
+        ([(("overrule", "in force"), ("use-as-is", "awaiting approval"))], "pass", "Overruled", ""),
+        ([(("use-as-is", "refused"),)], "review", "Review, open", ""),
+        ([(("overrule", "in force"),), ()], "reject", "Reject, open", "1 of 2 findings open."),
+        ([(("scrap", "in force"),), ()], "reject", "Scrap", "1 of 2 findings open."),
+        ([(("overrule", "in force"),), (("use-as-is", "in force"),)], "review", "Use as is", ""),
+        (
+            [(("confirm", "in force"),), (("scrap", "awaiting approval"),)],
+            "reject",
+            "Scrap, awaiting approval",
+            "",
+        ),
+    ],
+)
+def test_the_headline_says_what_holds_now(
+    make_dossier: Any, make_finding: Any, decisions: Any, tone: str, word: str, also: str
+) -> None:
+    at = make_dossier().issued_at
+    findings = tuple(
+        make_finding(
+            n, decisions=tuple(Decided(what, "Ada", "quality engineer", at, state) for what, state in made)
+        )
+        for n, made in enumerate(decisions, start=1)
+    )
+    record = make_dossier(subject=None, findings=findings)
+    told = headline(record)
+    assert (told.tone, told.word) == (tone, word)
+    assert also in told.sentence
+    assert conclude_dossier(record).word in (
+        "Review",
+        "Reject",
+    )  # for machines, and in the program's own line
+
+
+def test_a_part_of_which_a_picture_never_arrived_does_not_pass(make_dossier: Any) -> None:
+    plain = make_dossier()
+    passed = replace(plain.pictures[0], verdict="pass")
+    lost = (MissingPicture("side.png", "R000012", "P-100001", "LOT-2291"),)
+    part = replace(
+        plain, subject=None, findings=(), occurrences=(), pictures=(passed,), missing_pictures=lost
+    )
+    assert conclude_dossier(part).word == "Not inspected in full"
+    never = replace(part, pictures=(), replays=(), entries=())
+    told = text(never)
+    assert (
+        "Nothing inspected No run listed a picture of this part. 1 announced picture of this part never"
+        in told
+    )
+    assert "side.png P-100001 LOT-2291 – R000012" in told
+    assert "none was flagged" not in told
+    assert "computed again" not in told
 
 
 def test_a_part_without_findings_is_told_by_its_pictures(make_dossier: Any) -> None:
