@@ -66,3 +66,13 @@ def filtered(kind: type[Any], *without: str) -> Callable[[Command], Command]:
         return run
 
     return decorate
+
+
+def filter_text(wanted: Any) -> str:
+    """Return in words what a filter asks for, to follow "no findings": empty where it asks for nothing."""
+    given = [
+        f"{field.name.removesuffix('_name').replace('_', ' ')} {value}"
+        for field in fields(wanted)
+        if (value := getattr(wanted, field.name)) is not None
+    ]
+    return f" with {', '.join(given)}" if given else ""

@@ -1,7 +1,7 @@
 """The command that lists findings."""
 
-from cli.console import Format, print_page
-from cli.filters import filtered
+from cli.console import Format, print_page, safe
+from cli.filters import filter_text, filtered
 from cli.options import Before, Config, Form, Limit, Overrides, open_record, settings_of
 from db.queries.findings import FindingFilter, find_findings
 
@@ -18,8 +18,10 @@ def findings(
 ) -> None:
     """List flagged defects, newest first."""
     with open_record(settings_of(config, overrides)) as database, database.session() as session:
+        wanted.require_known(session)
         rows = find_findings(session, wanted, limit=limit + 1, before=before)
-    print_page(rows, FINDING_COLUMNS, form, limit, lambda f: f.reference, empty="no findings")
+    empty = f"no findings{safe(filter_text(wanted))}"
+    print_page(rows, FINDING_COLUMNS, form, limit, lambda f: f.reference, empty=empty)
 
 
 FINDING_COLUMNS = {

@@ -6,8 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
-from cli.console import Format, print_page, when
-from cli.filters import filtered
+from cli.console import Format, print_page, safe, when
+from cli.filters import filter_text, filtered
 from cli.options import Before, Config, Form, Limit, Overrides, open_record, settings_of
 from configs.loading import ConfigError
 from db.queries.events import EventFilter, find_events, get_event
@@ -26,8 +26,10 @@ def audit_log(
 ) -> None:
     """List audit events, newest first."""
     with open_record(settings_of(config, overrides)) as database, database.session() as session:
+        wanted.require_known(session)
         rows = find_events(session, wanted, limit=limit + 1, before=_event_cursor(before))
-    print_page(rows, EVENT_COLUMNS, form, limit, lambda e: str(e.sequence), empty="no events")
+    empty = f"no events{safe(filter_text(wanted))}"
+    print_page(rows, EVENT_COLUMNS, form, limit, lambda e: str(e.sequence), empty=empty)
 
 
 def _event_cursor(text: str | None) -> int | None:

@@ -22,6 +22,7 @@ from cli.options import (
     settings_of,
     utc,
 )
+from db.inspection.known_names import require_known
 from db.queries.part_history import LifeEntry, PartHistory, part_history
 from db.queries.recall import TracedPart, TraceFilter, TraceSummary, trace_parts, trace_summary
 from db.queries.sentences import evidence_line, sentence
@@ -103,6 +104,7 @@ def audit_trace(
     """List the parts that a model judged, those it let pass included: what to recall when it was bad."""
     wanted = TraceFilter(model=model, lot=lot, verdict=verdict, since=utc(since), until=utc(until))
     with open_record(settings_of(config, overrides)) as database, database.session() as session:
+        require_known(session, lot=lot)
         parts = trace_parts(session, wanted, limit=limit + 1, before=before)
         if before is None:
             console = out if form is Format.table else err

@@ -15,6 +15,7 @@ from db.columns import storable
 from db.dispositions.signatures import SignedFinding, signed_finding
 from db.errors import RecordError
 from db.index_walk import NEWEST
+from db.inspection.known_names import unknown_finding
 from db.lookup import those
 from db.schema import DECISIONS, Approval, Disposition, Finding, ModelVersion, Prediction
 
@@ -139,7 +140,7 @@ def finding_state(session: Session, reference: str) -> FindingState:
         .where(Finding.reference == storable(reference))
     ).one_or_none()
     if found is None:
-        raise RecordError(f"there is no finding {reference!r}: give a reference such as R000012-0003")
+        raise unknown_finding(session, reference)
     signed = signed_finding(session, found.id)
     history = histories(session, [found.id]).get(found.id, ())
     good = found.card.get("good_class")

@@ -20,6 +20,7 @@ from db.chain.events import Actor, Head
 from db.columns import storable, time_text, utc_now
 from db.engine import Database
 from db.errors import RecordError
+from db.inspection.known_names import unknown_finding
 from db.inspection.missing_images import announcements
 from db.inspection.runs import artifact_row, find_run_id, run_reference
 from db.lookup import those
@@ -341,9 +342,7 @@ def concerned(session: Session, subject: ReportSubject) -> Concerned:
         )
         row = session.execute(finding.where(Finding.reference == storable(str(about["finding"])))).first()
         if row is None:
-            raise RecordError(
-                f"there is no finding {about['finding']!r}: give a reference such as R000012-0003"
-            )
+            raise unknown_finding(session, str(about["finding"]))
         return Concerned(None, *row)
     if subject.kind == "model":
         if session.scalar(select(ModelVersion.id).where(ModelVersion.digest == about["model"])) is None:

@@ -26,6 +26,7 @@ from db.index_walk import (
     unordered,
     walk,
 )
+from db.inspection.known_names import require_known
 from db.inspection.runs import find_run_id
 from db.queries.filters import (
     FLAGGED_LINE,
@@ -83,6 +84,14 @@ class EventFilter(RecordFilter):
 
     actor: str | None = None
     action: str | None = None
+
+    def require_known(self, session: Session) -> None:
+        """Raise RecordError where it asks for a name that no record has, the actor's included.
+
+        An action may not have happened yet: any may be asked for.
+        """
+        RecordFilter.require_known(self, session)
+        require_known(session, people=(self.actor,))
 
 
 def find_events(

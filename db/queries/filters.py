@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 
 from db.errors import RecordError
 from db.index_walk import FEW, Candidates, Column, Way, count_upto, one_by_one, unordered
+from db.inspection.known_names import nearest_text, require_known
 from db.inspection.missing_images import announcements
 from db.lookup import among
 from db.schema import (
@@ -108,6 +109,17 @@ class RecordFilter(Subject):
     run: UUID | int | str | None = None
     since: datetime | None = None
     until: datetime | None = None
+
+    def require_known(self, session: Session) -> None:
+        """Raise RecordError where it asks for a part, lot, station, class or person that no record has."""
+        require_known(
+            session,
+            part=self.part,
+            lot=self.lot,
+            station=self.station,
+            class_name=self.class_name,
+            people=(self.person,),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -374,5 +386,9 @@ def find_model_digests(session: Session, which: str) -> list[str]:
     condition = or_(named, begins) if len(which) >= 6 else named
     digests = list(session.scalars(select(ModelVersion.digest).where(condition)))
     if not digests:
-        raise RecordError(f"there is no model {which!r}: give its name, or 6 or more digits of its digest")
+        hint = nearest_text(which, set(session.scalars(select(ModelVersion.name))))
+        known = f"; {hint}" if hint else ""
+        raise RecordError(
+            f"there is no model {which!r}: give its name, or 6 or more digits of its digest{known}"
+        )
     return digests

@@ -12,8 +12,8 @@ from sqlalchemy import ColumnElement, Row, ScalarSelect, Select, and_, or_, sele
 from sqlalchemy.orm import Session
 
 from db.columns import storable
-from db.errors import RecordError
 from db.index_walk import NEWEST
+from db.inspection.known_names import unknown_finding
 from db.inspection.outcomes import LayerMasks
 from db.inspection.runs import run_reference
 from db.schema import (
@@ -104,7 +104,7 @@ def get_finding(session: Session, reference: str, upto: int | None = None) -> Fi
     wanted = statement.where(Finding.reference == storable(reference)).order_by(RunImage.id).limit(1)
     row = session.execute(wanted).first()
     if row is None:
-        raise RecordError(f"there is no finding {reference!r}: give a reference such as R000012-0003")
+        raise unknown_finding(session, reference)
     return finding_record(row)
 
 

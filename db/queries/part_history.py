@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,6 +14,7 @@ from sqlalchemy.orm import Session
 from db.columns import storable
 from db.errors import RecordError
 from db.index_walk import NEWEST, unordered
+from db.inspection.known_names import require_known, unknown_finding
 from db.inspection.missing_images import Announcement, announcements
 from db.inspection.runs import run_reference
 from db.issued.reports import ReportSubject, reports_of, run_reports
@@ -35,8 +35,6 @@ from db.schema import (
     RunEnd,
     RunImage,
 )
-
-_NEIGHBOURS = 20
 
 # The order of entries with the same time and event: what happened before is told before.
 KINDS = (
@@ -97,7 +95,7 @@ def part_history(
         missed.setdefault(each.image.lot or "", []).append(each)
     known = {part.lot: part.id for part in parts}
     if not known and not missed:
-        raise RecordError(_unknown_part_message(session, serial, lot))
+        raise _unknown_part(session, serial, lot)
     told = []
     for name in sorted({*known, *missed}):
         lines = RunImage.part_id == known[name] if name in known else false()
@@ -118,7 +116,7 @@ def finding_history(session: Session, reference: str, upto: int | None = None) -
     found = select(Finding.prediction_id).where(Finding.reference == storable(reference))
     prediction_id = session.scalar(found)
     if prediction_id is None:
-        raise RecordError(f"there is no finding {reference!r}: give a reference such as R000012-0003")
+        raise unknown_finding(session, reference)
     return _entries_upto(_entries(session, RunImage.prediction_id == prediction_id, ()), upto)
 
 
@@ -134,18 +132,12 @@ def _part_subjects(serial: str, lot: str) -> list[ReportSubject]:
     return [ReportSubject.part(serial, lot), *of_lot]
 
 
-def _unknown_part_message(session: Session, serial: str, lot: str | None) -> str:
+def _unknown_part(session: Session, serial: str, lot: str | None) -> RecordError:
+    require_known(session, part=serial)
     recorded = select(Part.lot).where(Part.serial == serial).order_by(Part.lot).limit(5)
     announced = {each.image.lot or "" for each in announcements(session, part=serial)}
-    if lots := sorted({*session.scalars(recorded), *announced})[:5]:
-        return f"part {serial!r} is not in lot {lot!r}, but in {', '.join(repr(name) for name in lots)}"
-    # Neighbours in the index's order: those that begin alike.
-    below = select(Part.serial).where(Part.serial < serial).order_by(Part.serial.desc()).limit(_NEIGHBOURS)
-    above = select(Part.serial).where(Part.serial > serial).order_by(Part.serial).limit(_NEIGHBOURS)
-    near = {name for statement in (below, above) for name in session.scalars(statement) if name}
-    close = difflib.get_close_matches(serial, sorted(near), n=3, cutoff=0.5)
-    hint = f"; the closest are {', '.join(close)}" if close else ""
-    return f"there is no part {serial!r} in the record{hint}"
+    lots = ", ".join(repr(name) for name in sorted({*session.scalars(recorded), *announced})[:5])
+    return RecordError(f"part {serial!r} is not in lot {lot!r}, but in {lots}")
 
 
 def _entries(

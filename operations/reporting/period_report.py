@@ -10,6 +10,7 @@ from db.chain.events import Actor
 from db.engine import Database
 from db.figures.periods import PeriodSummary, period_summary, scope_findings, scope_unreadable
 from db.figures.scopes import scope_of
+from db.inspection.known_names import require_known
 from db.inspection.missing_images import Announcement
 from db.inspection.runs import run_reference
 from db.issued.reports import ReportSubject
@@ -39,8 +40,11 @@ def issue_period_report(
 ) -> IssuedReport:
     """Issue the report of a lot, or of what was inspected from `since` to before `until`.
 
-    RecordError for neither. See `operations.reporting.issue.issue`.
+    RecordError for neither, and for a lot or station that no record has: a slip of the keyboard would look
+    like a lot without defects. See `operations.reporting.issue.issue`.
     """
+    with database.session() as session:
+        require_known(session, lot=lot, station=station)
     subject = ReportSubject.period(lot=lot, since=since, until=until, station=station)
 
     def compose(what: Issue) -> Document:
