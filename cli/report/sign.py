@@ -1,5 +1,6 @@
 """The command by which people sign an issued report off."""
 
+import sys
 from enum import StrEnum
 from hashlib import sha256
 from pathlib import Path
@@ -17,6 +18,7 @@ from db.errors import RecordError
 from db.issued.reports import ReportRecord, report_by_artifact, report_by_number, reports_of
 from db.issued.sign_offs import sign_report
 from db.people.people import TASKS, Authenticated
+from db.retention.inventory import many
 
 
 class Role(StrEnum):
@@ -59,6 +61,10 @@ def report_sign(
     token_certificate: Annotated[
         str | None, typer.Option(help="… and of its certificate; that of the key when absent.")
     ] = None,
+    undecided: Annotated[
+        bool,
+        typer.Option("--undecided", help="Accept although findings are undecided; the signature says so."),
+    ] = False,
     password_stdin: PasswordStdin = False,
     config: Config = None,
     overrides: Overrides = None,
@@ -83,6 +89,8 @@ def report_sign(
     with open_record(settings) as database:
         record = _to_sign(database, report, revision)
         pdf = _unharmed(store, record)
+        if decision is not Verdict.reject:
+            reason = _with_undecided(database, record, reason, undecided, ask=not password_stdin)
         _print_report(record, role, decision, reason)
         signer = sign_in(database, as_login, password_stdin)
         _check_may(record, signer, role)
@@ -149,6 +157,28 @@ def _unharmed(store: ArtifactStore, record: ReportRecord) -> bytes:
     if broken:
         raise RecordError(f"{_name(record)}: is not signed, for it is not sound: {broken[0]}")
     return pdf
+
+
+def _with_undecided(database: Database, record: ReportRecord, reason: str, given: bool, *, ask: bool) -> str:
+    """Return the reason, which says so where findings are undecided; refuse where that is not meant.
+
+    `given`: it was said on the command line; `ask`: it may be asked for at a terminal.
+    """
+    from operations.reporting.history import undecided_of
+
+    with database.session() as session:
+        left, findings = undecided_of(session, record)
+    if not left:
+        return reason
+    told = f"{left} of {many(findings, 'finding')} {'is' if left == 1 else 'are'} undecided"
+    if not given:
+        out.print(f"[yellow]{safe(_name(record))}: {told}[/yellow]")
+        if not (ask and sys.stdin.isatty() and typer.confirm("Accept it all the same?", err=True)):
+            raise ConfigError(
+                f"{_name(record)} is not signed: {told}; decide about them first, or give --undecided to "
+                "accept it all the same"
+            )
+    return f"{reason.strip()} [knowing that {told}]".strip()
 
 
 def _check_may(record: ReportRecord, signer: Authenticated, role: Role) -> None:

@@ -4,10 +4,13 @@ from sqlalchemy.orm import Session
 
 from db.figures.agreement import double_decisions
 from db.figures.changes import changes_of
-from db.figures.scopes import Scope
-from db.issued.reports import ReportSubject
+from db.figures.periods import scope_findings
+from db.figures.scopes import Scope, scope_of
+from db.inspection.runs import find_run_id
+from db.issued.reports import ReportRecord, ReportSubject
 from db.queries.events import get_event
-from db.queries.finding_records import FindingRecord
+from db.queries.finding_records import FindingRecord, get_finding, run_findings
+from operations.reporting.findings import once
 from operations.reporting.issue import Issue
 from reports.content.base import Revision, SignOff
 from reports.content.process import Review
@@ -22,6 +25,23 @@ def review_of(session: Session, scope: Scope, findings: list[FindingRecord], upt
         awaiting=sum(each.awaiting_approval is not None for each in findings),
         pairs=tuple((each.first, each.second) for each in double_decisions(session, scope, upto)),
     )
+
+
+def undecided_of(session: Session, report: ReportRecord) -> tuple[int, int]:
+    """Return how many findings of a report were undecided when it was made, and how many there are.
+
+    A decision that awaits a second person is none yet.
+    """
+    subject, upto = report.subject, report.head.sequence
+    if subject.kind == "model":
+        return 0, 0
+    if subject.kind == "finding":
+        findings = [get_finding(session, str(subject.about["finding"]), upto)]
+    elif subject.kind == "run":
+        findings, _ = once(run_findings(session, find_run_id(session, report.number), upto))
+    else:
+        findings, _ = once(scope_findings(session, scope_of(subject), upto=upto))
+    return sum(each.disposition is None for each in findings), len(findings)
 
 
 def revisions_of(session: Session, what: Issue) -> tuple[Revision, ...]:

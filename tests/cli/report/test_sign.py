@@ -81,14 +81,18 @@ def report(line):
 
 @pytest.fixture
 def sign(line, monkeypatch):
-    """Sign the report off as somebody; `typed`: what they type after their password."""
+    """Sign the report off as somebody; `typed`: what they type after their password.
 
-    def run(login, role, decision, *more, what="R000001", typed=(), check=0):
+    Nobody has decided about its findings: that is meant, unless `knowing` says otherwise.
+    """
+
+    def run(login, role, decision, *more, what="R000001", typed=(), knowing=True, check=0):
         lines = (PASSWORDS[login], *typed)
         monkeypatch.setattr(sys, "stdin", io.StringIO("".join(f"{each}\n" for each in lines)))
         return line.kensa(
             *("report", "sign", str(what), "--role", role, "--decision", decision),
             *(*more, "--as", login, "--password-stdin"),
+            *(["--undecided"] if knowing else []),
             check=check,
         )
 
@@ -156,7 +160,9 @@ def test_people_sign_off_with_the_organisations_key_and_with_their_own(line, rep
     assert "signed by Max Person with their own key: approved, accept with concession" in shown
     _, found = checks(line, report)
     assert found["sign-off 1"][1].startswith("Eve Person, quality-engineer, reviewed: accept, on 20")
-    assert found["sign-off 2"][1].endswith(": for this customer alone")
+    assert (
+        ": for this customer alone [knowing that 12 of 12 findings are undecided]" in found["sign-off 2"][1]
+    )
     assert {outcome for outcome, _ in found.values()} == {"ok", "not checked"}
     answer = json.loads(line.kensa("report", "verify", str(report), "--json").stdout)
     seal, eve, max_ = answer["signatures"]
@@ -167,11 +173,41 @@ def test_people_sign_off_with_the_organisations_key_and_with_their_own(line, rep
     ]
     assert eve["name"] == "Eve Person"
     assert "with the organisation's key for Eve Person" in eve["reason"]
-    assert max_["reason"] == "approved: accept with concession: for this customer alone"
+    said = "approved: accept with concession: for this customer alone"
+    assert max_["reason"] == f"{said} [knowing that 12 of 12 findings are undecided]"
     with open_database(line.database_url) as database, database.session() as session:
         kept = report_by_number(session, "R000001")
     assert [each.capacity for each in kept.sign_offs] == ["reviewed", "approved"]
     assert kept.latest_digest == sha256(report.read_bytes()).hexdigest()
+    assert "intact" in line.kensa("audit", "verify").stdout
+
+
+def test_a_report_with_undecided_findings_is_accepted_knowingly_or_not_at_all(
+    line, report, sign, monkeypatch
+):
+    before = report.read_bytes()
+    for decision, *reason in (("accept",), ("concession", "--reason", "agreed")):
+        told = sign("eve", "reviewed", decision, *reason, knowing=False, check=2)
+        assert "12 of 12 findings are undecided" in told.stdout
+        assert "decide about them first, or give --undecided to accept it all the same" in told.stderr
+    # At a terminal it is asked for.
+    asked = []
+    monkeypatch.setattr("typer.confirm", lambda text, **_: asked.append(text))
+    terminal = io.StringIO()
+    terminal.isatty = lambda: True
+    monkeypatch.setattr(sys, "stdin", terminal)
+    eve = ("report", "sign", "R000001", "--role", "reviewed", "--decision", "accept", "--as", "eve")
+    assert "is not signed: 12 of 12 findings" in line.kensa(*eve, check=2).stderr
+    assert asked == ["Accept it all the same?"]
+    assert report.read_bytes() == before
+    # Who does not accept need say nothing of it; what was said is in what is signed.
+    sign("eve", "reviewed", "reject", "--reason", "scratched", knowing=False)
+    sign("max", "approved", "accept")
+    _, found = checks(line, report)
+    assert found["sign-off 1"][1].endswith(": scratched")
+    assert found["sign-off 2"][1].endswith(": [knowing that 12 of 12 findings are undecided]")
+    signed = next(each for each in line.json("audit", "log", "--action", "report.signed"))
+    assert signed["reason"] == "[knowing that 12 of 12 findings are undecided]"
     assert "intact" in line.kensa("audit", "verify").stdout
 
 
