@@ -1,5 +1,8 @@
 """The command by which people decide about a finding, sign, approve, refuse, and read what was decided."""
 
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -8,14 +11,19 @@ from cli.console import Format, out, print_rows, print_to_sign, safe, when
 from cli.options import Config, Form, Overrides, open_record, settings_of
 from cli.sign_in import PasswordStdin, sign_in
 from configs.loading import ConfigError
-from db.dispositions.decide import approve, dispose, refuse
+from configs.schema import Settings
+from db.dispositions.decide import Decision, approve, dispose, dispose_list, refuse
 from db.dispositions.history import DispositionRecord, FindingState, finding_state
 from db.engine import Database
 from db.queries.finding_records import FindingRecord, get_finding
+from db.retention.inventory import many
+from operations.decision_list import check_decisions, read_decisions
 
 
 def disposition(
-    finding: Annotated[str, typer.Argument(help="The finding, such as R000012-0003.")],
+    finding: Annotated[
+        str | None, typer.Argument(help="The finding, such as R000012-0003; none with --from.")
+    ] = None,
     decision: Annotated[
         str | None,
         typer.Option(
@@ -35,15 +43,31 @@ def disposition(
         bool, typer.Option("--refuse", help="As the second person: refuse the pending decision.")
     ] = False,
     history: Annotated[bool, typer.Option("--history", help="Show all that was decided.")] = False,
+    table: Annotated[
+        Path | None,
+        typer.Option(
+            "--from",
+            help="CSV of many decisions (finding, decision, reason, class): all or none, one signature.",
+        ),
+    ] = None,
     password_stdin: PasswordStdin = False,
     config: Config = None,
     overrides: Overrides = None,
     form: Form = Format.table,
 ) -> None:
-    """Decide about a finding and sign it; approve or refuse another's decision; show the history."""
-    if [decision is not None, approving, refusing, history].count(True) != 1:
-        raise ConfigError("give one of --decision, --approve, --refuse and --history")
+    """Decide about a finding, or a table of them, and sign; answer another's decision; show the history."""
+    if [decision is not None, approving, refusing, history, table is not None].count(True) != 1:
+        raise ConfigError("give one of --decision, --approve, --refuse, --history and --from")
     settings = settings_of(config, overrides)
+    if table is not None:
+        if finding is not None or class_name is not None or reason is not None:
+            raise ConfigError("--from: the table names findings, classes and reasons; give none beside it")
+        if as_login is None:
+            raise ConfigError("a list of decisions is signed: give --as LOGIN")
+        _decide_list(settings, table, as_login, password_stdin)
+        return
+    if finding is None:
+        raise ConfigError("say which finding, such as R000012-0003")
     with open_record(settings) as database:
         with database.session() as session:
             state = finding_state(session, finding)
@@ -74,6 +98,55 @@ def disposition(
         else:
             made = _answer(database, shown, state, reason, as_login, approving, password_stdin)
     _print_signed(made, approving or refusing)
+
+
+def _decide_list(settings: Settings, table: Path, login: str, password_stdin: bool) -> None:
+    """Show a table of decisions, and record all of them under one signature."""
+    listed = read_decisions(table)
+    four_eyes = frozenset[str](settings.dispositions.four_eyes)
+    with open_record(settings) as database:
+        with database.session() as session:
+            states = check_decisions(session, table, listed)
+            shown = [(each.decision, get_finding(session, each.decision.finding)) for each in listed]
+        out.print(f"[bold]to be signed[/bold]: {many(len(listed), 'decision')}, meaning responsibility")
+        print_rows(shown, _list_columns(states, four_eyes), Format.table, empty="")
+        signer = sign_in(database, login, password_stdin)
+        decisions = [each.decision for each in listed]
+        made = dispose_list(database, decisions, signer=signer, four_eyes=four_eyes, seen=states)
+    signature = made[0].signature or {}
+    counts = Counter(each.decision for each in made)
+    waiting = sum(each.state == "pending" for each in made)
+    awaits = f"; {waiting} of them await approval by a quality manager" if waiting else ""
+    out.print(
+        f"signed by {safe(str(signature.get('name')))}: {many(len(made), 'decision')} "
+        f"({', '.join(f'{count} {name}' for name, count in counts.items())}){awaits}\n"
+        f"signature {str(signature.get('digest'))[:12]}, {signature.get('at')}"
+    )
+
+
+def _list_columns(
+    states: Mapping[str, FindingState], four_eyes: Collection[str]
+) -> dict[str, Callable[[tuple[Decision, FindingRecord]], str]]:
+    def in_effect(pair: tuple[Decision, FindingRecord]) -> str:
+        now = states[pair[0].finding].in_effect
+        return "" if now is None else f"{now.decision} by {now.person}"
+
+    def decision(pair: tuple[Decision, FindingRecord]) -> str:
+        wanted = pair[0]
+        named = f" as {wanted.class_name}" if wanted.class_name else ""
+        return wanted.decision + named + (" (awaits approval)" if wanted.decision in four_eyes else "")
+
+    return {
+        "finding": lambda pair: pair[0].finding,
+        "picture": lambda pair: f"{pair[1].uri} {pair[1].image_digest[:12]}",
+        "part": lambda pair: pair[1].part or "",
+        "lot": lambda pair: pair[1].lot or "",
+        "class": lambda pair: pair[1].class_name,
+        "score": lambda pair: f"{pair[1].score:.3f}",
+        "in effect": in_effect,
+        "decision": decision,
+        "reason": lambda pair: pair[0].reason,
+    }
 
 
 def _answer(

@@ -34,6 +34,11 @@ def new_password(login: str, from_stdin: bool) -> str:
     return _stdin_line(login) if from_stdin else _typed_password(f"New password of {login}", twice=True)
 
 
+def new_passphrase(key: str, from_stdin: bool) -> str:
+    """Ask for the passphrase that a key shall have, twice at a terminal."""
+    return _stdin_line(key) if from_stdin else _typed_password(f"Passphrase of {key}", twice=True)
+
+
 def passphrase_of(what: str, from_stdin: bool) -> str | None:
     """Ask for the passphrase or PIN of a key; None where nothing is typed."""
     given = _stdin_line(what) if from_stdin else _typed_password(f"Passphrase or PIN of {what}", needed=False)

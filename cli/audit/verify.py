@@ -11,6 +11,7 @@ import typer
 
 from cli.console import Exit, err, out, progress_bar, safe
 from cli.options import Config, Overrides, open_record, person, settings_of
+from cli.sign_in import PasswordStdin, new_passphrase
 from configs.loading import ConfigError
 from db.artifacts import ArtifactStore
 from db.chain.events import Head
@@ -135,9 +136,12 @@ def audit_keygen(
         bool,
         typer.Option(help="Encrypt the private key; asked for, or taken from KENSA_AUDIT__PASSPHRASE."),
     ] = True,
+    password_stdin: PasswordStdin = False,
 ) -> None:
     """Make an Ed25519 key pair for signing checkpoints."""
-    secret = _new_passphrase() if passphrase else None
+    if password_stdin and not passphrase:
+        raise ConfigError("give --password-stdin or --no-passphrase, not both")
+    secret = _new_passphrase(password_stdin) if passphrase else None
     private, public = write_key(generate_key(name), folder, secret)
     out.print(
         f"private key: {safe(str(private))} (mode 600; only the machine that runs inspections needs it)\n"
@@ -146,10 +150,9 @@ def audit_keygen(
     out.print("Give the public key to everybody who is to check, by another way than the database.")
 
 
-def _new_passphrase() -> str:
-    given = os.environ.get("KENSA_AUDIT__PASSPHRASE") or str(
-        typer.prompt("Passphrase of the private key", hide_input=True, confirmation_prompt=True, err=True)
-    )
+def _new_passphrase(from_stdin: bool) -> str:
+    known = None if from_stdin else os.environ.get("KENSA_AUDIT__PASSPHRASE")
+    given = known or new_passphrase("the private key", from_stdin)
     if len(given) < 12:
         raise ConfigError("passphrase: give 12 characters or more, or --no-passphrase and guard the file")
     return given

@@ -6,7 +6,10 @@ effect, and one that was refused never is; what was in effect before them stays 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -15,7 +18,13 @@ from sqlalchemy import select
 from db.chain.events import Recorder
 from db.columns import utc_now
 from db.dispositions.history import DispositionRecord, FindingState, finding_state, given_reason, history_of
-from db.dispositions.signatures import MEANING_OF, sign_approval, sign_disposition
+from db.dispositions.signatures import (
+    MEANING_OF,
+    is_list_signature,
+    sign_approval,
+    sign_disposition,
+    sign_dispositions,
+)
 from db.engine import Database
 from db.errors import RecordError
 from db.people.people import Authenticated, require
@@ -43,33 +52,102 @@ def dispose(
         session = recorder.session
         require(session, signer, "decide")
         state = finding_state(session, reference)
-        _check_unchanged(state, seen)
-        state.check(decision, class_name, reason)
-        now = state.in_effect
-        row = Disposition(
-            finding_id=state.id,
-            decision=decision,
-            class_name=class_name,
-            reason=given_reason(reason),
-            person=signer.login,
-            needs_approval=decision in four_eyes,
-            created_at=utc_now(),
-            supersedes_id=state.history[-1].id if state.history else None,
-            signature=None,
+        row = _new_disposition(
+            Decision(reference, decision, reason, class_name), state, seen, signer, four_eyes
         )
         row.signature = sign_disposition(signer, row.created_at, state.signed, row)
-        _record_decision(
-            recorder,
-            row,
-            state,
-            signer,
-            action="disposition.made",
-            disposition_id=row.id,
-            payload={"decision": decision, "needs_approval": row.needs_approval},
-            old={"decision": now.decision if now else None, "class": state.label},
-            new={"decision": decision, "class": class_name, "needs_approval": row.needs_approval},
-        )
+        _record_disposition(recorder, row, state, signer)
         return history_of([(row, None, reference)])[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What a person wants to decide about the finding of a reference; a class goes with reclassify alone."""
+
+    finding: str
+    decision: str
+    reason: str
+    class_name: str | None = None
+
+
+MOST_DECISIONS = 1_000  # in a list: who signs it is to have read it, and others wait for the lock meanwhile
+
+
+def dispose_list(
+    db: Database,
+    decisions: Sequence[Decision],
+    *,
+    signer: Authenticated,
+    four_eyes: Collection[str] = frozenset(),
+    seen: Mapping[str, FindingState],
+) -> list[DispositionRecord]:
+    """Record a person's decisions about several findings under one signature, all of them or none.
+
+    Each is checked, recorded under an event of its own, and approved or refused later, as if it had been made
+    alone. `seen`: what the person was shown, by reference. RecordError as `dispose` raises it, and for an
+    empty list, one of more than `MOST_DECISIONS`, or a finding that occurs in it twice.
+    """
+    if not 0 < len(decisions) <= MOST_DECISIONS:
+        raise RecordError(f"a list holds 1 to {MOST_DECISIONS} decisions, not {len(decisions)}")
+    if repeated := [name for name, n in Counter(each.finding for each in decisions).items() if n > 1]:
+        raise RecordError(f"finding {repeated[0]} occurs more than once in the list: decide about it once")
+    with db.write() as recorder:
+        session = recorder.session
+        require(session, signer, "decide")
+        made: list[tuple[FindingState, Disposition]] = []
+        at = utc_now()
+        for each in decisions:
+            state = finding_state(session, each.finding)
+            row = _new_disposition(each, state, seen[each.finding], signer, four_eyes, at)
+            made.append((state, row))
+        signature = sign_dispositions(signer, at, [(state.signed, row) for state, row in made])
+        for state, row in made:
+            row.signature = signature
+            _record_disposition(recorder, row, state, signer)
+        return [history_of([(row, None, state.signed.reference)])[0] for state, row in made]
+
+
+def _new_disposition(
+    wanted: Decision,
+    state: FindingState,
+    seen: FindingState | None,
+    signer: Authenticated,
+    four_eyes: Collection[str],
+    at: datetime | None = None,
+) -> Disposition:
+    """Return the row of a decision that may be made now, not signed yet."""
+    _check_unchanged(state, seen)
+    state.check(wanted.decision, wanted.class_name, wanted.reason)
+    return Disposition(
+        finding_id=state.id,
+        decision=wanted.decision,
+        class_name=wanted.class_name,
+        reason=given_reason(wanted.reason),
+        person=signer.login,
+        needs_approval=wanted.decision in four_eyes,
+        created_at=at or utc_now(),
+        supersedes_id=state.history[-1].id if state.history else None,
+        signature=None,
+    )
+
+
+def _record_disposition(
+    recorder: Recorder, row: Disposition, state: FindingState, signer: Authenticated
+) -> None:
+    now = state.in_effect
+    signature = row.signature or {}
+    listed = {"list": signature["decisions"]} if is_list_signature(signature) else {}
+    _record_decision(
+        recorder,
+        row,
+        state,
+        signer,
+        action="disposition.made",
+        disposition_id=row.id,
+        payload={"decision": row.decision, "needs_approval": row.needs_approval, **listed},
+        old={"decision": now.decision if now else None, "class": state.label},
+        new={"decision": row.decision, "class": row.class_name, "needs_approval": row.needs_approval},
+    )
 
 
 def approve(

@@ -3,11 +3,14 @@
 A signature names who signed (login, printed name, role), when, and what it means (21 CFR 11.50), and carries
 the digest of what was signed: the finding with its evidence, and the decision. It is not a cryptographic
 signature of the person's: the password proved who they were, and the audit trail holds what was written.
+
+Decisions about several findings can be signed at once. Each of them then carries the one signature over the
+whole list, which says how many they are and is bound to the digest of each.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -35,9 +38,11 @@ from db.schema import (
 )
 
 SCHEME = 1
+LIST_SCHEME = 2
 MEANINGS = ("responsibility", "review", "approval", "refusal")
 MEANING_OF = {"approve": "approval", "refuse": "refusal"}
 _FIELDS = ("scheme", "login", "name", "role", "at", "meaning")
+_LIST_FIELDS = (*_FIELDS, "decisions")
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +93,16 @@ def sign_disposition(
     return sign(signer, at, "responsibility", _disposition_content(finding, row))
 
 
+def sign_dispositions(
+    signer: Authenticated, at: datetime, decided: Sequence[tuple[SignedFinding, Disposition]]
+) -> dict[str, Any]:
+    """Return the one signature of who decides about several findings, over all that is decided."""
+    signature = _signature_fields(signer, at, "responsibility", LIST_SCHEME) | {"decisions": len(decided)}
+    members = {row.id: _disposition_content(finding, row) for finding, row in decided}
+    digests = [digest_of(members[identifier]) for identifier in sorted(members)]
+    return signature | {"digest": _list_digest(signature, digests)}
+
+
 def sign_approval(
     signer: Authenticated, at: datetime, finding: SignedFinding, disposition: Disposition, row: Approval
 ) -> dict[str, Any]:
@@ -102,14 +117,23 @@ def check_signatures(session: Session) -> Iterator[tuple[str, str]]:
     allowed to sign, and that nobody approved their own decision. Reads 500 signatures at a time. Call it for
     a record whose log is whole: rows that were changed may not even be readable.
     """
+    lists: dict[str, _SignedList] = {}
     for page in pages(session, _dispositions_statement(), Disposition.id, of=_first_id):
         register = Register(session, {row.Disposition.person for row in page})
         for row in page:
             made: Disposition = row.Disposition
             where = f"disposition {made.id} of finding {row.reference}"
             content = _disposition_content(_signed_finding(row), made)
-            for message in wrong(made.signature, made, "responsibility", "decide", content, register):
+            signed = None
+            if isinstance(made.signature, dict) and is_list_signature(made.signature):
+                # Of one list are the rows whose signatures are alike in everything.
+                first = _SignedList(where, made.signature, [])
+                signed = lists.setdefault(digest_of(made.signature), first).members
+            for message in wrong(made.signature, made, "responsibility", "decide", content, register, signed):
                 yield where, message
+    for each in lists.values():
+        if message := each.problem:
+            yield each.where, message
     for page in pages(session, _approvals_statement(), Approval.id, of=_first_id):
         register = Register(session, {row.Approval.person for row in page})
         for row in page:
@@ -130,15 +154,50 @@ def check_signatures(session: Session) -> Iterator[tuple[str, str]]:
 
 def sign(signer: Authenticated, at: datetime, meaning: str, content: Mapping[str, Any]) -> dict[str, Any]:
     """Return a person's signature over some content."""
-    signature = {
-        "scheme": SCHEME,
+    signature = _signature_fields(signer, at, meaning, SCHEME)
+    return signature | {"digest": _signature_digest(signature, content)}
+
+
+def is_list_signature(signature: Mapping[str, Any]) -> bool:
+    """Return whether a signature is one over a list of decisions."""
+    return set(signature) == {*_LIST_FIELDS, "digest"} and signature["scheme"] == LIST_SCHEME
+
+
+def _signature_fields(signer: Authenticated, at: datetime, meaning: str, scheme: int) -> dict[str, Any]:
+    return {
+        "scheme": scheme,
         "login": signer.login,
         "name": signer.name,
         "role": signer.role,
         "at": time_text(at),
         "meaning": meaning,
     }
-    return signature | {"digest": _signature_digest(signature, content)}
+
+
+def _list_digest(signature: Mapping[str, Any], members: Sequence[str]) -> str:
+    """Return the digest of a list's signature; `members`: digests of what was decided, by disposition id."""
+    return digest_of(
+        {"signed_by": {name: signature[name] for name in _LIST_FIELDS}, "decided": list(members)}
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _SignedList:
+    """Decisions that carry one signature, as far as they were read; `where`: the first of them."""
+
+    where: str
+    signature: Mapping[str, Any]
+    members: list[str]
+
+    @property
+    def problem(self) -> str:
+        """What is wrong with the signature's digest; empty where it holds."""
+        count, signed = len(self.members), self.signature["decisions"]
+        if count != signed:
+            return f"its signature is over {signed} decisions, and {count} carry it"
+        if _list_digest(self.signature, self.members) != self.signature["digest"]:
+            return f"what was signed, a list of {count}, is not what is recorded: its digest is another"
+        return ""
 
 
 def _signature_digest(signature: Mapping[str, Any], content: Mapping[str, Any]) -> str:
@@ -242,21 +301,28 @@ def wrong(
     task: Task,
     content: Mapping[str, Any],
     register: Register,
+    signed_list: list[str] | None = None,
 ) -> Iterator[str]:
-    """Yield a sentence for each thing that is wrong with a row's signature: its digest, or who it names."""
-    if not isinstance(signature, dict) or set(signature) != {*_FIELDS, "digest"}:
+    """Yield a sentence for each thing that is wrong with a row's signature: its digest, or who it names.
+
+    `signed_list`: where the signature is one over a list, the digests of what else it was put under; this
+    row's is added to them, and the list's signature is checked when all of it was read.
+    """
+    scheme, names = (SCHEME, _FIELDS) if signed_list is None else (LIST_SCHEME, _LIST_FIELDS)
+    if not isinstance(signature, dict) or set(signature) != {*names, "digest"}:
         yield "carries no signature"
         return
-    if signature["scheme"] != SCHEME:
-        yield f"its signature follows scheme {signature['scheme']}, not {SCHEME}"
+    if signature["scheme"] != scheme:
+        yield f"its signature follows scheme {signature['scheme']}, not {scheme}"
         return
     try:
-        digest = _signature_digest(signature, content)
+        if signed_list is not None:
+            signed_list.append(digest_of(content))
+        elif _signature_digest(signature, content) != signature["digest"]:
+            yield "what was signed is not what is recorded: its signature has another digest"
     except RecordError as error:
         yield f"what was signed cannot be read: {error}"
         return
-    if digest != signature["digest"]:
-        yield "what was signed is not what is recorded: its signature has another digest"
     if signature["login"] != row.person or signature["at"] != time_text(row.created_at):
         yield "its signature names another person or time than the record"
     if signature["meaning"] != meaning:

@@ -161,6 +161,65 @@ def test_a_decision_is_shown_before_it_is_signed(line, decide):
     )
 
 
+def test_a_table_of_decisions_is_signed_once_or_refused_as_a_whole(line, say, tmp_path):
+    rows = line.json("findings")
+    first, second, third = (row["reference"] for row in rows[:3])
+    table = tmp_path / "decisions.csv"
+
+    def run(text, *more, password=ENGINEER, check=0):
+        table.write_text(text, encoding="utf-8-sig")
+        say(password)
+        command = ("disposition", "--from", str(table), "--as", "eve", "--password-stdin", *more)
+        return line.kensa(*command, check=check)
+
+    # Every mistake is named at once, by its line, before anybody types a password.
+    refused = run(
+        f"finding,decision,class,reason,my note\n{first},confirm,,seen,x\n\nR000001-0999,confirm,,seen,\n"
+        f"{second},scrap,,deep,\n{third},reclassify,nonsense,other,\n",
+        check=2,
+    )
+    told = refused.stderr.splitlines()
+    assert told[0].endswith("decisions.csv: 3 mistakes, and nothing was decided:")
+    assert "line 4: there is no finding 'R000001-0999': the closest are" in told[1]
+    assert f"line 5: finding {second}: scrap is not possible; first may come" in told[2]
+    assert f"line 6: finding {third}: reclassify needs another class" in told[3]
+    refused = run(
+        f"finding;decision;reason\n{first};confirm;\n{first};confirm;a;b\n;;\n{first};;x\n", check=2
+    )
+    assert "line 2: reason left empty" in refused.stderr
+    assert "line 3: more cells than columns" in refused.stderr
+    assert "line 5: decision left empty" in refused.stderr
+    for text, why in {
+        "finding,why\n": "has no column decision and no column reason; its first line names the columns",
+        "finding,decision,reason\n": "holds 0 decisions; give 1 to 1000",
+        f"finding,decision,reason\n{first},confirm,a\n{first.lower()},confirm,b\n": (
+            f"line 3: finding {first} is in line 2 already"
+        ),
+        "finding,finding,decision,reason\n": "has the column finding more than once",
+        'finding,decision,reason\n"x': "is no CSV",
+    }.items():
+        assert why in run(text, check=2).stderr
+    good = f'finding,decision,reason\n{first},confirm,"seen, with the nail"\n{second},confirm,seen\n'
+    assert "sign-in failed" in run(good, password="not the password", check=2).stderr  # noqa: S106
+    assert "give one of --decision" in run(good, "--history", check=2).stderr
+    assert "none beside it" in run(good, "--reason", "x", check=2).stderr
+    assert line.json("disposition", first, "--history") == []
+
+    done = run(good).stdout
+    assert "to be signed: 2 decisions, meaning responsibility" in done
+    assert "seen, with the nail" in done
+    assert "signed by Eve Person: 2 decisions (2 confirm)\n" in done
+    (one,), (two,) = (line.json("disposition", name, "--history") for name in (first, second))
+    assert one["signature"] == two["signature"]
+    assert one["signature"]["digest"][:12] in done
+    done = run(f"finding,decision,reason\n{first},scrap,deep\n{second},rework,can be ground out\n").stdout
+    assert "scrap (awaits approval)" in done
+    assert "2 decisions (1 scrap, 1 rework); 1 of them await approval by a quality manager" in done
+    with open_database(line.database_url) as database, database.session() as session:
+        assert list(check_signatures(session)) == []
+    assert line.kensa("audit", "verify").stdout.startswith("intact")
+
+
 def test_a_second_person_approves_or_refuses(line, decide, say):
     first, second = (row["reference"] for row in line.json("findings")[:2])
     for finding in (first, second):
@@ -192,7 +251,7 @@ def test_a_second_person_approves_or_refuses(line, decide, say):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ((), "give one of --decision, --approve, --refuse and --history"),
+        ((), "give one of --decision, --approve, --refuse, --history and --from"),
         (("--decision", "confirm", "--approve"), "give one of --decision"),
         (("--decision", "confirm", "--reason", "x"), "give --as LOGIN and --reason TEXT"),
         (("--decision", "confirm", "--as", "eve"), "give --as LOGIN and --reason TEXT"),

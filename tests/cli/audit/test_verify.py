@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import sqlite3
+import sys
 from collections import Counter
 from hashlib import sha256
 from pathlib import Path
@@ -205,6 +206,24 @@ def test_whatever_a_bucket_raises_is_recorded_and_told(make_line, inspect_all, k
     (event,) = line.json("audit", "log", "--action", "checkpoint.failed")
     assert event["reason"] == outcome.problem
     assert (line.folder / "reports" / "R000001-1.pdf").is_file()
+
+
+def test_the_passphrase_of_a_new_key_is_read_from_standard_input(kensa, make_line, tmp_path, monkeypatch):
+    def keygen(given, *more, check=0):
+        monkeypatch.setattr(sys, "stdin", io.StringIO(given))
+        return kensa("audit", "keygen", "a", "--out", tmp_path, *more, check=check)
+
+    assert "no terminal to type a password at: give --password-stdin" in keygen("", check=2).stderr
+    assert (
+        "expected a line with the password of the private key"
+        in keygen("", "--password-stdin", check=2).stderr
+    )
+    assert "not both" in keygen("x", "--password-stdin", "--no-passphrase", check=2).stderr
+    assert "12 characters or more" in keygen("short\n", "--password-stdin", check=2).stderr
+    keygen("correct horse battery\n", "--password-stdin")
+    line = make_line(audit={"checkpoints": str(tmp_path / "notes"), "signing_key": str(tmp_path / "a.key")})
+    monkeypatch.setenv("KENSA_AUDIT__PASSPHRASE", "correct horse battery")
+    line.kensa("config", "check")
 
 
 def test_an_encrypted_key_wants_its_passphrase(kensa, make_line, tmp_path, monkeypatch):
