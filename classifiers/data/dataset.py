@@ -24,6 +24,7 @@ REMEDY = (
     "Label pictures of more parts, group by something finer (--group-column), or add the pictures to the "
     "data of a model that there is: kensa train --from MODEL --add THESE"
 )
+MASK_COLUMN = "mask"
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp"})
 
 
@@ -41,6 +42,8 @@ class Item:
         labels: one label (single-label), or any number (multi-label, where none means good).
         group: the part or lot, say; a split keeps the pictures of a group on one side.
         sha256: of the file's bytes.
+        mask: a picture that is bright where the defect is, if there is one. Nothing is learnt from it: it
+            tells how large the defects are.
     """
 
     path: Path
@@ -48,6 +51,7 @@ class Item:
     labels: tuple[str, ...]
     group: str
     sha256: str
+    mask: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -104,6 +108,7 @@ def load_dataset(
     image_column: str = "image",
     group_column: str | None = None,
     group_pattern: str | None = None,
+    mask_column: str | None = None,
     multi_label: bool = False,
     separator: str = ";",
     good_class: str | None = None,
@@ -117,6 +122,8 @@ def load_dataset(
         group_column: the CSV's column with the group; without one, identical files form a group.
         group_pattern: instead, a regular expression that is searched in the picture's relative path; what its
             first parentheses match is the group.
+        mask_column: the CSV's column with the path of a mask, or nothing; without one, "mask" where there is
+            such a column.
         multi_label: whether a picture may have any number of labels (from a CSV file only).
         separator: between labels.
         good_class: the label that means "no defect".
@@ -126,15 +133,20 @@ def load_dataset(
     """
     location = Path(root)
     if location.is_dir():
-        if multi_label or group_column:
+        if multi_label or group_column or mask_column:
             raise DataError(
-                f"{location}: multi-label data and group columns need a CSV file, this is a folder"
+                f"{location}: multi-label data, group and mask columns need a CSV file, this is a folder"
             )
         rows = _folder_rows(location)
         base = location
     elif location.is_file():
         rows = _csv_rows(
-            location, image_column, label_column, group_column, separator if multi_label else None
+            location,
+            image_column,
+            label_column,
+            group_column,
+            mask_column,
+            separator if multi_label else None,
         )
         base = location.parent
     else:
@@ -146,7 +158,7 @@ def load_dataset(
         )
 
     items: dict[str, Item] = {}
-    for where, name, labels, group in rows:
+    for where, name, labels, group, mask in rows:
         if good_class is not None and multi_label:
             if good_class in labels and len(labels) > 1:
                 raise DataError(f"{where}: labelled {good_class!r} and a defect at once: {labels}")
@@ -163,7 +175,14 @@ def load_dataset(
             if match is None or match.group(1) is None:
                 raise DataError(f"{where}: {name} does not match the group pattern {group_pattern!r}")
             group = match.group(1)
-        items[name] = Item(file, name, labels, group if group is not None else f"sha256:{sha256}", sha256)
+        items[name] = Item(
+            file,
+            name,
+            labels,
+            group if group is not None else f"sha256:{sha256}",
+            sha256,
+            base / mask if mask else None,
+        )
     if not items:
         raise DataError(f"{location}: no pictures found")
     classes = tuple(sorted({label for item in items.values() for label in item.labels}))
@@ -172,23 +191,29 @@ def load_dataset(
     return Dataset(tuple(items[name] for name in sorted(items)), classes, good_class, multi_label)
 
 
-Row = tuple[str, str, tuple[str, ...], str | None]  # where it was read, relative path, labels, group
+# Where it was read, relative path, labels, group, relative path of the mask.
+Row = tuple[str, str, tuple[str, ...], str | None, str | None]
 
 
 def _folder_rows(root: Path) -> Iterator[Row]:
     for folder in sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith(".")):
         for file in sorted(folder.rglob("*")):
             if file.suffix.lower() in SUFFIXES and file.is_file():
-                yield str(file), file.relative_to(root).as_posix(), (folder.name,), None
+                yield str(file), file.relative_to(root).as_posix(), (folder.name,), None, None
 
 
 def _csv_rows(
-    file: Path, image_column: str, label_column: str, group_column: str | None, separator: str | None
+    file: Path,
+    image_column: str,
+    label_column: str,
+    group_column: str | None,
+    mask_column: str | None,
+    separator: str | None,
 ) -> Iterator[Row]:
     with file.open(newline="", encoding="utf-8-sig") as stream:
         reader = csv.DictReader(stream)
         columns = reader.fieldnames or []
-        for column in (image_column, label_column, *([group_column] if group_column else [])):
+        for column in (image_column, label_column, *filter(None, (group_column, mask_column))):
             if column not in columns:
                 raise DataError(f"{file}: no column {column!r}; there are {', '.join(columns) or 'none'}")
         for row in reader:
@@ -206,7 +231,13 @@ def _csv_rows(
             group = (row[group_column] or "").strip() if group_column else None
             if group == "":
                 raise DataError(f"{where}: column {group_column!r} is empty")
-            yield where, Path(name).as_posix(), labels, group
+            yield (
+                where,
+                Path(name).as_posix(),
+                labels,
+                group,
+                (row.get(mask_column or MASK_COLUMN) or "").strip(),
+            )
 
 
 def split_by_group(dataset: Dataset, fractions: Sequence[float], seed: int = 0) -> tuple[Dataset, ...]:
