@@ -80,9 +80,9 @@ COMMANDS = {
 
 def load_command(group: str, name: str) -> Any:
     """Return the command, in the form that typer runs, of a name in `COMMANDS`; its module is imported."""
-    module, _, function = COMMANDS[group][name][0].partition(":")
-    alone = _typer(name)
-    alone.command(name)(getattr(import_module(module), function))
+    home, _, function = COMMANDS[group][name][0].partition(":")
+    module, alone = import_module(home), _typer(name)
+    alone.command(name, cls=getattr(module, "COMMAND_CLASS", None))(getattr(module, function))
     return typer.main.get_command(alone)
 
 

@@ -84,14 +84,26 @@ def open_record(settings: Settings) -> Database:
     return database
 
 
-GoodClass = Annotated[str | None, typer.Option(help="The class that means 'no defect'.")]
-LabelColumn = Annotated[str, typer.Option(help="CSV column with the label.")]
-ImageColumn = Annotated[str, typer.Option(help="CSV column with the picture's path, relative to the CSV.")]
+GoodClass = Annotated[
+    str | None, typer.Option(help="The class that means 'no defect'.", rich_help_panel="Data")
+]
+LabelColumn = Annotated[str, typer.Option(help="CSV column with the label.", rich_help_panel="Data")]
+ImageColumn = Annotated[
+    str,
+    typer.Option(help="CSV column with the picture's path, relative to the CSV.", rich_help_panel="Data"),
+]
 GroupColumn = Annotated[
-    str | None, typer.Option(help="CSV column with the lot or part: one is never on both sides of a split.")
+    str | None,
+    typer.Option(
+        help="CSV column with the lot or part: one is never on both sides of a split.",
+        rich_help_panel="Data",
+    ),
 ]
 MultiLabel = Annotated[
-    bool, typer.Option("--multi-label", help="A picture may have several labels, joined by ';'.")
+    bool,
+    typer.Option(
+        "--multi-label", help="A picture may have several labels, joined by ';'.", rich_help_panel="Data"
+    ),
 ]
 
 

@@ -55,7 +55,7 @@ class Preprocessing:
                 f" got {reprlib.repr(size)}"
             )
         for name, colour in (("mean", self.mean), ("std", self.std)):
-            if not _is_colour(colour) or (name == "std" and min(colour) <= 0):
+            if not is_colour(colour) or (name == "std" and min(colour) <= 0):
                 raise ValueError(f"{name} must be three numbers, std positive, got {reprlib.repr(colour)}")
         if self.interpolation not in tuple(INTERPOLATIONS):
             shown = reprlib.repr(self.interpolation)
@@ -124,7 +124,8 @@ class Preprocessing:
         return scaled
 
 
-def _is_colour(value: object) -> bool:
+def is_colour(value: object) -> bool:
+    """Whether a value is a tuple of three numbers."""
     return (
         isinstance(value, tuple)
         and len(value) == 3

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,10 @@ import torch
 
 from classifiers.errors import ClassifierError
 from classifiers.package.network import create_network
+from classifiers.package.preprocessing import is_colour
 from classifiers.training.settings import TrainSettings
+
+Colour = tuple[float, float, float]
 
 
 def starting_network(settings: TrainSettings, n_classes: int) -> tuple[torch.nn.Module, dict[str, Any]]:
@@ -87,19 +91,22 @@ def _head_prefixes(model: torch.nn.Module) -> tuple[str, ...]:
 
 
 def has_folded_batch_norms(model: torch.nn.Module) -> bool:
-    """Whether a conversion folded the batch norms' statistics into the weights (all means 0, one variance).
+    """Whether a conversion folded the batch norms' statistics into the weights of most of the network.
 
-    The weights of such a network already account for the statistics. Usual training would normalise by those
-    of each batch once more, and at once destroy what was learnt.
+    Such a norm has means of 0 and one variance for all channels; the weights before it account for what its
+    statistics were. Usual training would normalise by those of each batch once more, and at once destroy what
+    was learnt.
     """
     norms = [module for module in model.modules() if isinstance(module, torch.nn.BatchNorm2d)]
-    return bool(norms) and all(
-        norm.running_mean is not None
+    folded = [
+        norm
+        for norm in norms
+        if norm.running_mean is not None
         and norm.running_var is not None
         and not bool(norm.running_mean.any())
         and bool((norm.running_var == norm.running_var.flatten()[0]).all())
-        for norm in norms
-    )
+    ]
+    return len(folded) > len(norms) / 2
 
 
 @torch.no_grad()
@@ -146,3 +153,36 @@ def unfold_batch_norms(model: torch.nn.Module, batches: Iterable[torch.Tensor]) 
         norm.weight.copy_(scale * (variance + norm.eps).sqrt())
         norm.running_mean.copy_(mean)
         norm.running_var.copy_(variance)
+
+
+def stated_colour(weights: Path) -> tuple[Colour, Colour] | None:
+    """Return mean and std of the input that the `config.json` beside a weights file states for it.
+
+    It states them under `pretrained_cfg`, as timm writes it, or under the file's name where several files
+    share it.
+
+    Returns:
+        Mean and standard deviation for each channel (0..1); None without such a file or statement.
+
+    Raises:
+        ClassifierError: the file cannot be read, or what it states is not three numbers each.
+    """
+    file = weights.with_name("config.json")
+    if not file.is_file():
+        return None
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise ClassifierError(f"{file}: cannot be read as JSON: {error}; repair it or remove it") from error
+    stated = {}
+    if isinstance(content, dict):
+        stated = content.get(weights.name) or content.get("pretrained_cfg") or {}
+    if not isinstance(stated, dict) or not {"mean", "std"} <= stated.keys():
+        return None
+    colours = []
+    for name in ("mean", "std"):
+        value = stated[name]
+        if not isinstance(value, list) or not is_colour(tuple(value)) or (name == "std" and min(value) <= 0):
+            raise ClassifierError(f"{file}: {name} must be three numbers, std positive, got {value!r:.100}")
+        colours.append((float(value[0]), float(value[1]), float(value[2])))
+    return colours[0], colours[1]

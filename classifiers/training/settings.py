@@ -8,10 +8,27 @@ from typing import Any
 
 from classifiers.data.pictures import CACHE_BYTES, Augmentation
 from classifiers.errors import ClassifierError
+from classifiers.package.preprocessing import FITS, INTERPOLATIONS, MAX_INPUT
+
+SMALLEST_SIDE = 16  # pixels of the network's input; below it most networks of timm have nothing left
 
 
 class TrainingError(ClassifierError):
     """A training cannot begin, continue or end; the message says why and what to do."""
+
+
+class SettingError(TrainingError):
+    """A setting has a value that it cannot have.
+
+    Attributes:
+        name: of the setting.
+        problem: what is wrong with its value.
+    """
+
+    def __init__(self, name: str, problem: str) -> None:
+        super().__init__(f"settings: {name} {problem}")
+        self.name = name
+        self.problem = problem
 
 
 @dataclass(frozen=True)
@@ -23,9 +40,9 @@ class TrainSettings:
         model_args: further arguments of `timm.create_model`.
         pretrained: None (from scratch), a local .safetensors file, or "hub" (timm's own download).
         input_size: height and width of the network's input, in pixels.
-        mean: per-channel mean (0..1). None takes that of pretrained weights as timm states it. Without such
-            weights it is measured on the training pictures: then 0 is their mean colour, which explainers
-            mask with.
+        mean: per-channel mean (0..1). None takes that of pretrained weights, as a config.json beside their
+            file states it, else timm. Without such weights it is measured on the training pictures: then 0 is
+            their mean colour, which explainers mask with.
         std: per-channel standard deviation; None as for the mean.
         interpolation: "bilinear" or "bicubic".
         fit: "pad" keeps the aspect ratio, "stretch" does not.
@@ -36,7 +53,7 @@ class TrainSettings:
         weight_decay: not applied to biases and norms.
         layer_decay: factor on the learning rate for each layer further from the head; None without it.
         schedule: "cosine", "poly", "tanh" or "step" of timm, updated at every step.
-        warmup_epochs: epochs in which the learning rate rises linearly.
+        warmup_epochs: epochs in which the learning rate rises linearly. None: 2, but at most half of them.
         final_learning_rate: the learning rate at the end, as a share of learning_rate.
         clip_gradient: largest norm of the gradient; None for no limit.
         label_smoothing: share of the target spread over the other classes.
@@ -73,7 +90,7 @@ class TrainSettings:
     weight_decay: float = 0.05
     layer_decay: float | None = None
     schedule: str = "cosine"
-    warmup_epochs: int = 2
+    warmup_epochs: int | None = None
     final_learning_rate: float = 0.01
     clip_gradient: float | None = 5.0
     label_smoothing: float = 0.1
@@ -96,12 +113,20 @@ class TrainSettings:
     def __post_init__(self) -> None:
         def check(good: bool, name: str, expected: str) -> None:
             if not good:
-                raise TrainingError(f"settings: {name} must be {expected}, got {getattr(self, name)!r}")
+                raise SettingError(name, f"must be {expected}, got {getattr(self, name)!r}")
 
         check(self.epochs >= 1, "epochs", "at least 1")
         check(self.batch_size >= 2, "batch_size", "at least 2 (batch norms need more than one picture)")
         check(self.learning_rate > 0, "learning_rate", "positive")
-        check(0 <= self.warmup_epochs < self.epochs or self.epochs == 1, "warmup_epochs", "less than epochs")
+        check(0 <= self.warmup < self.epochs, "warmup_epochs", f"less than epochs ({self.epochs})")
+        rows, columns = self.input_size
+        check(
+            min(rows, columns) >= SMALLEST_SIDE and rows * columns <= MAX_INPUT,
+            "input_size",
+            f"(height, width) of at least {SMALLEST_SIDE} pixels each and {MAX_INPUT} together",
+        )
+        check(self.fit in FITS, "fit", " or ".join(map(repr, FITS)))
+        check(self.interpolation in INTERPOLATIONS, "interpolation", " or ".join(map(repr, INTERPOLATIONS)))
         check(
             self.schedule in ("cosine", "poly", "tanh", "step"),
             "schedule",
@@ -118,9 +143,16 @@ class TrainSettings:
         check(self.threads is None or self.threads >= 1, "threads", "at least 1, or None")
         check(self.workers >= 0, "workers", "at least 0")
 
+    @property
+    def warmup(self) -> int:
+        """The epochs in which the learning rate rises."""
+        if self.warmup_epochs is None or self.epochs == 1:
+            return min(2, self.epochs // 2)
+        return self.warmup_epochs
+
     def record(self) -> dict[str, Any]:
         """Return the settings as JSON content, without what cannot change the result and without paths."""
-        content = asdict(self)
+        content = {**asdict(self), "warmup_epochs": self.warmup}
         for name in ("workers", "cache_bytes"):
             del content[name]
         if self.pretrained is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from classifiers.data.dataset import Dataset
 from classifiers.package.manifest import canonical
 from classifiers.package.package import ModelPackage, load_package
 from classifiers.training.checkpoint import read_checkpoint, write_checkpoint
+from classifiers.training.pretrained import stated_colour
 from classifiers.training.settings import TrainingError, TrainSettings
 from classifiers.training.trainer import Progress, Trainer
 
@@ -50,6 +52,7 @@ def train(
     """
     _check_data(training, validation)
     report = progress or (lambda _: None)
+    settings = _with_stated_colour(settings)
     fingerprint = _fingerprint(training, validation, settings)
     work = out.with_name(out.name + ".training")
     if out.exists():
@@ -80,6 +83,16 @@ def train(
         torch.set_num_threads(threads)
     shutil.rmtree(work)
     return package
+
+
+def _with_stated_colour(settings: TrainSettings) -> TrainSettings:
+    """Return the settings with the mean and std that a config.json beside the pretrained weights states."""
+    if settings.pretrained in (None, "hub"):
+        return settings
+    stated = stated_colour(Path(str(settings.pretrained)))
+    if stated is None:
+        return settings
+    return replace(settings, mean=settings.mean or stated[0], std=settings.std or stated[1])
 
 
 def _check_data(training: Dataset, validation: Dataset) -> None:

@@ -35,13 +35,15 @@ class TrainProgress:
     """How far a training is.
 
     Attributes:
-        phase: "reading" (pictures), "training" (after a step), "validated" (after an epoch).
-        done: pictures read, or steps done in this epoch.
+        phase: "reading" (pictures), "training" (after a step), "validating" (pictures), "validated" (after an
+            epoch), "notice" (something that whoever trains should know).
+        done: pictures read or validated, or steps done in this epoch.
         total: how many there are of these.
         epoch: counted from 1; 0 while reading.
         epochs: how many there are.
         loss: mean training loss of this epoch so far.
         metrics: of this epoch, once validated: loss, balanced_accuracy, auroc, is_best.
+        text: of a notice.
     """
 
     phase: str
@@ -51,6 +53,7 @@ class TrainProgress:
     epochs: int = 0
     loss: float | None = None
     metrics: dict[str, Any] | None = None
+    text: str | None = None
 
 
 Progress = Callable[[TrainProgress], None]
@@ -75,6 +78,9 @@ class Trainer:
         torch.manual_seed(settings.seed)
         self.model, self.origin = starting_network(settings, len(training.classes))
         self.preprocessing = _preprocessing(settings, self.model, training)
+        folded = settings.pretrained is not None and has_folded_batch_norms(self.model)
+        if settings.pretrained is not None:
+            self._tell_about_weights(folded)
 
         def reading(done: int, total: int) -> None:
             report(TrainProgress("reading", done, total))
@@ -85,7 +91,7 @@ class Trainer:
         self.targets = torch.from_numpy(label_matrix(training, training.classes))
 
         self.model.to(self.device).to(memory_format=torch.channels_last)
-        if settings.pretrained is not None and has_folded_batch_norms(self.model):
+        if folded:
             self._measure_batch_norms()
         try:
             self.optimizer = create_optimizer_v2(
@@ -102,7 +108,7 @@ class Trainer:
             self.optimizer,
             sched=settings.schedule,
             num_epochs=settings.epochs,
-            warmup_epochs=settings.warmup_epochs if settings.epochs > 1 else 0,
+            warmup_epochs=settings.warmup,
             warmup_lr=settings.learning_rate * 0.01,
             min_lr=settings.learning_rate * settings.final_learning_rate,
             step_on_epochs=False,
@@ -122,6 +128,21 @@ class Trainer:
         self.history: list[dict[str, Any]] = []
         self.best_epoch = 0
         self.best: dict[str, torch.Tensor] = {}
+
+    def _tell_about_weights(self, folded: bool) -> None:
+        """Say how pictures are normalised for pretrained weights, and what happens to folded batch norms."""
+        mean, std = (
+            "/".join(f"{value:g}" for value in colour)
+            for colour in (self.preprocessing.mean, self.preprocessing.std)
+        )
+        texts = [f"pretrained weights: input normalised with mean {mean} and standard deviation {std}"]
+        if folded:
+            texts.append(
+                "a conversion folded the batch norms of these weights into them: their statistics are "
+                "measured anew on the training pictures, without which training would destroy what was learnt"
+            )
+        for text in texts:
+            self.report(TrainProgress("notice", 0, 0, text=text))
 
     def _measure_batch_norms(self) -> None:
         """Measure the statistics of folded batch norms on training pictures, spaced evenly."""
@@ -213,6 +234,10 @@ class Trainer:
             for batch in self.held_out.batches(self.settings.batch_size):
                 batch = batch.to(self.device, memory_format=torch.channels_last)
                 parts.append(network(batch).float().cpu())
+                done = sum(map(len, parts))
+                self.report(
+                    TrainProgress("validating", done, len(self.held_out), self.epoch, self.settings.epochs)
+                )
         metrics = validation_metrics(torch.cat(parts), self.validation)
         learning_rate = self.optimizer.param_groups[0]["lr"]
         entry = {

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from cli.console import err, out, safe
-from cli.model.train import _pairs, _TrainingBar, print_trained, write_splits
+from cli.model.train import print_trained, write_splits
+from cli.model.train_progress import TrainingLines
+from cli.model.train_settings import pairs
 from cli.options import command_line
 from configs.loading import ConfigError
 
@@ -83,7 +85,7 @@ def train_next(ctx: typer.Context) -> None:
     out_folder: Path = options["out_folder"]
     write_splits(out_folder, data.sides)
     training, validation = data.sides[:2]
-    with _TrainingBar() as bar:
+    with TrainingLines() as lines:
         trained = train_model(
             training,
             validation,
@@ -91,7 +93,7 @@ def train_next(ctx: typer.Context) -> None:
             out_folder,
             command=command_line(),
             origin=data.record,
-            progress=bar,
+            progress=lines,
         )
     print_trained(trained)
 
@@ -125,7 +127,7 @@ def _changed_settings(
     }
     known = {field.name for field in fields(settings)} - decided - _COURSE - {"augmentation"}
     augmentation = {field.name for field in fields(settings.augmentation)}
-    for name, value in _pairs(entries, "--set").items():
+    for name, value in pairs(entries, "--set").items():
         group, _, field = name.partition(".")
         if group == "augmentation" and field in augmentation:
             varied[field] = value
@@ -134,6 +136,5 @@ def _changed_settings(
         else:
             raise ConfigError(f"--set {name}: not a setting that can change from one model to the next")
     if "epochs" in values:
-        # The warm-up was chosen for another number of epochs.
-        values.setdefault("warmup_epochs", min(settings.warmup_epochs, values["epochs"] // 2))
+        values.setdefault("warmup_epochs", None)  # it was chosen for another number of epochs
     return replace(settings, **values, augmentation=replace(settings.augmentation, **varied))

@@ -2,20 +2,36 @@
 
 import csv
 import os
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from cli.console import err, out, safe
+from cli.console import out, safe
+from cli.model.train_progress import TrainingLines
+from cli.model.train_settings import (
+    CHOICE,
+    COURSE,
+    DATA,
+    INPUT,
+    MACHINE,
+    NETWORK,
+    GroupedHelp,
+    pairs,
+    train_settings,
+)
 from cli.options import GoodClass, GroupColumn, ImageColumn, LabelColumn, MultiLabel, command_line
-from configs.loading import ConfigError, option_value
+from configs.loading import ConfigError
 
 if TYPE_CHECKING:
     from classifiers import ModelPackage
     from classifiers.data.dataset import Dataset
+    from classifiers.data.survey import Survey
+
+COMMAND_CLASS = GroupedHelp  # of the command below, see `cli.main.load_command`
 
 
 def train(
@@ -31,50 +47,89 @@ def train(
     follows: Annotated[
         Path | None,
         typer.Option(
-            "--from", help="Go on from this model package, with its data, its split and its settings."
+            "--from",
+            help="Go on from this model package, with its data, its split and its settings.",
+            rich_help_panel=DATA,
         ),
     ] = None,
     added: Annotated[
         Path | None,
-        typer.Option("--add", help="With --from: further pictures, from `kensa dataset export`."),
+        typer.Option(
+            "--add",
+            help="With --from: further pictures, from `kensa dataset export`.",
+            rich_help_panel=DATA,
+        ),
     ] = None,
-    architecture: Annotated[
-        str, typer.Option("--arch", help="Any CNN of timm by name.")
-    ] = "mobilenetv3_small_050",
-    model_arg: Annotated[list[str] | None, typer.Option(help="Further timm argument: name=value.")] = None,
+    setting: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="NAME=VALUE", help="Any setting that is listed below with --set and its default."
+        ),
+    ] = None,
     good_class: GoodClass = None,
     label_column: LabelColumn = "label",
     image_column: ImageColumn = "image",
     group_column: GroupColumn = None,
     group_pattern: Annotated[
-        str | None, typer.Option(help="Regular expression on the path; its first group is the lot or part.")
+        str | None,
+        typer.Option(
+            help="Regular expression on the path; its first group is the lot or part.", rich_help_panel=DATA
+        ),
+    ] = None,
+    mask_column: Annotated[
+        str | None,
+        typer.Option(
+            help="CSV column with a mask's path: it tells how large defects are. 'mask' where there is one.",
+            rich_help_panel=DATA,
+        ),
     ] = None,
     multi_label: MultiLabel = False,
     fractions: Annotated[
         tuple[float, float, float, float],
-        typer.Option(help="Shares of training, validation, calibration and test."),
+        typer.Option(help="Shares of training, validation, calibration and test.", rich_help_panel=DATA),
     ] = (0.55, 0.1, 0.2, 0.15),
-    pretrained: Annotated[
-        str | None, typer.Option(help="Local .safetensors file, or 'hub'; from scratch when absent.")
-    ] = None,
-    setting: Annotated[
-        list[str] | None,
+    input_size: Annotated[
+        str | None,
         typer.Option(
-            "--set", help="Any other training setting, such as epochs=30 or augmentation.rotation=10."
+            metavar="HEIGHTxWIDTH",
+            help="In pixels, or one number for a square; chosen by a look at the pictures when absent.",
+            rich_help_panel=INPUT,
         ),
     ] = None,
-    input_size: Annotated[int, typer.Option(min=16, help="Side of the network's input, in pixels.")] = 224,
-    epochs: Annotated[int, typer.Option(min=1)] = 30,
-    batch_size: Annotated[int, typer.Option(min=2)] = 32,
-    learning_rate: Annotated[float, typer.Option("--lr")] = 1e-3,
-    balance: Annotated[str, typer.Option(help="Against class imbalance: sampler, loss or none.")] = "sampler",
-    device: Annotated[str, typer.Option()] = "auto",
-    precision: Annotated[str, typer.Option(help="float32, or bfloat16 for autocast.")] = "float32",
-    seed: Annotated[int, typer.Option()] = 0,
+    architecture: Annotated[
+        str, typer.Option("--arch", help="Any CNN of timm by name.", rich_help_panel=NETWORK)
+    ] = "mobilenetv3_small_050",
+    model_arg: Annotated[
+        list[str] | None, typer.Option(help="Further timm argument: name=value.", rich_help_panel=NETWORK)
+    ] = None,
+    pretrained: Annotated[
+        str | None,
+        typer.Option(
+            help="Local .safetensors file, or 'hub'; from scratch when absent.", rich_help_panel=NETWORK
+        ),
+    ] = None,
+    epochs: Annotated[int, typer.Option(min=1, rich_help_panel=COURSE)] = 30,
+    batch_size: Annotated[int, typer.Option(min=2, rich_help_panel=COURSE)] = 32,
+    learning_rate: Annotated[
+        float, typer.Option("--lr", help="After the warm-up.", rich_help_panel=COURSE)
+    ] = 1e-3,
+    balance: Annotated[
+        str,
+        typer.Option(help="Against class imbalance: sampler, loss or none.", rich_help_panel=CHOICE),
+    ] = "sampler",
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.", rich_help_panel=MACHINE)] = "auto",
+    precision: Annotated[
+        str, typer.Option(help="float32, or bfloat16 for autocast.", rich_help_panel=MACHINE)
+    ] = "float32",
+    seed: Annotated[int, typer.Option(help="Decides everything random.", rich_help_panel=MACHINE)] = 0,
 ) -> None:
-    """Train a timm CNN and write a model package; the same command goes on after a kill."""
+    """Train a timm CNN and write a model package; the same command goes on after a kill.
+
+    docs/training.md says when to use which setting.
+    """
     from classifiers.data.dataset import load_dataset, split_by_group
     from classifiers.data.overlap import split_record
+    from classifiers.data.survey import survey_pictures
     from classifiers.training.train import train as train_model
 
     if follows is not None or added is not None:
@@ -86,6 +141,20 @@ def train(
         raise ConfigError(
             "no labelled pictures: name a folder or a CSV file, or a model with --from and --add"
         )
+    chosen: dict[str, Any] = {
+        "architecture": architecture,
+        "model_args": pairs(model_arg or [], "--model-arg"),
+        "pretrained": pretrained,
+        "input_size": _input_sides(input_size) if input_size is not None else (224, 224),
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "learning_rate": learning_rate,
+        "balance": balance,
+        "device": device,
+        "precision": precision,
+        "seed": seed,
+    }
+    settings = train_settings(setting or [], **chosen)  # before pictures are read: a mistake costs no time
     with out.status("reading the labels …"):
         dataset = load_dataset(
             data,
@@ -93,26 +162,18 @@ def train(
             image_column=image_column,
             group_column=group_column,
             group_pattern=group_pattern,
+            mask_column=mask_column,
             multi_label=multi_label,
             good_class=good_class,
         )
         sides = split_by_group(dataset, fractions, seed)
+        survey = survey_pictures(dataset)
     write_splits(out_folder, sides)
-    settings = _train_settings(
-        setting or [],
-        architecture=architecture,
-        model_args=_pairs(model_arg or [], "--model-arg"),
-        pretrained=pretrained,
-        input_size=(input_size, input_size),
-        epochs=epochs,
-        batch_size=batch_size,
-        learning_rate=learning_rate,
-        balance=balance,
-        device=device,
-        precision=precision,
-        seed=seed,
-    )
-    with _TrainingBar() as bar:
+    if input_size is None:
+        settings = replace(settings, input_size=survey.proposed_size)
+    for line in _survey_lines(survey, settings.input_size, asked=input_size is not None):
+        out.print(safe(line))
+    with TrainingLines() as lines:
         split = split_record(sides, grouped_by=group_column, fractions=fractions, seed=seed)
         package = train_model(
             sides[0],
@@ -121,7 +182,7 @@ def train(
             out_folder,
             command=command_line(),
             origin={"split": split},
-            progress=bar,
+            progress=lines,
         )
     print_trained(package)
 
@@ -148,6 +209,65 @@ def print_trained(package: "ModelPackage") -> None:
     )
 
 
+def _input_sides(text: str) -> tuple[int, int]:
+    """Return (height, width) of "576x224", or of "224" for a square."""
+    found = re.fullmatch(r"(\d{1,5})(?:x(\d{1,5}))?", text)
+    if found is None:
+        raise ConfigError(
+            f"--input-size {text}: expected HEIGHTxWIDTH in pixels, such as 576x224, or one side"
+        )
+    return int(found[1]), int(found[2] or found[1])
+
+
+def _survey_lines(survey: "Survey", size: tuple[int, int], *, asked: bool) -> list[str]:
+    """Return what pictures and defects are like, what the input makes of them, and what would suit better.
+
+    Args:
+        survey: of the pictures.
+        size: height and width of the input that will be used.
+        asked: whether it was given; else it is the proposal.
+    """
+    from classifiers.data.survey import SMALLEST_DEFECT, USUAL_SIDE
+
+    pixels = 20 if survey.defect is None else max(1, round(survey.defect))
+
+    def becomes(input_size: tuple[int, int]) -> str:
+        side = pixels * survey.scale(input_size)
+        return f"{side:.0f}" if side >= 1.5 else f"{side:.1f}"
+
+    def text(input_size: tuple[int, int]) -> str:
+        return f"{input_size[0]}x{input_size[1]}"
+
+    unlike = "" if survey.alike else ", of unlike proportions"
+    known = "no masks tell how large defects are"
+    if survey.defect is not None:
+        known = (
+            f"of {survey.masks} defects with a mask a quarter are no larger than {pixels} x {pixels} pixels"
+        )
+    lines = [f"pictures are {survey.width} wide and {survey.height} high{unlike}; {known}"]
+    if survey.unreadable:
+        lines.append(f"{len(survey.unreadable)} masks cannot be read, {survey.unreadable[0]} among them")
+    usual, proposed = (USUAL_SIDE, USUAL_SIDE), survey.proposed_size
+    line = f"input {text(size)} (height x width): a defect of {pixels} pixels becomes {becomes(size)}"
+    if asked and survey.scale(size) < 0.9 * survey.scale(proposed):
+        line += f"; use --input-size {text(proposed)}, where it becomes {becomes(proposed)}"
+    elif not asked and proposed != usual:
+        times = proposed[0] * proposed[1] / USUAL_SIDE**2
+        line += (
+            f", at {text(usual)} it would be {becomes(usual)}; a step takes {times:.1f} times as long "
+            "(--input-size chooses another)"
+        )
+    lines.append(line)
+    if survey.defect is not None and pixels * survey.scale(size) < 0.9 * SMALLEST_DEFECT and not asked:
+        enough = survey.size_at(min(1.0, SMALLEST_DEFECT / survey.defect))
+        times = enough[0] * enough[1] / USUAL_SIDE**2
+        lines.append(
+            f"more is not taken unasked: --input-size {text(enough)} shows such a defect with "
+            f"{becomes(enough)} pixels, and takes {times:.0f} times as long as {text(usual)}"
+        )
+    return lines
+
+
 def _write_split(path: Path, side: Any) -> None:
     """Write one side of the split, with paths relative to the file as `load_dataset` reads them."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -157,68 +277,3 @@ def _write_split(path: Path, side: Any) -> None:
         for item in side.items:
             image = Path(os.path.relpath(item.path, path.parent)).as_posix()
             writer.writerow((image, ";".join(item.labels), item.group))
-
-
-def _pairs(entries: list[str], option: str) -> dict[str, Any]:
-    pairs = {}
-    for entry in entries:
-        name, equals, text = entry.partition("=")
-        if not equals:
-            raise ConfigError(f"{option} {entry}: expected name=value")
-        pairs[name] = option_value(text, f"{option} {name}")
-    return pairs
-
-
-def _train_settings(entries: list[str], **chosen: Any) -> Any:
-    from classifiers.data.pictures import Augmentation
-    from classifiers.training.settings import TrainSettings
-
-    augmentation: dict[str, Any] = {}
-    for name, value in _pairs(entries, "--set").items():
-        group, dot, field = name.partition(".")
-        if dot and group == "augmentation":
-            augmentation[field] = value
-        else:
-            chosen[name] = tuple(value) if isinstance(value, list) else value
-    try:
-        return TrainSettings(**chosen, augmentation=Augmentation(**augmentation))
-    except TypeError as error:
-        # dataclasses answer an unknown name with a TypeError that names it.
-        raise ConfigError(
-            f"--set: {str(error).split('() ')[-1]}; see classifiers.training.settings.TrainSettings"
-        ) from None
-
-
-class _TrainingBar:
-    """A progress bar per epoch, and one line for each validated epoch."""
-
-    def __init__(self) -> None:
-        self._bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-            console=err,
-        )
-        self._task = self._bar.add_task("reading", total=None)
-
-    def __enter__(self) -> Callable[[Any], None]:
-        self._bar.start()
-        return self._show
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.stop()
-
-    def _show(self, progress: Any) -> None:
-        if progress.phase == "validated":
-            metrics = progress.metrics
-            auroc = "" if metrics["auroc"] is None else f"  AUROC {metrics['auroc']:.3f}"
-            self._bar.console.print(
-                f"epoch {progress.epoch:>3}  loss {progress.loss:.3f}  balanced accuracy "
-                f"{metrics['balanced_accuracy']:.3f}{auroc}{'  best' if metrics['is_best'] else ''}"
-            )
-        else:
-            title = (
-                "reading" if progress.phase == "reading" else f"epoch {progress.epoch} of {progress.epochs}"
-            )
-            self._bar.update(self._task, description=title, completed=progress.done, total=progress.total)

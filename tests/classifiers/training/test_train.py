@@ -23,7 +23,12 @@ from classifiers.package.network import create_network
 from classifiers.package.package import ModelPackage, build_model, load_package
 from classifiers.predict import Predictor
 from classifiers.training.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
-from classifiers.training.pretrained import has_folded_batch_norms, load_pretrained, unfold_batch_norms
+from classifiers.training.pretrained import (
+    has_folded_batch_norms,
+    load_pretrained,
+    stated_colour,
+    unfold_batch_norms,
+)
 from classifiers.training.settings import TrainingError, TrainSettings
 from classifiers.training.train import train
 from classifiers.training.trainer import TrainProgress
@@ -274,6 +279,10 @@ def test_a_loss_that_explodes_is_an_error(
         ("precision", "float16"),
         ("schedule", "plateau"),
         ("select_by", "loss"),
+        ("fit", "crop"),
+        ("interpolation", "nearest"),
+        ("input_size", (8, 224)),
+        ("input_size", (8192, 8192)),
         ("workers", -1),
     ],
 )
@@ -337,10 +346,35 @@ def test_training_from_pretrained_weights_is_recorded(
     assert origin["weights"] == "file"
     assert origin["file"] == "start.safetensors"
     assert origin["head_dropped"] == ["classifier.bias", "classifier.weight"]
-    # A network fresh from its constructor has batch norms without statistics: measured before training.
-    assert origin["batch_norms_unfolded"] is True
     with pytest.raises(TrainingError, match=r"absent\.safetensors"):
         train(*sides, replace(settings, pretrained="absent.safetensors"), tmp_path / "other")
+
+
+def test_folded_batch_norms_are_recognised_measured_and_told(
+    start: Path, sides: tuple[Dataset, Dataset], settings: TrainSettings, tmp_path: Path
+) -> None:
+    """Conversions leave means of 0 and one variance; here 1, as a network's constructor has them."""
+    network = create_network("test_efficientnet", {}, 3)
+    assert has_folded_batch_norms(network)
+    seen: list[TrainProgress] = []
+    one_epoch = replace(settings, epochs=1, pretrained=str(start))
+    package = train(*sides, one_epoch, tmp_path / "folded", progress=seen.append)
+    assert any("measured anew" in str(now.text) for now in seen if now.phase == "notice")
+    assert package.training["origin"]["batch_norms_unfolded"] is True
+
+    # Some norms that were never folded, as where part of a network was trained on: still. Most: no more.
+    norms = [m for m in network.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    for index, norm in enumerate(norms):
+        assert norm.running_mean is not None
+        assert has_folded_batch_norms(network) == (index < len(norms) / 2)
+        norm.running_mean += 0.1
+    assert not has_folded_batch_norms(network)
+    safetensors.torch.save_file(network.state_dict(), tmp_path / "real.safetensors")
+    seen.clear()
+    real = replace(one_epoch, pretrained=str(tmp_path / "real.safetensors"))
+    package = train(*sides, real, tmp_path / "real", progress=seen.append)
+    assert not any("measured anew" in str(now.text) for now in seen)
+    assert "batch_norms_unfolded" not in package.training["origin"]
 
 
 def test_unfolding_keeps_the_function_and_measures_the_statistics() -> None:
@@ -383,6 +417,57 @@ def test_unfolding_a_whole_network_keeps_its_function() -> None:
         torch.testing.assert_close(network(images), before, rtol=1e-3, atol=1e-4)
         # And training mode, whose batch statistics are the measured ones here, hardly differs.
         torch.testing.assert_close(network.train()(images), before, rtol=2e-2, atol=2e-2)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"architecture": "x", "pretrained_cfg": {"mean": [0.1, 0.2, 0.3], "std": [0.4, 0.5, 0.6]}},
+        {
+            "start.safetensors": {"mean": [0.1, 0.2, 0.3], "std": [0.4, 0.5, 0.6]},
+            "other": {"mean": [9, 9, 9]},
+        },
+    ],
+)
+def test_mean_and_std_are_those_that_the_weights_configuration_states(
+    start: Path, sides: tuple[Dataset, Dataset], settings: TrainSettings, tmp_path: Path, content: Any
+) -> None:
+    one_epoch = replace(settings, epochs=1, pretrained=str(start))
+    plain = train(*sides, one_epoch, tmp_path / "plain")
+    assert plain.preprocessing.mean == (0.485, 0.456, 0.406)  # as timm states them for this network
+    (tmp_path / "config.json").write_text(json.dumps(content))
+    seen: list[TrainProgress] = []
+    package = train(*sides, one_epoch, tmp_path / "stated", progress=seen.append)
+    assert (package.preprocessing.mean, package.preprocessing.std) == ((0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
+    assert "mean 0.1/0.2/0.3 and standard deviation 0.4/0.5/0.6" in str(seen[0].text)
+    # What the settings say wins.
+    package = train(*sides, replace(one_epoch, mean=(0.7, 0.7, 0.7)), tmp_path / "given")
+    assert (package.preprocessing.mean, package.preprocessing.std) == ((0.7, 0.7, 0.7), (0.4, 0.5, 0.6))
+
+
+def test_a_weights_configuration_that_says_nothing_or_nonsense(tmp_path: Path) -> None:
+    weights, file = tmp_path / "w.safetensors", tmp_path / "config.json"
+    assert stated_colour(weights) is None
+    for silent in ("[]", "{}", '{"pretrained_cfg": {"mean": [0.5, 0.5, 0.5]}}', '{"w.safetensors": 3}'):
+        file.write_text(silent)
+        assert stated_colour(weights) is None
+    for broken in (
+        "{",
+        '{"pretrained_cfg": {"mean": [0.5, 0.5], "std": [1, 1, 1]}}',
+        '{"pretrained_cfg": {"mean": [0.5, 0.5, 0.5], "std": [1, 0, 1]}}',
+        '{"pretrained_cfg": {"mean": "grey", "std": [1, 1, 1]}}',
+    ):
+        file.write_text(broken)
+        with pytest.raises(ClassifierError, match=r"config\.json"):
+            stated_colour(weights)
+
+
+def test_the_warm_up_adapts_to_few_epochs() -> None:
+    assert [TrainSettings(epochs=epochs).warmup for epochs in (1, 2, 3, 4, 30)] == [0, 1, 1, 2, 2]
+    assert TrainSettings(epochs=30).record()["warmup_epochs"] == 2  # as earlier versions wrote it
+    assert TrainSettings(epochs=1, warmup_epochs=1).warmup == 0
+    with pytest.raises(TrainingError, match="warmup_epochs must be less than epochs"):
+        TrainSettings(epochs=2, warmup_epochs=2)
 
 
 def test_checkpoints_are_whole_or_absent(tmp_path: Path) -> None:

@@ -5,12 +5,21 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 from pypdf import PdfReader
 
 from classifiers import load_package
+from classifiers.data.pictures import Augmentation
+from classifiers.training.settings import TrainSettings
+from classifiers.training.trainer import TrainProgress
+from cli import console
+from cli.main import load_command
+from cli.model.train_progress import TrainingLines
+from cli.model.train_settings import FURTHER
+from configs.loading import option_value
 
 KENSA = Path(sys.executable).with_name("kensa")
 Kensa = Callable[..., subprocess.CompletedProcess[str]]
@@ -24,7 +33,7 @@ def test_train_then_calibrate_refuses_what_the_pictures_cannot_support(
     train = [
         *("train", "surfaces/labels.csv", "--out", "model", "--good-class", "good", "--group-column", "lot"),
         *("--arch", "test_resnet", "--input-size", 48, "--epochs", 1, "--batch-size", 16),
-        *("--fractions", 0.4, 0.2, 0.2, 0.2, "--set", "warmup_epochs=0", "--set", "augmentation.rotation=2"),
+        *("--fractions", 0.4, 0.2, 0.2, 0.2, "--set", "augmentation.rotation=2"),
     ]
     done = kensa(*train)
     assert "epoch   1" in done.stderr
@@ -62,7 +71,85 @@ def test_train_then_calibrate_refuses_what_the_pictures_cannot_support(
     assert blind is not None
     assert (blind.target_overkill, blind.reject) == (None, 1)
     assert "neither a share" in kensa(*calibrate, "x", "--target-overkill", "nine", check=2).stderr
-    assert "rotatoin" in kensa(*train, "--set", "augmentation.rotatoin=1", check=2).stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--set", "augmentation.rotatoin=1"], "rotatoin: unknown; did you mean augmentation.rotation?"),
+        (["--set", "foo=1"], "--set foo: unknown; `kensa train --help` lists what there is"),
+        (["--set", "select_by"], "--set select_by: expected name=value"),
+        (["--set", "epochs=3"], "--set epochs: has an option of its own, --epochs"),
+        (["--set", "learning_rate=3"], "--set learning_rate: has an option of its own, --lr"),
+        (["--set", "select_by=loss"], "--set select_by must be 'balanced_accuracy' or 'auroc', got 'loss'"),
+        (["--set", "fit=crop"], "--set fit must be 'stretch' or 'pad', got 'crop'"),
+        (["--set", "freeze_batch_norm=maybe"], "--set freeze_batch_norm: Input should be a valid boolean"),
+        (
+            ["--set", "augmentation.rotation=far"],
+            "--set augmentation.rotation: Input should be a valid number",
+        ),
+        (["--set", "mean=[0.5,0.5]"], "--set mean: expected more values, got [0.5, 0.5]"),
+        (["--lr", "-1"], "--lr must be positive, got -1.0"),
+        (["--balance", "magic"], "--balance must be 'sampler', 'loss' or 'none', got 'magic'"),
+        (["--epochs", "2", "--set", "warmup_epochs=2"], "--set warmup_epochs must be less than epochs (2)"),
+        (["--input-size", "576*224"], "--input-size 576*224: expected HEIGHTxWIDTH"),
+        (["--input-size", "8x224"], "--input-size must be (height, width) of at least 16 pixels each"),
+    ],
+)
+def test_a_wrong_setting_is_named_by_its_option(
+    kensa: Kensa, tmp_path: Path, arguments: list[str], message: str
+) -> None:
+    # Told before the pictures are looked for: there are none.
+    told = kensa("train", tmp_path / "absent", "--out", tmp_path / "model", *arguments, check=2).stderr
+    assert message in " ".join(told.split())
+
+
+def test_the_help_lists_every_setting_once_with_its_default(kensa: Kensa) -> None:
+    further = {name: default for group in FURTHER.values() for name, (default, _) in group.items()}
+    train = load_command("kensa", "train")
+    options = {parameter.name for parameter in train.params}
+    options = options - {"model_arg"} | {"model_args"}
+    defaults = {field.name: field.default for field in fields(TrainSettings)}
+    varied = {f"augmentation.{field.name}": field.default for field in fields(Augmentation)}
+    assert {*further} | (options & {*defaults}) == {*defaults, *varied} - {"augmentation"}
+    assert not {*further} & options
+    for name, default in further.items():
+        assert option_value(default, name) == (defaults | varied)[name], name
+    told = " ".join(kensa("train", "--help").stdout.split())
+    for group in FURTHER:
+        assert f"{group}:" in told
+    for name, default in further.items():
+        assert f"--set {name}={default} " in told
+
+
+def test_a_log_file_gets_a_line_every_five_seconds(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(console.err, "_force_terminal", False)
+    seconds = iter(range(1000))
+    metrics = {"balanced_accuracy": 0.5, "auroc": None, "is_best": True}
+    now = 0.0
+    with TrainingLines(clock=lambda: now) as show:
+        for done in range(1, 13):
+            now = next(seconds)
+            show(TrainProgress("reading", done, 12))
+        show(TrainProgress("notice", 0, 0, text="the batch norms [of] these weights"))
+        for done in range(1, 11):
+            now = next(seconds)
+            show(TrainProgress("training", done, 10, 1, 3, loss=2 - done / 10))
+        now = next(seconds)
+        show(TrainProgress("validating", 4, 4, 1, 3))
+        show(TrainProgress("validated", 10, 10, 1, 3, loss=1.0, metrics=metrics))
+    told = capsys.readouterr().err
+    assert "\r" not in told
+    assert told.splitlines() == [
+        "reading picture 6 of 12",
+        "reading picture 11 of 12",
+        "the batch norms [of] these weights",
+        "epoch 1 of 3: step 4 of 10, loss 1.600, about 26 s left",
+        "epoch 1 of 3: step 9 of 10, loss 1.100, about 21 s left",
+        "epoch   1  loss 1.000  balanced accuracy 0.500  best",
+    ]
 
 
 @pytest.mark.slow
