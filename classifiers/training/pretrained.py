@@ -174,9 +174,9 @@ def stated_colour(weights: Path) -> tuple[Colour, Colour] | None:
         content = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise ClassifierError(f"{file}: cannot be read as JSON: {error}; repair it or remove it") from error
-    stated = {}
-    if isinstance(content, dict):
-        stated = content.get(weights.name) or content.get("pretrained_cfg") or {}
+    if not isinstance(content, dict):
+        return None
+    stated = content.get(weights.name) or content.get("pretrained_cfg")
     if not isinstance(stated, dict) or not {"mean", "std"} <= stated.keys():
         return None
     colours = []

@@ -171,7 +171,7 @@ def train(
     write_splits(out_folder, sides)
     if input_size is None:
         settings = replace(settings, input_size=survey.proposed_size)
-    for line in _survey_lines(survey, settings.input_size, asked=input_size is not None):
+    for line in survey_lines(survey, settings.input_size, asked=input_size is not None):
         out.print(safe(line))
     with TrainingLines() as lines:
         split = split_record(sides, grouped_by=group_column, fractions=fractions, seed=seed)
@@ -219,7 +219,7 @@ def _input_sides(text: str) -> tuple[int, int]:
     return int(found[1]), int(found[2] or found[1])
 
 
-def _survey_lines(survey: "Survey", size: tuple[int, int], *, asked: bool) -> list[str]:
+def survey_lines(survey: "Survey", size: tuple[int, int], *, asked: bool) -> list[str]:
     """Return what pictures and defects are like, what the input makes of them, and what would suit better.
 
     Args:
@@ -258,8 +258,9 @@ def _survey_lines(survey: "Survey", size: tuple[int, int], *, asked: bool) -> li
             "(--input-size chooses another)"
         )
     lines.append(line)
-    if survey.defect is not None and pixels * survey.scale(size) < 0.9 * SMALLEST_DEFECT and not asked:
-        enough = survey.size_at(min(1.0, SMALLEST_DEFECT / survey.defect))
+    enough = survey.size_at(min(1.0, SMALLEST_DEFECT / pixels))
+    too_small = pixels * survey.scale(size) < 0.9 * SMALLEST_DEFECT
+    if survey.defect is not None and not asked and too_small and survey.scale(enough) > survey.scale(size):
         times = enough[0] * enough[1] / USUAL_SIDE**2
         lines.append(
             f"more is not taken unasked: --input-size {text(enough)} shows such a defect with "

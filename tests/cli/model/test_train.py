@@ -13,10 +13,12 @@ from pypdf import PdfReader
 
 from classifiers import load_package
 from classifiers.data.pictures import Augmentation
+from classifiers.data.survey import Survey
 from classifiers.training.settings import TrainSettings
 from classifiers.training.trainer import TrainProgress
 from cli import console
 from cli.main import load_command
+from cli.model.train import survey_lines
 from cli.model.train_progress import TrainingLines
 from cli.model.train_settings import FURTHER
 from configs.loading import option_value
@@ -120,6 +122,59 @@ def test_the_help_lists_every_setting_once_with_its_default(kensa: Kensa) -> Non
         assert f"{group}:" in told
     for name, default in further.items():
         assert f"--set {name}={default} " in told
+
+
+@pytest.mark.parametrize(
+    ("survey", "size", "told"),
+    [
+        (
+            Survey(1260, 500, alike=True, defect=20.2, masks=52),
+            None,
+            [
+                "pictures are 500 wide and 1260 high; of 52 defects with a mask a quarter are no larger than "
+                "20 x 20 pixels",
+                "input 576x224 (height x width): a defect of 20 pixels becomes 9, at 224x224 it would be 4; "
+                "a step takes 2.6 times as long (--input-size chooses another)",
+            ],
+        ),
+        (
+            Survey(1260, 500, alike=True, defect=None),
+            (224, 224),
+            [
+                "pictures are 500 wide and 1260 high; no masks tell how large defects are",
+                "input 224x224 (height x width): a defect of 20 pixels becomes 4; use --input-size 576x224, "
+                "where it becomes 9",
+            ],
+        ),
+        (
+            Survey(256, 4096, alike=True, defect=10.0, masks=1, unreadable=(Path("m.png"), Path("n.png"))),
+            None,
+            [
+                "pictures are 4096 wide and 256 high; of 1 defects with a mask a quarter are no larger than "
+                "10 x 10 pixels",
+                "2 masks cannot be read, m.png among them",
+                "input 128x1568 (height x width): a defect of 10 pixels becomes 4, at 224x224 it would be "
+                "0.5; a step takes 4.0 times as long (--input-size chooses another)",
+                "more is not taken unasked: --input-size 192x3264 shows such a defect with 8 pixels, and "
+                "takes 12 times as long as 224x224",
+            ],
+        ),
+        (
+            Survey(200, 200, alike=False, defect=4.0, masks=9),
+            None,
+            [
+                "pictures are 200 wide and 200 high, of unlike proportions; of 9 defects with a mask a "
+                "quarter are no larger than 4 x 4 pixels",
+                "input 224x224 (height x width): a defect of 4 pixels becomes 4",
+            ],
+        ),
+    ],
+)
+def test_what_the_input_makes_of_a_defect_is_told(
+    survey: Survey, size: tuple[int, int] | None, told: list[str]
+) -> None:
+    used = size or survey.proposed_size
+    assert survey_lines(survey, used, asked=size is not None) == told
 
 
 def test_a_log_file_gets_a_line_every_five_seconds(
