@@ -64,15 +64,15 @@ class Survey:
         has 224 pixels. Where small defects would have fewer than `SMALLEST_DEFECT` pixels, it is larger.
         """
         long = max(self.height, self.width) / min(self.height, self.width) > LONGEST_SQUARE
+        scale = self.scale((USUAL_SIDE, USUAL_SIDE))
+        needed = 0.0 if self.defect is None else min(1.0, SMALLEST_DEFECT / self.defect)
         if self.alike and long:
             scale = min(1.0, USUAL_SIDE / min(self.height, self.width))
-        else:
-            scale = self.scale((USUAL_SIDE, USUAL_SIDE))
-        needed = scale if self.defect is None else min(1.0, SMALLEST_DEFECT / self.defect)
-        if needed <= scale and not (self.alike and long):
+        elif 0.9 * needed <= scale:  # a tenth of the pixels that a defect lacks is not worth another input
             return USUAL_SIDE, USUAL_SIDE
         scale = max(scale, needed)
-        scale = min(scale, math.sqrt(MOST_PIXELS / (self.height * self.width)))
+        height, width = self._room
+        scale = min(scale, math.sqrt(MOST_PIXELS / (height * width)))
         rows, columns = self.size_at(scale)
         while rows * columns > MOST_PIXELS:
             # Rounding has made it too large: the longer side gives way, where a step costs least.
@@ -80,9 +80,15 @@ class Survey:
         return rows, columns
 
     def size_at(self, scale: float) -> tuple[int, int]:
-        """Return the input, in multiples of 32, of which a picture takes all when shrunk by `scale`."""
-        rows, columns = (max(STEP, STEP * round(side * scale / STEP)) for side in (self.height, self.width))
+        """Return the input, in multiples of 32, into which pictures fit when shrunk by `scale`."""
+        rows, columns = (max(STEP, STEP * round(side * scale / STEP)) for side in self._room)
         return rows, columns
+
+    @property
+    def _room(self) -> tuple[int, int]:
+        """Height and width that pictures take, at their own size: a square where they lie and stand."""
+        longer = max(self.height, self.width)
+        return (self.height, self.width) if self.alike else (longer, longer)
 
 
 def survey_pictures(dataset: Dataset) -> Survey:

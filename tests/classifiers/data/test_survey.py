@@ -50,6 +50,8 @@ def test_proposals_are_bounded_multiples_of_32() -> None:
 
 def test_pictures_of_unlike_proportions_get_a_square() -> None:
     assert Survey(1260, 500, alike=False, defect=None).proposed_size == (224, 224)
+    assert Survey(332, 273, alike=False, defect=11.8).proposed_size == (224, 224)  # 8.0 pixels, nearly
+    assert Survey(332, 273, alike=False, defect=10.0).proposed_size == (256, 256)  # 332 * 8 / 10 = 266
 
 
 def write_set(folder: Path) -> Path:
