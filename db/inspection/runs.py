@@ -360,11 +360,6 @@ def finish_run(
                 f"run {run.reference} listed {listed + len(recorded)} pictures and recorded {counts.listed}: "
                 "run it again to record the others, or end it as failed (`kensa run --abandon --reason TEXT`)"
             )
-        payload: dict[str, Any] = {"status": status}
-        if gone:
-            payload["gone"] = gone
-        if inspected_before:
-            payload["inspected_before"] = inspected_before
         row = RunEnd(
             run_id=run.id,
             status=status,
@@ -378,6 +373,8 @@ def finish_run(
             payload["missing"] = len(missing)
         if gone:
             payload["gone"] = gone
+        if inspected_before:
+            payload["inspected_before"] = inspected_before
         recorder.add(
             [row],
             action="run.finished",
