@@ -64,8 +64,8 @@ LEFT JOIN prediction d ON d.id = l.prediction_id""",
 SELECT <run:r.number> AS run, <name:uri> AS uri, <entry:part> AS part, <entry:lot> AS lot,
     <entry:station> AS station, r.source, e.event_sequence AS event
 FROM run_end e
-JOIN run r ON r.id = e.run_id
-CROSS JOIN <each:e.missing> AS j""",
+JOIN run r ON r.id = e.run_id,
+    <each:e.missing> AS j""",
     "kensa_findings": """
 SELECT f.reference AS finding, <run:r.number> AS run, f.class_name, f.class_score, f.score, f.threshold,
     d.verdict, l.uri, p.serial AS part, p.lot, l.station, i.digest AS image_digest, m.name AS model_name,

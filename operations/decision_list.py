@@ -2,6 +2,7 @@
 
 import csv
 import io
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,10 +19,11 @@ _MOST_BYTES = 10_000_000
 
 @dataclass(frozen=True)
 class ListedDecision:
-    """A decision, and in which line of the file it ends."""
+    """A decision, the line of the file in which it ends, and the mistake in that line, if there is one."""
 
     line: int
     decision: Decision
+    mistake: str
 
 
 def read_decisions(path: Path) -> list[ListedDecision]:
@@ -31,17 +33,16 @@ def read_decisions(path: Path) -> list[ListedDecision]:
     them. Further columns are not read, and neither are empty lines.
 
     Raises:
-        ConfigError: the file is no such table; the message names every line with a mistake.
+        ConfigError: the file is no such table. Lines with a mistake are for `check_decisions` to name.
     """
-    reader, names = _table(path)
+    names, lines = _table(path)
     decisions: list[ListedDecision] = []
-    mistakes: list[str] = []
     first: dict[str, int] = {}
+    line = 1
     try:
-        for cells in reader:
+        for line, cells in lines:
             if not any(cell.strip() for cell in cells):
                 continue
-            line = reader.line_num
             row = {name: cell.strip() for name, cell in zip(names, cells, strict=False)}
             given = Decision(
                 row.get("finding", "").upper(),
@@ -49,18 +50,16 @@ def read_decisions(path: Path) -> list[ListedDecision]:
                 row.get("reason", ""),
                 row.get("class") or None,
             )
-            empty = [name for name in COLUMNS if not row.get(name)]
+            mistake = ""
             if any(cell.strip() for cell in cells[len(names) :]):
-                mistakes.append(f"line {line}: more cells than columns; put a text with separators in quotes")
-            elif empty:
-                mistakes.append(f"line {line}: {' and '.join(empty)} left empty")
+                mistake = "more cells than columns; put a text with separators in quotes"
+            elif empty := [name for name in COLUMNS if not row.get(name)]:
+                mistake = f"{' and '.join(empty)} left empty"
             elif (before := first.setdefault(given.finding, line)) != line:
-                mistakes.append(f"line {line}: finding {given.finding} is in line {before} already")
-            decisions.append(ListedDecision(line, given))
+                mistake = f"finding {given.finding} is in line {before} already"
+            decisions.append(ListedDecision(line, given, mistake))
     except csv.Error as error:
-        raise ConfigError(f"{path}: line {reader.line_num} is no CSV: {error}") from None
-    if mistakes:
-        raise _mistaken(path, mistakes)
+        raise ConfigError(f"{path}: is no CSV after line {line}: {error}") from None
     if not 0 < len(decisions) <= MOST_DECISIONS:
         raise ConfigError(f"{path}: holds {len(decisions)} decisions; give 1 to {MOST_DECISIONS}")
     return decisions
@@ -72,6 +71,9 @@ def check_decisions(session: Session, path: Path, decisions: list[ListedDecision
     mistakes: list[str] = []
     for each in decisions:
         wanted = each.decision
+        if each.mistake:
+            mistakes.append(f"line {each.line}: {each.mistake}")
+            continue
         try:
             state = finding_state(session, wanted.finding)
             state.check(wanted.decision, wanted.class_name, wanted.reason)
@@ -80,12 +82,13 @@ def check_decisions(session: Session, path: Path, decisions: list[ListedDecision
         else:
             states[wanted.finding] = state
     if mistakes:
-        raise _mistaken(path, mistakes)
+        count = "1 mistake" if len(mistakes) == 1 else f"{len(mistakes)} mistakes"
+        raise ConfigError(f"{path}: {count}, and nothing was decided:\n  " + "\n  ".join(mistakes))
     return states
 
 
-def _table(path: Path) -> "tuple[csv._reader, list[str]]":
-    """Return the reader of a table behind its header, and the names of its columns."""
+def _table(path: Path) -> tuple[list[str], Iterator[tuple[int, list[str]]]]:
+    """Return the names of a table's columns, and its cells with the number of the line that they end in."""
     try:
         with path.open("rb") as file:
             data = file.read(_MOST_BYTES + 1)
@@ -98,7 +101,10 @@ def _table(path: Path) -> "tuple[csv._reader, list[str]]":
         raise ConfigError(f"{path}: has more than {_MOST_BYTES} bytes: it is no list of decisions")
     header = text.partition("\n")[0]
     reader = csv.reader(io.StringIO(text, newline=""), delimiter="," if "," in header else ";", strict=True)
-    names = [name.strip().lower() for name in next(reader, [])]
+    try:
+        names = [name.strip().lower() for name in next(reader, [])]
+    except csv.Error as error:
+        raise ConfigError(f"{path}: is no CSV: {error}") from None
     if lacking := [name for name in COLUMNS if name not in names]:
         raise ConfigError(
             f"{path}: has no column {' and no column '.join(lacking)}; its first line names the columns "
@@ -106,9 +112,4 @@ def _table(path: Path) -> "tuple[csv._reader, list[str]]":
         )
     if repeated := [name for name in (*COLUMNS, "class") if names.count(name) > 1]:
         raise ConfigError(f"{path}: has the column {repeated[0]} more than once")
-    return reader, names
-
-
-def _mistaken(path: Path, mistakes: list[str]) -> ConfigError:
-    count = "1 mistake" if len(mistakes) == 1 else f"{len(mistakes)} mistakes"
-    return ConfigError(f"{path}: {count}, and nothing was decided:\n  " + "\n  ".join(mistakes))
+    return names, ((reader.line_num, cells) for cells in reader)

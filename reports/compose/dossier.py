@@ -124,6 +124,8 @@ def headline(record: Dossier) -> Conclusion:
         return Conclusion(worst, f"{worst.capitalize()}, open", sentence)
     waiting = bool(awaiting) and "scrap" not in in_force
     word, tone = _gravest(awaiting if waiting else in_force)
+    if tone == "pass" and record.missing_pictures:
+        tone = "gaps"
     return Conclusion(tone, f"{word}, awaiting approval" if waiting else word, sentence)
 
 

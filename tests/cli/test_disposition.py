@@ -175,14 +175,15 @@ def test_a_table_of_decisions_is_signed_once_or_refused_as_a_whole(line, say, tm
     # Every mistake is named at once, by its line, before anybody types a password.
     refused = run(
         f"finding,decision,class,reason,my note\n{first},confirm,,seen,x\n\nR000001-0999,confirm,,seen,\n"
-        f"{second},scrap,,deep,\n{third},reclassify,nonsense,other,\n",
+        f"{second},scrap,,deep,\n{third},reclassify,nonsense,other,\n{third},,,,\n",
         check=2,
     )
     told = refused.stderr.splitlines()
-    assert told[0].endswith("decisions.csv: 3 mistakes, and nothing was decided:")
+    assert told[0].endswith("decisions.csv: 4 mistakes, and nothing was decided:")
     assert "line 4: there is no finding 'R000001-0999': the closest are" in told[1]
     assert f"line 5: finding {second}: scrap is not possible; first may come" in told[2]
     assert f"line 6: finding {third}: reclassify needs another class" in told[3]
+    assert told[4] == "  line 7: decision and reason left empty"
     refused = run(
         f"finding;decision;reason\n{first};confirm;\n{first};confirm;a;b\n;;\n{first};;x\n", check=2
     )
@@ -196,7 +197,8 @@ def test_a_table_of_decisions_is_signed_once_or_refused_as_a_whole(line, say, tm
             f"line 3: finding {first} is in line 2 already"
         ),
         "finding,finding,decision,reason\n": "has the column finding more than once",
-        'finding,decision,reason\n"x': "is no CSV",
+        'finding,decision,reason\n"x': "is no CSV after line 1",
+        '"finding,decision,reason': "is no CSV",
     }.items():
         assert why in run(text, check=2).stderr
     good = f'finding,decision,reason\n{first},confirm,"seen, with the nail"\n{second},confirm,seen\n'

@@ -105,8 +105,12 @@ def test_the_headline_says_what_holds_now(
     )  # for machines, and in the program's own line
 
 
-def test_a_part_of_which_a_picture_never_arrived_does_not_pass(make_dossier: Any) -> None:
+def test_a_part_of_which_a_picture_never_arrived_does_not_pass(make_dossier: Any, make_finding: Any) -> None:
     plain = make_dossier()
+    overruled = Decided("overrule", "Ada", "quality engineer", plain.issued_at)
+    decided = replace(plain, findings=(make_finding(1, decisions=(overruled,)),))
+    assert headline(decided).tone == "pass"
+    assert headline(replace(decided, missing_pictures=(MissingPicture("x", "R1"),))).tone == "gaps"
     passed = replace(plain.pictures[0], verdict="pass")
     lost = (MissingPicture("side.png", "R000012", "P-100001", "LOT-2291"),)
     part = replace(
