@@ -31,8 +31,9 @@ _CLOSE_WIDTH = (_TEXT_WIDTH - 2 * _GUTTER) / 3  # mm that the close-up has at le
 _CLOSE_HEIGHT = 26.0  # mm that it has below others
 _MOST_ENLARGED = 8.0  # dots that a picture's pixel is drawn with in each direction, at most
 _WIDE = 5.0  # block maps of pictures wider than this, in heights, stand in fewer columns
-_BUDGETS = {"picture": 15_000, "map": 13_500, "close-up": 19_500, "block": 1_900}  # bytes
-_QUALITIES = (90, 85, 80, 75, 70, 65, 60, 55, 50)
+# Bytes: a page stays below 60 kB. Most go to the close-up, on which a person judges.
+_BUDGETS = {"picture": 8_000, "map": 9_000, "close-up": 17_000, "block": 1_900}
+_QUALITIES = (90, 85, 80, 75, 70, 65, 60, 55, 50, 45, 40)
 
 
 @dataclass(frozen=True)
@@ -278,6 +279,7 @@ def _arrange(aspect: float, room: float, *, close_up: bool) -> _Arrangement:
         close_up: whether there is one.
     """
     half = (room - _CAPTION) / 2
+    columns: tuple[Column, ...]
     if not close_up:
         tallest = _TALLEST if aspect < 1.0 else _ALONE
         beside = min(aspect * min(room, tallest), (_TEXT_WIDTH - _GUTTER) / 2)
