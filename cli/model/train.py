@@ -108,8 +108,11 @@ def train(
             help="Local .safetensors file, or 'hub'; from scratch when absent.", rich_help_panel=NETWORK
         ),
     ] = None,
-    epochs: Annotated[int, typer.Option(min=1, rich_help_panel=COURSE)] = 30,
-    batch_size: Annotated[int, typer.Option(min=2, rich_help_panel=COURSE)] = 32,
+    epochs: Annotated[
+        int,
+        typer.Option(min=1, help="How often all training pictures are shown.", rich_help_panel=COURSE),
+    ] = 30,
+    batch_size: Annotated[int, typer.Option(min=2, help="Pictures in a step.", rich_help_panel=COURSE)] = 32,
     learning_rate: Annotated[
         float, typer.Option("--lr", help="After the warm-up.", rich_help_panel=COURSE)
     ] = 1e-3,
