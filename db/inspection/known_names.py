@@ -58,15 +58,22 @@ def require_known(
 def unknown_finding(session: Session, reference: str) -> RecordError:
     """Return the error that there is no such finding, with the nearest that there are."""
     near = neighbours(session, Finding.reference, reference.strip().upper())
-    hint = nearest_text(reference.strip().upper(), near) or "give a reference such as R000012-0003"
+    hint = (
+        nearest_text(reference.strip().upper(), near, every=False) or "give a reference such as R000012-0003"
+    )
     return RecordError(f"there is no finding {reference!r}: {hint}")
 
 
-def nearest_text(name: str, known: Collection[Any]) -> str:
-    """Return in words which known names are the closest, else a few of them; empty where there are none."""
+def nearest_text(name: str, known: Collection[Any], *, every: bool = True) -> str:
+    """Return in words which known names are the closest, else a few of them; empty where there are none.
+
+    `every`: the names are all that there are. Of some of them the closest alone are told.
+    """
     names = sorted({str(each) for each in known if each})
     if close := get_close_matches(name, names, n=_NAMED, cutoff=0.5):
         return f"the closest {'is' if len(close) == 1 else 'are'} {', '.join(close)}"
+    if not every:
+        return ""
     more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
     return f"there {'is' if len(names) == 1 else 'are'} {', '.join(names[:_NAMED])}{more}" if names else ""
 
@@ -80,7 +87,7 @@ def neighbours(session: Session, column: InstrumentedAttribute[str], name: str) 
 
 
 def _unknown(what: str, name: str, known: Collection[Any]) -> str:
-    hint = nearest_text(name, known)
+    hint = nearest_text(name, known, every=what != "part")
     return f"there is no {what} {name!r} in the record" + (f"; {hint}" if hint else "")
 
 

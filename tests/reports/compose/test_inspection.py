@@ -339,7 +339,7 @@ def test_an_incomplete_run_says_so_on_every_page(make_report, changes, reasons):
             (
                 "Nothing inspected",
                 "0 listed = 0 pass",
-                "not given",
+                "none listed",
                 "cannot be checked against the audit log",
             ),
         ),
