@@ -88,7 +88,7 @@ class Database:
             Path(str(self.url.database)).parent.mkdir(parents=True, exist_ok=True)
         with self.exclusive(migrating=True) as connection:
             present = _present_schema(connection)
-            if present == SCHEMA_REVISION and not (guards.missing(connection) or views.missing(connection)):
+            if present == SCHEMA_REVISION and not _lacks_guards_or_views(connection):
                 return
             try:
                 command.upgrade(self.alembic(connection), "head")
@@ -127,17 +127,21 @@ class Database:
         from alembic.util import CommandError
 
         use = "use the one that `kensa db grants` sets up for writing"
+        create = "has_schema_privilege(current_schema(), 'CREATE')"
         try:
             with self.session() as session:
                 present = _present_schema(session.connection())
-                if present is None:
-                    right = "has_schema_privilege(current_schema(), 'CREATE')"
-                else:
-                    right = "has_table_privilege('audit_event', 'INSERT')"
+                right = create if present is None else "has_table_privilege('audit_event', 'INSERT')"
                 if not self.sqlite and not session.scalar(text(f"SELECT {right}")):
                     raise RecordError(
                         f"database {self}: this account may not add to the record: {use}, or let the owner "
                         "of the tables run `kensa db migrate`"
+                    )
+                lacking = present == SCHEMA_REVISION and _lacks_guards_or_views(session.connection())
+                if lacking and not self.sqlite and not session.scalar(text(f"SELECT {create}")):
+                    raise RecordError(
+                        f"database {self} lacks guards or views of this version, which this account may not "
+                        "make, so that no run would begin: let the owner of the tables run `kensa db migrate`"
                     )
         except ProgrammingError as error:
             raise RecordError(
@@ -148,6 +152,10 @@ class Database:
                 pass
         if present is None:
             return "no record yet: the first run begins it"
+        if lacking:
+            return (
+                f"schema {present}; `kensa db migrate`, or the next run, adds guards and views that it lacks"
+            )
         if present == SCHEMA_REVISION:
             return f"schema {present}, that of this version"
         try:
@@ -255,6 +263,10 @@ def _present_schema(connection: Connection) -> str | None:
     if not inspect(connection).has_table(VERSION_TABLE):
         return None
     return connection.scalar(select(column("version_num")).select_from(table(VERSION_TABLE)))
+
+
+def _lacks_guards_or_views(connection: Connection) -> bool:
+    return bool(guards.missing(connection) or views.missing(connection))
 
 
 def _installed_version() -> str:

@@ -88,6 +88,11 @@ def test_the_state_of_a_record_is_told_without_a_change(empty_url: str) -> None:
         with database.session() as session:
             wanted = session.scalar(text("SELECT version_num FROM kensa_schema"))
         assert database.state() == f"schema {wanted}, that of this version"
+        with database.exclusive(migrating=True) as connection:
+            connection.execute(text("DROP VIEW kensa_missing"))
+        assert "or the next run, adds guards and views that it lacks" in database.state()
+        database.migrate()
+        assert database.state() == f"schema {wanted}, that of this version"
 
         def set_version(version: str) -> None:
             with database.exclusive(migrating=True) as connection:

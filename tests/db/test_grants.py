@@ -121,6 +121,17 @@ def test_hostile_account_names_are_names(plant: Plant) -> None:
         owner(plant.db, f"DROP OWNED BY {quoted}", f"DROP ROLE {quoted}")
 
 
+def test_a_view_that_the_account_may_not_make(plant: Plant, writer: Database) -> None:
+    """As after an update whose schema is the same: no run of this account would begin."""
+    owner(plant.db, "DROP VIEW kensa_missing")
+    try:
+        for use in (writer.migrate, writer.state):
+            with pytest.raises(RecordError, match="kensa db migrate"):
+                use()
+    finally:
+        plant.db.migrate()
+
+
 def test_a_migration_that_the_account_may_not_make(plant: Plant, writer: Database, attack: Any) -> None:
     owner(plant.db, "DROP TRIGGER guard_finding_row ON finding")
     try:

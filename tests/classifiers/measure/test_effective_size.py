@@ -15,10 +15,12 @@ def test_known_cases() -> None:
 
 
 def test_by_hand() -> None:
-    """Mean 2.5; squared deviations 5 together; sums of deviations -2 and 2, squared 8 together."""
-    assert effective_size([1, 2, 3, 4], ["a", "a", "b", "b"]) == 4 * 5 / 8
-    assert effective_size([1, 1, 4, 4], ["a", "a", "b", "b"]) == 2
-    assert effective_size([1, 4, 2, 3], ["a", "a", "b", "b"]) == 4, "groups that even out are worth no more"
+    """Mean 3.5; squared deviations 35 / 2 together; sums of deviations -4, 0 and 4: squared 32 together."""
+    assert effective_size([1, 2, 3, 4, 5, 6], list("aabbcc")) == 3, "and at least one for each group"
+    assert effective_size([1] * 20 + [2] * 19 + [3], "a" * 20 + "b" * 20) == pytest.approx(1600 / 800)
+    # Mean 3 of five groups; each value twice: worth half.
+    assert effective_size([1, 1, 2, 2, 3, 3, 4, 4, 5, 5], list("aabbccddee")) == 5
+    assert effective_size([1, 5, 2, 4, 3, 3, 4, 2, 5, 1], list("aabbccddee")) == 10, "groups that even out"
 
 
 @pytest.mark.parametrize(("alike", "expected"), [(0.0, 1600), (1.0, 200), (0.5, 1600 / (1 + 7 * 0.5))])
@@ -34,15 +36,18 @@ def test_a_sample_of_200_parts_with_8_views(alike: float, expected: float) -> No
     assert np.mean(found) == pytest.approx(expected, rel=0.07)
 
 
-def test_the_bound_holds_for_parts_whose_views_are_alike() -> None:
-    """Of 60 parts with 5 like views 10 % are missed: the bound covers that; that of 300 does not."""
-    rng = np.random.default_rng(11)
-    parts = np.repeat(np.arange(60), 5).tolist()
-    covered = plain = 0
+@pytest.mark.parametrize("groups", [2, 3, 4, 5, 10, 30])
+@pytest.mark.parametrize("alike", [0.2, 0.6])
+def test_bounds_hold_for_groups_that_are_alike(groups: int, alike: float) -> None:
+    """Of 240 pictures in groups a tenth are missed; the bound is too low one time in twenty at most."""
+    rng = np.random.default_rng(groups)
+    names = np.repeat(np.arange(groups), 240 // groups)
+    too_low = plain = 0
     for _ in range(300):
-        missed = np.repeat(rng.random(60) < 0.1, 5)
-        size = effective_size(missed.astype(float).tolist(), parts)
-        covered += upper_bound(int(missed.sum()), 300, effective=size) >= 0.1
-        plain += upper_bound(int(missed.sum()), 300) >= 0.1
-    assert covered / 300 >= 0.93
-    assert plain / 300 < 0.9
+        between, within = rng.normal(size=groups)[names], rng.normal(size=240)
+        scores = np.sqrt(alike) * between + np.sqrt(1 - alike) * within
+        missed = int((scores < -1.2816).sum())  # the 10 % quantile of a normal distribution
+        too_low += upper_bound(missed, 240, effective=effective_size(scores.tolist(), names.tolist())) < 0.1
+        plain += upper_bound(missed, 240) < 0.1
+    assert too_low <= 300 * 0.05 + 6, "and two standard errors of the count"
+    assert plain > too_low
