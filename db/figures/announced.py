@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 from uuid import UUID
@@ -12,16 +12,17 @@ from sqlalchemy.orm import Session
 
 from db.figures.scopes import Scope, runs_in
 from db.index_walk import NEWEST
-from db.inspection.missing_images import Announcement, announcements
+from db.inspection.missing_images import Announcement, PictureKey, announced_as, announcements
 from db.inspection.runs import find_run_id
 from db.lookup import those
-from db.schema import Run, RunEnd, RunImage
+from db.schema import Part, Run, RunEnd, RunImage
 
 
 @dataclass(frozen=True, slots=True)
 class NeverArrived:
     """Pictures that were announced to runs and listed by none, each once, as the latest run has it.
 
+    The same picture is the same name in the same source, of the part and lot that its announcement says.
     `unplaced`: of which the record knows neither part nor lot nor station, by the runs that missed them.
     """
 
@@ -42,18 +43,20 @@ def never_arrived(session: Session, scope: Scope, upto: int | None = None) -> Ne
         if scope.run is not None
         else Run.id.in_(runs_in(scope, upto))
     )
-    latest: dict[tuple[str, str], Announcement] = {}
-    missed_by: dict[tuple[str, str], set[UUID]] = {}
+    latest: dict[PictureKey, Announcement] = {}
+    missed_by: dict[PictureKey, set[UUID]] = {}
     for each in announcements(session, runs, RunEnd.event_sequence <= (upto or NEWEST)):
-        latest[each.file] = each
-        missed_by.setdefault(each.file, set()).add(each.run_id)
-    for file in _listed_files(session, latest, upto):
-        latest.pop(file, None)
-    ordered = sorted(latest.values(), key=lambda each: (each.image.uri, each.source))
-    places = [(each, _place(each, scope)) for each in ordered]
+        for key in each.told_as:  # what earlier runs missed, as far as they knew it
+            latest.pop(key, None)
+        latest[each.told_as[0]] = each
+        missed_by.setdefault(each.told_as[0], set()).add(each.run_id)
+    places = {key: _place(each, scope) for key, each in latest.items()}
+    wanted = {key for key, place in places.items() if place != "out"}
+    wanted.difference_update(_listed_pictures(session, {uri for _, uri, _, _ in wanted}, upto))
+    ordered = sorted(wanted, key=lambda key: (key[1], key[0], key[3] or "", key[2] or ""))
     return NeverArrived(
-        tuple(each for each, place in places if place == "in"),
-        tuple((each, frozenset(missed_by[each.file])) for each, place in places if place == "unknown"),
+        tuple(latest[key] for key in ordered if places[key] == "in"),
+        tuple((latest[key], frozenset(missed_by[key])) for key in ordered if places[key] == "unknown"),
     )
 
 
@@ -67,14 +70,13 @@ def _place(announced: Announcement, scope: Scope) -> Literal["in", "out", "unkno
     return "in" if image.belongs(part=scope.part, lot=scope.lot, station=scope.station) else "out"
 
 
-def _listed_files(
-    session: Session, announced: Mapping[tuple[str, str], Announcement], upto: int | None
-) -> list[tuple[str, str]]:
-    """Return those of the files that a run listed after all, wherever and whenever that was."""
+def _listed_pictures(session: Session, uris: Collection[str], upto: int | None) -> Iterator[PictureKey]:
+    """Yield what pictures of these names may have been announced as that a run listed, whenever that was."""
     listed = (
-        select(Run.source, RunImage.uri)
+        select(Run.source, RunImage.uri, Part.serial, Part.lot)
         .join(Run, Run.id == RunImage.run_id)
+        .outerjoin(Part, Part.id == RunImage.part_id)
         .where(RunImage.event_sequence <= (upto or NEWEST))
     )
-    uris = {uri for _, uri in announced}
-    return [(source, uri) for source, uri in those(session, listed, RunImage.uri, uris)]
+    for source, uri, part, lot in those(session, listed, RunImage.uri, uris):
+        yield from announced_as(source, uri, part, lot)

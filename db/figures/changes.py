@@ -128,10 +128,9 @@ def _missing_changes(session: Session, subject: ReportSubject, after: int, upto:
     if subject.kind not in ("period", "part") or session.scalar(ended.limit(1)) is None:
         return 0
     scope = scope_of(subject)
-    before, now = (
-        {each.file for each in never_arrived(session, scope, head).in_scope} for head in (after, upto)
-    )
-    return len(now - before)
+    before, now = (never_arrived(session, scope, head).in_scope for head in (after, upto))
+    known = {each.told_as[0] for each in before}
+    return sum(known.isdisjoint(each.told_as) for each in now)
 
 
 def _decision_changes(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
+from itertools import product
 from typing import Any
 from uuid import UUID
 
@@ -70,9 +71,23 @@ class Announcement:
     event_sequence: int
 
     @property
-    def file(self) -> tuple[str, str]:
-        """What it is known by, whichever run missed it: source and uri."""
-        return self.source, self.image.uri
+    def told_as(self) -> tuple[PictureKey, ...]:
+        """What it is known by, whichever run missed it, see `announced_as`."""
+        return announced_as(self.source, self.image.uri, self.image.part, self.image.lot)
+
+
+# Source, uri, part and lot; of a part or lot that is not given, None.
+PictureKey = tuple[str, str, str | None, str | None]
+
+
+def announced_as(source: str, uri: str, part: str | None, lot: str | None) -> tuple[PictureKey, ...]:
+    """Return the keys under which a picture may have been announced: in full, without part, lot, or both.
+
+    Cameras use a name again in the next lot: the same name in another lot, or of another part, is another
+    picture. One of which less is said may be this one.
+    """
+    part, lot = part or None, lot or None
+    return tuple(dict.fromkeys((source, uri, *place) for place in product((part, None), (lot, None))))
 
 
 def announcements(

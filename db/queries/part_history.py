@@ -15,7 +15,7 @@ from db.columns import storable
 from db.errors import RecordError
 from db.index_walk import NEWEST, unordered
 from db.inspection.known_names import require_known, unknown_finding
-from db.inspection.missing_images import Announcement, announcements
+from db.inspection.missing_images import Announcement, PictureKey, announcements
 from db.inspection.runs import run_reference
 from db.issued.reports import ReportSubject, reports_of, run_reports
 from db.lookup import those
@@ -176,13 +176,13 @@ def _entries(
 
 def _missing_entries(session: Session, missed: Sequence[Announcement]) -> Iterator[LifeEntry]:
     """Yield for each announced picture the first run that missed it, and how many later ones did."""
-    by_file: dict[tuple[str, str], list[Announcement]] = {}
+    by_picture: dict[PictureKey, list[Announcement]] = {}
     for each in missed:
-        by_file.setdefault(each.file, []).append(each)
-    first = {runs[0].event_sequence: None for runs in by_file.values()}
+        by_picture.setdefault(each.told_as[0], []).append(each)
+    first = {runs[0].event_sequence: None for runs in by_picture.values()}
     found = those(session, select(AuditEvent), AuditEvent.sequence, first)
     events: dict[int, AuditEvent] = {event.sequence: event for (event,) in found}
-    for runs in by_file.values():
+    for runs in by_picture.values():
         event = events[runs[0].event_sequence]
         facts = {
             "uri": runs[0].image.uri,

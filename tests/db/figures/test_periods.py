@@ -8,6 +8,7 @@ import pytest
 
 from db.chain.events import head as audit_head
 from db.errors import RecordError
+from db.figures.changes import changes_of
 from db.figures.periods import period_summary, scope_findings, scope_unreadable
 from db.figures.scopes import Scope, scope_of
 from db.figures.series import period_figures
@@ -179,24 +180,75 @@ def test_a_missing_picture_belongs_to_its_lot_and_station_alone(plant: Plant) ->
 
 
 def test_a_picture_that_many_runs_miss_is_missing_once_as_the_latest_has_it(plant: Plant) -> None:
-    run_of(plant, plant.outcome(0), missing=(OldEntry("never.png"), of("L1", "moved.png")))
+    run_of(plant, plant.outcome(0), missing=(OldEntry("never.png"), of("L0", "again.png", part="")))
     with plant.db.session() as session:
         then = audit_head(session).sequence
-    run_of(plant, missing=(of("L0"), of("L0", "moved.png")))
-    run_of(plant, missing=(of("L0"), of("L0", "moved.png")))
-    assert missing_in(plant, Scope(lot="L0")) == ["moved.png", "never.png"]
-    assert missing_in(plant, Scope(lot="L1")) == []
-    assert missing_in(plant, Scope(lot="L1"), then) == ["moved.png"]
+    run_of(plant, missing=(of("L0"), of("L0", "again.png")))
+    run_of(plant, missing=(of("L0"), of("L0", "again.png", station="cam-1")))
+    assert missing_in(plant, Scope(lot="L0")) == ["again.png", "never.png"]
+    assert missing_in(plant, Scope(lot="L0"), then) == ["again.png"]
     with plant.db.session() as session:
         found = period_summary(session, EVER)
+        changes = changes_of(
+            session, ReportSubject.period(since=BEGINNING, until=END), then, audit_head(session).sequence
+        )
     assert [each.run_number for each in found.missing] == [3, 3]
+    assert changes.missing == 0  # what part they are of is news; that they are missing is not
+
+
+def test_a_name_that_is_used_again_in_another_lot_is_another_picture(plant: Plant) -> None:
+    """Cameras number the pictures of each lot from the start: img_001.png of L104 is not that of L103."""
+    uri = "img_001.png"
+    first = plant.outcome(0, uri=uri, part="P8", lot="L103")
+    run_of(plant, first)
+    run_of(plant, missing=(of("L104", uri),))
+    assert missing_in(plant, Scope(lot="L104")) == [uri]
+    assert missing_in(plant, Scope(part="P9", lot="L104")) == [uri]
+    assert missing_in(plant, Scope(part="P8", lot="L103")) == []
+    with plant.db.session() as session:
+        then = audit_head(session).sequence
+    # The next manifests announce the name for another lot, and for another part of the same one.
+    run_of(plant, missing=(of("L105", uri),))
+    run_of(plant, missing=(of("L104", uri, part="P10"),))
+    assert missing_in(plant, Scope(lot="L104")) == [uri, uri]
+    assert missing_in(plant, Scope(lot="L105")) == [uri]
+    with plant.db.session() as session:
+        found = period_summary(session, EVER)
+        upto = audit_head(session).sequence
+        changes = changes_of(session, ReportSubject.period(lot="L104"), then, upto)
+    assert [(each.image.lot, each.image.part, each.run_number) for each in found.missing] == [
+        ("L104", "P10", 4), ("L104", "P9", 2), ("L105", "P9", 3),
+    ]  # fmt: skip
+    assert changes.missing == 1
+    # It came, of one of them.
+    run_of(plant, plant.outcome(2, uri=uri, part="P9", lot="L104"))
+    with plant.db.session() as session:
+        left = period_summary(session, EVER).missing
+    assert [(each.image.lot, each.image.part) for each in left] == [("L104", "P10"), ("L105", "P9")]
+
+
+def test_a_picture_of_which_less_was_announced_has_come_as_what_it_turned_out_to_be(plant: Plant) -> None:
+    lot_alone = MissingImage("lot.png", lot="L0")
+    part_alone = MissingImage("part.png", "P0004", "")
+    nothing = MissingImage("station.png", station="cam-2")
+    run_of(
+        plant,
+        missing=(lot_alone, part_alone, nothing, OldEntry("old.png"), MissingImage("kept.png", lot="L9")),
+    )
+    names = ("kept.png", "lot.png", "old.png", "part.png", "station.png")
+    assert missing_in(plant, EVER) == list(names)
+    run_of(plant, *(plant.outcome(4, uri=name) for name in names))
+    assert missing_in(plant, EVER) == ["kept.png"]  # another lot's has come
+    # One that names no part and lot may be any of that name: which one, nobody knows.
+    run_of(plant, plant.outcome(6, uri="kept.png", part=None, lot=None))
+    assert missing_in(plant, EVER) == ["kept.png"]
 
 
 def test_what_another_source_holds_under_that_name_has_not_arrived(plant: Plant) -> None:
     run_of(plant, missing=(of("L0"),))
     other = plant.start(source="line-2")
-    plant.record(other, plant.outcome(0, uri="never.png"))
+    plant.record(other, plant.outcome(0, uri="never.png", part="P9"))
     finish_run(plant.db, other, actor=plant.actor)
     assert missing_in(plant, Scope(lot="L0")) == ["never.png"]
-    run_of(plant, plant.outcome(2, uri="never.png", lot="L1"))  # it came, if in another lot
+    run_of(plant, plant.outcome(2, uri="never.png", part="P9"))
     assert missing_in(plant, Scope(lot="L0")) == []
