@@ -254,7 +254,9 @@ def conclude_period(record: PeriodReport) -> Conclusion:
         nothing = f"No picture {'was inspected in this period' if timed else 'of this lot was inspected'}."
         conclusion = _findings_conclusion(record, nothing)
     if unplaced := len(record.missing_unplaced):
-        told = f"{plural(unplaced, 'more announced picture')} never arrived; nobody knows of which lot."
+        belong = verb(unplaced, "it belongs", "they belong")
+        which = f"whether {belong} here" if record.scope.lot is None else "of which lot"
+        told = f"{plural(unplaced, 'more announced picture')} never arrived; nobody knows {which}."
         conclusion = replace(conclusion, sentence=f"{conclusion.sentence} {told}")
     return conclusion
 

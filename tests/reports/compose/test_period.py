@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from io import BytesIO
 from typing import Any
 
@@ -15,6 +16,8 @@ from reports.content.period import PeriodReport, Scope
 from reports.content.process import Process
 from reports.errors import ReportError
 from reports.pdf.render import render
+
+DAY = datetime(2026, 11, 26, tzinfo=UTC)
 
 
 def pages(record: PeriodReport | RunReport) -> list[str]:
@@ -131,6 +134,14 @@ def test_a_lot_that_was_only_announced_names_what_never_arrived(make_period: Any
     sound = replace(empty, counts=Counts(5, 5, 0, 0, 0), missing_pictures=())
     assert conclude_period(sound).tone == "pass"  # what may belong elsewhere fails no lot, but is said
     assert "nobody knows of which lot" in conclude_period(sound).sentence
+    # What was asked for is no lot: of one picture or several nobody knows whether they were taken there.
+    at_station = replace(sound, scope=Scope(station="S2", since=DAY, until=DAY + timedelta(days=1)))
+    told = "1 more announced picture never arrived; nobody knows whether it belongs here."
+    assert told in conclude_period(at_station).sentence
+    two = replace(at_station, missing_unplaced=old * 2)
+    assert "2 more announced pictures never arrived; nobody knows whether they belong here." in " ".join(
+        pages(two)
+    )
 
 
 def test_pictures_that_were_all_carried_over_are_not_put_down_to_the_calibration(make_report: Any) -> None:
