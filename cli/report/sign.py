@@ -63,7 +63,7 @@ def report_sign(
     ] = None,
     undecided: Annotated[
         bool,
-        typer.Option("--undecided", help="Accept although findings are undecided; the signature says so."),
+        typer.Option("--undecided", help="Accept although findings were undecided; the signature says so."),
     ] = False,
     password_stdin: PasswordStdin = False,
     config: Config = None,
@@ -160,7 +160,7 @@ def _unharmed(store: ArtifactStore, record: ReportRecord) -> bytes:
 
 
 def _with_undecided(database: Database, record: ReportRecord, reason: str, given: bool, *, ask: bool) -> str:
-    """Return the reason, which says so where findings are undecided; refuse where that is not meant.
+    """Return the reason, which says so where findings were undecided; refuse where that is not meant.
 
     `given`: it was said on the command line; `ask`: it may be asked for at a terminal.
     """
@@ -170,13 +170,15 @@ def _with_undecided(database: Database, record: ReportRecord, reason: str, given
         left, findings = undecided_of(session, record)
     if not left:
         return reason
-    told = f"{left} of {many(findings, 'finding')} {'is' if left == 1 else 'are'} undecided"
+    # The report stays as it was made, whatever was decided since: so does what is said of it.
+    were = "was" if left == 1 else "were"
+    told = f"{left} of {many(findings, 'finding')} {were} undecided when the report was made"
     if not given:
         out.print(f"[yellow]{safe(_name(record))}: {told}[/yellow]")
         if not (ask and sys.stdin.isatty() and typer.confirm("Accept it all the same?", err=True)):
             raise ConfigError(
-                f"{_name(record)} is not signed: {told}; decide about them first, or give --undecided to "
-                "accept it all the same"
+                f"{_name(record)} is not signed: {told}; decide about them, issue the report again and sign "
+                "that revision, or give --undecided to accept this one all the same"
             )
     return f"{reason.strip()} [knowing that {told}]".strip()
 

@@ -161,7 +161,8 @@ def test_people_sign_off_with_the_organisations_key_and_with_their_own(line, rep
     _, found = checks(line, report)
     assert found["sign-off 1"][1].startswith("Eve Person, quality-engineer, reviewed: accept, on 20")
     assert (
-        ": for this customer alone [knowing that 12 of 12 findings are undecided]" in found["sign-off 2"][1]
+        ": for this customer alone [knowing that 12 of 12 findings were undecided when the report was made]"
+        in found["sign-off 2"][1]
     )
     assert {outcome for outcome, _ in found.values()} == {"ok", "not checked"}
     answer = json.loads(line.kensa("report", "verify", str(report), "--json").stdout)
@@ -174,7 +175,9 @@ def test_people_sign_off_with_the_organisations_key_and_with_their_own(line, rep
     assert eve["name"] == "Eve Person"
     assert "with the organisation's key for Eve Person" in eve["reason"]
     said = "approved: accept with concession: for this customer alone"
-    assert max_["reason"] == f"{said} [knowing that 12 of 12 findings are undecided]"
+    assert (
+        max_["reason"] == f"{said} [knowing that 12 of 12 findings were undecided when the report was made]"
+    )
     with open_database(line.database_url) as database, database.session() as session:
         kept = report_by_number(session, "R000001")
     assert [each.capacity for each in kept.sign_offs] == ["reviewed", "approved"]
@@ -188,8 +191,11 @@ def test_a_report_with_undecided_findings_is_accepted_knowingly_or_not_at_all(
     before = report.read_bytes()
     for decision, *reason in (("accept",), ("concession", "--reason", "agreed")):
         told = sign("eve", "reviewed", decision, *reason, knowing=False, check=2)
-        assert "12 of 12 findings are undecided" in told.stdout
-        assert "decide about them first, or give --undecided to accept it all the same" in told.stderr
+        assert "12 of 12 findings were undecided when the report was made" in told.stdout
+        assert (
+            "decide about them, issue the report again and sign that revision, or give --undecided to accept "
+            "this one all the same" in told.stderr
+        )
     # At a terminal it is asked for.
     asked = []
     monkeypatch.setattr("typer.confirm", lambda text, **_: asked.append(text))
@@ -205,10 +211,39 @@ def test_a_report_with_undecided_findings_is_accepted_knowingly_or_not_at_all(
     sign("max", "approved", "accept")
     _, found = checks(line, report)
     assert found["sign-off 1"][1].endswith(": scratched")
-    assert found["sign-off 2"][1].endswith(": [knowing that 12 of 12 findings are undecided]")
+    assert found["sign-off 2"][1].endswith(
+        ": [knowing that 12 of 12 findings were undecided when the report was made]"
+    )
     signed = next(each for each in line.json("audit", "log", "--action", "report.signed"))
-    assert signed["reason"] == "[knowing that 12 of 12 findings are undecided]"
+    assert signed["reason"] == "[knowing that 12 of 12 findings were undecided when the report was made]"
     assert "intact" in line.kensa("audit", "verify").stdout
+
+
+def test_what_was_decided_after_a_report_was_made_is_in_its_next_revision(line, report, sign, monkeypatch):
+    def decide(*findings):
+        table = line.folder / "decisions.csv"
+        rows = [f"{each},confirm,seen on the part" for each in findings]
+        table.write_text("\n".join(["finding,decision,reason", *rows]))
+        monkeypatch.setattr(sys, "stdin", io.StringIO(f"{PASSWORDS['eve']}\n"))
+        line.kensa("disposition", "--from", str(table), "--as", "eve", "--password-stdin")
+
+    first, *others = (each["reference"] for each in line.json("findings"))
+    decide(first)
+    # The report that is signed says nothing of it.
+    told = sign("eve", "reviewed", "accept", knowing=False, check=2).stderr
+    assert "12 of 12 findings were undecided when the report was made" in told
+    line.kensa("report", "run")
+    told = sign("eve", "reviewed", "accept", knowing=False, check=2).stderr
+    assert "revision 2 is not signed: 11 of 12 findings were undecided when the report was made" in told
+    decide(*others[:-1])
+    line.kensa("report", "run")
+    told = sign("eve", "reviewed", "accept", knowing=False, check=2).stderr
+    assert "revision 3 is not signed: 1 of 12 findings was undecided when the report was made" in told
+    decide(others[-1])
+    line.kensa("report", "run")
+    sign("eve", "reviewed", "accept", knowing=False)
+    signed = next(each for each in line.json("audit", "log", "--action", "report.signed"))
+    assert (signed["payload"]["revision"], signed["reason"]) == (4, None)
 
 
 def test_who_may_not_sign_and_what_is_not_signed(line, report, sign, pki, tmp_path):
