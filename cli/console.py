@@ -1,7 +1,6 @@
 """What the terminal shows: progress, tables, CSV, JSON Lines, errors; and what commands end with."""
 
 import csv
-import io
 import json
 import re
 import sys
@@ -9,9 +8,10 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import fields, is_dataclass
 from datetime import datetime
 from enum import IntEnum, StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast, get_args, get_type_hints
 
 from rich.console import Console
 from rich.markup import escape
@@ -149,13 +149,15 @@ def safe(text: str) -> str:
     return escape(_CONTROL.sub(lambda match: f"\\x{ord(match.group()):02x}", text))
 
 
-def print_rows(
-    rows: Sequence[Any], columns: dict[str, Callable[[Any], str]], form: Format, *, empty: str
-) -> None:
+Columns = dict[str, Callable[[Any], str]]
+
+
+def print_rows(rows: Sequence[Any], record: type[Any], columns: Columns, form: Format, *, empty: str) -> None:
     """Print records as a table of the given columns, or completely as JSON Lines or CSV.
 
     Args:
         rows: dataclass instances of one type.
+        record: that type. It gives the columns of the CSV, so that they do not hang on the rows.
         columns: heading to cell text, for the table.
         form: table, json or csv.
         empty: what the table form says when there are no rows.
@@ -164,21 +166,28 @@ def print_rows(
         for row in rows:
             sys.stdout.write(json.dumps(plain(row), ensure_ascii=False) + "\n")
     elif form is Format.csv:
-        _write_csv([plain(row) for row in rows])
-    elif not rows:
-        out.print(empty)
+        _write_csv(rows, record)
     else:
-        table = Table(box=None, header_style="bold", pad_edge=False)
-        for heading in columns:
-            table.add_column(heading, overflow="fold")
-        for row in rows:
-            table.add_row(*(safe(cell(row)) for cell in columns.values()))
-        out.print(table, soft_wrap=False)
+        print_table(rows, columns, empty=empty)
+
+
+def print_table(rows: Sequence[Any], columns: Columns, *, empty: str) -> None:
+    """Print things as a table, see `print_rows`; they need not be records."""
+    if not rows:
+        out.print(empty)
+        return
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for heading in columns:
+        table.add_column(heading, overflow="fold")
+    for row in rows:
+        table.add_row(*(safe(cell(row)) for cell in columns.values()))
+    out.print(table, soft_wrap=False)
 
 
 def print_page(
     rows: Sequence[Any],
-    columns: dict[str, Callable[[Any], str]],
+    record: type[Any],
+    columns: Columns,
     form: Format,
     limit: int,
     cursor: Callable[[Any], str],
@@ -188,59 +197,73 @@ def print_page(
     """Print a page of records, of which one more than `limit` was asked for, and where the next one begins.
 
     Args:
-        rows, columns, form, empty: as `print_rows` has them.
+        rows, record, columns, form, empty: as `print_rows` has them.
         limit: how many to print.
         cursor: what `--before` takes to go on after a record. The table ends with it; beside JSON and CSV it
             goes to standard error.
     """
-    print_rows(rows[:limit], columns, form, empty=empty)
+    print_rows(rows[:limit], record, columns, form, empty=empty)
     if len(rows) > limit:
         console = out if form is Format.table else err
         console.print(f"next page: --before {safe(cursor(rows[limit - 1]))}")
 
 
-def _write_csv(rows: Sequence[dict[str, Any]]) -> None:
-    if not rows:
-        return
-    flat = [_flat_row(row) for row in rows]
-    names = list(dict.fromkeys(name for row in flat for name in row))
-    # An object that is absent in one row and has columns of its own in another is no column itself.
-    names = [name for name in names if not any(each.startswith(f"{name}.") for each in names)]
-    text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=names, extrasaction="ignore", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(flat)
-    sys.stdout.write(text.getvalue())
+def _write_csv(rows: Sequence[Any], record: type[Any]) -> None:
+    """Write records as CSV without JSON in its cells, under a header even where there are no rows."""
+    paths = _column_paths(record)
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(map(".".join, paths))
+    for row in map(plain, rows):
+        writer.writerow(_cell(_value_at(row, path)) for path in paths)
 
 
-def _flat_row(record: Mapping[str, Any], above: str = "") -> dict[str, Any]:
-    """Return a record as cells of a table, without JSON in them.
+def _column_paths(record: type[Any]) -> list[tuple[str, ...]]:
+    """Return where the cells of a record type lie: its fields, those of records inside it in their place."""
+    hints = get_type_hints(record)
+    paths: list[tuple[str, ...]] = []
+    for field in fields(record):
+        hint = hints[field.name]
+        # A record, one that may be absent, or a tuple of them.
+        inner = next((each for each in (hint, *get_args(hint)) if is_dataclass(each)), None)
+        below = [()] if inner is None else _column_paths(cast("type[Any]", inner))
+        paths += [(field.name, *each) for each in below]
+    return paths
 
-    An object becomes a column for each of its keys, "explanation.method". A list becomes one cell, its items
-    joined by semicolons, those of a list inside by colons; a list of objects a column for each of their keys.
-    """
-    cells: dict[str, Any] = {}
-    for key, value in record.items():
-        name = f"{above}{key}"
-        if isinstance(value, dict):
-            cells |= _flat_row(value, f"{name}.")
-        elif isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
-            keys = dict.fromkeys(each for item in value for each in item)
-            cells |= _flat_row({each: [item.get(each) for item in value] for each in keys}, f"{name}.")
-        else:
-            cells[name] = _cell(value)
-    return cells
+
+def _value_at(value: Any, path: Sequence[str]) -> Any:
+    """Return what lies at a path; of a list, what lies there in each of its items."""
+    if isinstance(value, list) and path:
+        return [_value_at(item, path) for item in value]
+    return value if value is None or not path else _value_at(value[path[0]], path[1:])
 
 
 def _cell(value: Any) -> Any:
-    if isinstance(value, list):
+    """Return a value as a cell: items of a list joined by semicolons, names and values by equals signs.
+
+    Which names a mapping has differs from row to row, so that they are no columns.
+    """
+    if isinstance(value, dict):
+        value = "; ".join(f"{name}={_item_text(item)}" for name, item in _named_values(value))
+    elif isinstance(value, list):
         value = ";".join(
             ":".join(map(_item_text, item)) if isinstance(item, list) else _item_text(item) for item in value
         )
     return inert_cell(value) if isinstance(value, str) else value
 
 
+def _named_values(mapping: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in mapping.items():
+        if isinstance(value, dict) and value:
+            yield from _named_values(value, f"{above}{name}.")
+        else:
+            yield f"{above}{name}", value
+
+
 def _item_text(item: Any) -> str:
+    if isinstance(item, list):
+        return ",".join(map(_item_text, item))
+    if isinstance(item, dict):
+        return " ".join(f"{name}={_item_text(value)}" for name, value in item.items())
     return "" if item is None else str(item)
 
 

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 import classifiers
-from cli.console import Format, debugging, out, print_rows, progress_bar, safe
+from cli.console import debugging, out, print_table, progress_bar, safe
 from cli.findings import FINDING_COLUMNS
 from cli.run import ConsoleObserver
 from db.engine import open_database
@@ -50,7 +50,7 @@ def demo(
         findings = find_findings(session, FindingFilter(run=summary["run"]), limit=_COUNT)
     findings.sort(key=lambda finding: -finding.score)
     out.print()
-    print_rows(findings, FINDING_COLUMNS, Format.table, empty="no findings")
+    print_table(findings, FINDING_COLUMNS, empty="no findings")
     out.print(f"\n{_against_truth(line, {finding.uri for finding in findings})}")
     out.print(f"\nThe report: [bold]{safe(summary['report'])}[/bold]")
     out.print("\nWorth typing next:")

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from cli.console import Format, out, print_rows, print_to_sign, safe, when
+from cli.console import Format, out, print_rows, print_table, print_to_sign, safe, when
 from cli.options import Config, Form, Overrides, open_record, settings_of
 from cli.sign_in import PasswordStdin, sign_in
 from configs.loading import ConfigError
@@ -73,7 +73,13 @@ def disposition(
             state = finding_state(session, finding)
             shown = get_finding(session, finding)
         if history:
-            print_rows(state.history, HISTORY_COLUMNS, form, empty=f"{safe(finding)}: nothing decided yet")
+            print_rows(
+                state.history,
+                DispositionRecord,
+                HISTORY_COLUMNS,
+                form,
+                empty=f"{safe(finding)}: nothing decided yet",
+            )
             return
         if as_login is None or reason is None:
             raise ConfigError("a decision is signed and has a reason: give --as LOGIN and --reason TEXT")
@@ -109,7 +115,7 @@ def _decide_list(settings: Settings, table: Path, login: str, password_stdin: bo
             states = check_decisions(session, table, listed)
             shown = [(each.decision, get_finding(session, each.decision.finding)) for each in listed]
         out.print(f"[bold]to be signed[/bold]: {many(len(listed), 'decision')}, meaning responsibility")
-        print_rows(shown, _list_columns(states, four_eyes), Format.table, empty="")
+        print_table(shown, _list_columns(states, four_eyes), empty="")
         signer = sign_in(database, login, password_stdin)
         decisions = [each.decision for each in listed]
         made = dispose_list(database, decisions, signer=signer, four_eyes=four_eyes, seen=states)

@@ -3,6 +3,7 @@
 from cli.console import Format, print_page, safe
 from cli.filters import filter_text, filtered
 from cli.options import Before, Config, Form, Limit, Overrides, open_record, settings_of
+from db.queries.finding_records import FindingRecord
 from db.queries.findings import FindingFilter, find_findings
 
 
@@ -21,7 +22,7 @@ def findings(
         wanted.require_known(session)
         rows = find_findings(session, wanted, limit=limit + 1, before=before)
     empty = f"no findings{safe(filter_text(wanted))}"
-    print_page(rows, FINDING_COLUMNS, form, limit, lambda f: f.reference, empty=empty)
+    print_page(rows, FindingRecord, FINDING_COLUMNS, form, limit, lambda f: f.reference, empty=empty)
 
 
 FINDING_COLUMNS = {

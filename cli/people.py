@@ -111,7 +111,13 @@ def people_list(config: Config = None, overrides: Overrides = None, form: Form =
     """List everybody who can sign, or could."""
     with open_record(settings_of(config, overrides)) as database, database.session() as session:
         rows = list_people(session)
-    print_rows(rows, PEOPLE_COLUMNS, form, empty="nobody yet: kensa people add LOGIN --role administrator …")
+    print_rows(
+        rows,
+        PersonRecord,
+        PEOPLE_COLUMNS,
+        form,
+        empty="nobody yet: kensa people add LOGIN --role administrator …",
+    )
 
 
 PEOPLE_COLUMNS = {

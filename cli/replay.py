@@ -1,7 +1,7 @@
 """The command that computes decisions again."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -11,6 +11,16 @@ from cli.console import Exit, Format, err, print_rows
 from cli.options import Config, Form, Overrides, open_record, person, settings_of
 from db.artifacts import ArtifactStore
 from db.queries.replays import ReplayOutcome, names_run
+
+
+@dataclass(frozen=True)
+class _Difference:
+    """A field that is not what was recorded, as a replay's details name it."""
+
+    field: str
+    recorded: Any
+    replayed: Any
+    within: bool
 
 
 @dataclass(frozen=True)
@@ -25,7 +35,7 @@ class _Line:
     probability: float | None
     map: float | None
     rank_correlation: float | None
-    differences: tuple[Mapping[str, Any], ...]
+    differences: tuple[_Difference, ...]
     reason: str | None
 
 
@@ -64,7 +74,7 @@ def replay(
         for outcome in replayed(database, replayer, which, actor=person(), reason=reason):
             lines.append(_line(outcome))
             status.update(f"{len(lines)} computed again …")
-    print_rows(lines, _COLUMNS, form, empty="nothing was decided")
+    print_rows(lines, _Line, _COLUMNS, form, empty="nothing was decided")
     results = Counter(line.result for line in lines)
     err.print(", ".join(f"{count} {result}" for result, count in sorted(results.items())))
     # That a run kept only the flagged pictures is no failure of its replay.
@@ -85,17 +95,17 @@ def _line(outcome: ReplayOutcome) -> _Line:
         probability=details.get("probability"),
         map=details.get("map"),
         rank_correlation=details.get("rank_correlation"),
-        differences=tuple(details.get("differences", ())),
+        differences=tuple(_Difference(**each) for each in details.get("differences", ())),
         reason=details.get("reason"),
     )
 
 
 def _difference_text(line: _Line) -> str:
     """Say what differs: beyond tolerance with both values, else by name."""
-    beyond = [d for d in line.differences if not d["within"]]
-    said = [f"{d['field']}: recorded {d['recorded']}, replayed {d['replayed']}" for d in beyond]
+    beyond = [d for d in line.differences if not d.within]
+    said = [f"{d.field}: recorded {d.recorded}, replayed {d.replayed}" for d in beyond]
     if not beyond and line.differences:
-        said = [f"within tolerance: {', '.join(d['field'] for d in line.differences)}"]
+        said = [f"within tolerance: {', '.join(d.field for d in line.differences)}"]
     return "; ".join([*said, *([line.reason] if line.reason else [])])
 
 

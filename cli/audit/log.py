@@ -10,7 +10,7 @@ from cli.console import Format, print_page, safe, when
 from cli.filters import filter_text, filtered
 from cli.options import Before, Config, Form, Limit, Overrides, open_record, settings_of
 from configs.loading import ConfigError
-from db.queries.events import EventFilter, find_events, get_event
+from db.queries.events import EventFilter, EventRecord, find_events, get_event
 from db.queries.json_values import plain
 
 
@@ -29,7 +29,7 @@ def audit_log(
         wanted.require_known(session)
         rows = find_events(session, wanted, limit=limit + 1, before=_event_cursor(before))
     empty = f"no events{safe(filter_text(wanted))}"
-    print_page(rows, EVENT_COLUMNS, form, limit, lambda e: str(e.sequence), empty=empty)
+    print_page(rows, EventRecord, EVENT_COLUMNS, form, limit, lambda e: str(e.sequence), empty=empty)
 
 
 def _event_cursor(text: str | None) -> int | None:

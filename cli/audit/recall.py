@@ -79,7 +79,7 @@ def audit_part(
         parts = part_history(session, serial, lot)
     if form is not Telling.text:
         told = [ToldEntry.of(part, entry) for part in parts for entry in part.entries]
-        print_rows(told, {}, Format(form.value), empty="")
+        print_rows(told, ToldEntry, {}, Format(form.value), empty="")
         return
     for number, part in enumerate(parts):
         heading = f"part {safe(part.serial)}, {f'lot {safe(part.lot)}' if part.lot else 'no lot'}"
@@ -109,7 +109,7 @@ def audit_trace(
         if before is None:
             console = out if form is Format.table else err
             console.print(safe(_summary_sentence(trace_summary(session, wanted))))
-    print_page(parts, PART_COLUMNS, form, limit, lambda part: part.cursor, empty="no parts")
+    print_page(parts, TracedPart, PART_COLUMNS, form, limit, lambda part: part.cursor, empty="no parts")
 
 
 def _summary_sentence(summary: TraceSummary) -> str:

@@ -13,10 +13,9 @@ import pytest
 from PIL import Image
 from pypdf import PdfReader
 
-from cli.console import Format, safe
+from cli.console import safe
 from db.engine import open_database
 from db.queries.finding_records import run_findings
-from db.queries.json_values import plain
 from db.queries.runs import latest_run
 from operations.reporting.run_report import issue_report
 
@@ -253,43 +252,3 @@ def test_one_picture_is_explained_and_drawn(kensa, package, pictures, tmp_path):
 
 def test_text_from_outside_cannot_act_on_the_terminal():
     assert safe("a\x1b[31mb\u202ec[red]") == "a\\x1b[31mb\\x202ec\\[red]"
-
-
-def test_a_csv_has_no_json_in_its_cells(capsys):
-    from dataclasses import dataclass
-
-    from cli.console import print_rows
-
-    @dataclass
-    class Row:
-        part: str
-        inner: dict | None
-        pairs: list
-
-    rows = [
-        Row("a", None, []),
-        Row(
-            "b",
-            {"x": 1, "deep": {"y": "=2"}, "layers": [{"n": 1}, {"n": 2, "m": None}]},
-            [["k", "v"], ["l", None]],
-        ),
-    ]
-    print_rows(rows, {}, Format.csv, empty="")
-    header, first, second = capsys.readouterr().out.splitlines()
-    assert header == "part,pairs,inner.x,inner.deep.y,inner.layers.n,inner.layers.m"
-    assert first == "a,,,,,"
-    assert second == "b,k:v;l:,1,'=2,1;2,;"
-
-
-def test_a_csv_cell_cannot_become_a_formula(capsys):
-    from dataclasses import dataclass
-
-    from cli.console import print_rows
-
-    @dataclass
-    class Row:
-        part: str
-
-    print_rows([Row("=1+1")], {}, Format.csv, empty="")
-    assert capsys.readouterr().out == "part\n'=1+1\n"
-    assert plain(Row("x")) == {"part": "x"}

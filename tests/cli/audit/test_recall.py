@@ -60,6 +60,36 @@ def test_pages_end_with_the_cursor_of_the_next(recorded):
     assert "--before x" in line.kensa("audit", "log", "--before", "x", check=2).stderr
 
 
+def test_each_page_of_a_csv_has_the_same_columns(recorded):
+    line, findings = recorded
+
+    def header(*command):
+        return line.kensa(*command, "--format", "csv").stdout.splitlines()[0]
+
+    without = header("findings", "--until", "2020-01-01")  # a page without findings
+    assert header("findings") == without
+    assert without.endswith(
+        "probabilities,explanation.method,explanation.parameters,explanation.layers.name,"
+        "explanation.layers.kept,explanation.layers.total,explanation.status,explanation.masked_score,"
+        "explanation.drop,explanation.increase,explanation.map_digest,explanation.block_maps,explanation.box,"
+        "disposition,awaiting_approval"
+    )
+    every = line.json("audit", "log", "--limit", "1000")
+    pages = [str(event["sequence"] + 1) for event in every]
+    headers = {header("audit", "log", "--limit", "1", "--before", page) for page in pages}
+    assert headers == {header("audit", "log")}
+    started = ("audit", "log", "--action", "run.started")
+    (row,) = csv.DictReader(io.StringIO(line.kensa(*started, "--format", "csv").stdout))
+    (event,) = line.json(*started)
+    assert row["payload"] == f"host={event['payload']['host']}; number=1; trigger=manual"
+    trace = ("audit", "trace", "--model", findings[0].model_name)
+    assert header(*trace) == header(*trace, "--until", "2020-01-01")
+    assert header("people", "list") == "id,login,name,role,active,revision,created_at,changed_at"
+    history = header("disposition", findings[0].reference, "--history")
+    assert history.startswith("id,finding,decision,class_name,reason,person,created_at,needs_approval,")
+    assert history.endswith(",approval.created_at,approval.signature,approval.event_sequence")
+
+
 def test_one_parts_life(recorded):
     line, findings = recorded
     one = findings[0]
