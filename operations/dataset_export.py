@@ -87,7 +87,7 @@ def export_dataset(
 
     Raises:
         ConfigError: the folder holds something, `group` is neither, or the models found do not agree on the
-            task or on the good class. RecordError: a filter names a model or run there is none of.
+            task or on the good class. RecordError: a filter names something that no record has.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ConfigError(f"{folder}: is not an empty folder: give a new one")
@@ -119,6 +119,7 @@ def _export(
     writer = csv.writer(table, lineterminator="\n")
     writer.writerow(("image", "label", "group", "lot", "part"))
     with database.session() as session:
+        wanted.require_known(session)
         pictures, undecided = reviewed_pictures(session, wanted)
         found = list(pictures)
         multi_label, good_class = _scheme(found, given_good)
