@@ -5,7 +5,8 @@ on them. What was added goes to training and validation alone: reviewed findings
 model flagged, and among calibration pictures they would make escapes look rarer than they are.
 """
 
-from collections.abc import Mapping
+import csv
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,13 @@ from classifiers.data.pictures import Augmentation
 from classifiers.package.package import WEIGHTS_FILE, ModelPackage
 from classifiers.training.settings import TrainSettings
 from operations.dataset_export import LABELS
+from reports.wording import plain_cell
 
 TRAINED_ON = SIDES[:2]
+_BELONGS = (
+    "part",
+    "lot",
+)  # columns of an export; its group is one of them, whichever the original data went by
 _SHOWN = 3  # names in a message
 
 
@@ -40,7 +46,8 @@ class NextData:
         sides: training, validation, calibration and test.
         added: side -> pictures that were added to it.
         known: added pictures that the original data has already.
-        held: names of added pictures that are left out, since their group is a calibration or test one.
+        held: names of added pictures that are left out, since their group, part or lot is among the groups
+            of the calibration and test pictures.
         record: JSON content for the next package: which model it follows, and how the data is split.
     """
 
@@ -106,8 +113,11 @@ def next_data(
             that the package lacks, or other labels than in the original data.
     """
     sides = _original_sides(package, original, columns, fractions)
-    pictures = _added_pictures(package, added, columns)
-    place = {item.group: index for index, side in enumerate(sides) for item in side.items}
+    pictures, belongs = _added_pictures(package, added, columns)
+    # A first model may have been trained on the labels of an export, with its cells as they are written.
+    place = {
+        plain_cell(item.group): (index, item.group) for index, side in enumerate(sides) for item in side.items
+    }
     labels = {item.sha256: item.labels for side in sides for item in side.items}
     if changed := [i for i in pictures if i.sha256 in labels and labels[i.sha256] != i.labels]:
         raise DataError(
@@ -116,9 +126,19 @@ def next_data(
             "or take it out of the other"
         )
     new = [item for item in pictures if item.sha256 not in labels]
-    held = tuple(item.name for item in new if place.get(item.group, 0) >= len(TRAINED_ON))
-    more: list[list[Item]] = [[item for item in new if place.get(item.group) == side] for side in range(2)]
-    free = [item for item in new if item.group not in place]
+    held: list[str] = []
+    more: list[list[Item]] = [[], []]
+    free: list[Item] = []
+    for item in new:
+        # Of several groups that it belongs to, one of calibration or test decides: they come last.
+        known_groups = [place[name] for name in (item.group, *belongs[item.name]) if name in place]
+        index, group = max(known_groups, default=(None, item.group))
+        if index is None:
+            free.append(item)
+        elif index < len(TRAINED_ON):
+            more[index].append(replace(item, group=group))
+        else:
+            held.append(item.name)
     split = split_of(package)
     shares = _shares(package, fractions)
     for side, found in zip(more, _split_added(sides[0], free, shares[:2], _seed(package)), strict=True):
@@ -136,7 +156,7 @@ def next_data(
         sides=merged,
         added=dict(zip(TRAINED_ON, map(len, more), strict=True)),
         known=len(pictures) - len(new),
-        held=held,
+        held=tuple(held),
         record={"follows": {"package_digest": package.digest, "added_digest": given.digest}, "split": record},
     )
 
@@ -189,7 +209,9 @@ def _read_sides(
     return split_by_group(whole, _shares(package, fractions), _seed(package))
 
 
-def _read(package: ModelPackage, path: Path, columns: LabelColumns) -> Dataset:
+def _read(
+    package: ModelPackage, path: Path, columns: LabelColumns, cell_text: Callable[[str], str] = str
+) -> Dataset:
     """Read labels; the classes are the package's, whichever of them occur."""
     multi_label = package.task == "multi-label"
     found = load_dataset(
@@ -201,6 +223,7 @@ def _read(package: ModelPackage, path: Path, columns: LabelColumns) -> Dataset:
         multi_label=multi_label,
         # Single-label data need not hold a good picture; in multi-label data a name stands for no label.
         good_class=columns.good_class if multi_label else None,
+        cell_text=cell_text,
     )
     if strange := sorted(set(found.classes) - set(package.classes)):
         count = sum(not set(item.labels).isdisjoint(strange) for item in found.items)
@@ -222,15 +245,28 @@ def _wrong_side(package: ModelPackage, sides: tuple[Dataset, ...]) -> str | None
     return None
 
 
-def _added_pictures(package: ModelPackage, added: Path, columns: LabelColumns) -> list[Item]:
-    """Read the added pictures; their names tell them from those of the original data."""
+def _added_pictures(
+    package: ModelPackage, added: Path, columns: LabelColumns
+) -> tuple[list[Item], dict[str, tuple[str, ...]]]:
+    """Read the added pictures, and the part and lot of each as far as they are given.
+
+    The pictures' names tell them from those of the original data.
+    """
     file = added / LABELS if added.is_dir() else added
     if not file.is_file():
         raise DataError(
             f"{file}: not there; name the folder that kensa dataset export wrote, or labels as in it"
         )
-    found = _read(package, file, replace(columns, group="group", pattern=None))
-    return [replace(item, name=f"added/{item.name}") for item in found.items]
+    found = _read(package, file, replace(columns, group="group", pattern=None), plain_cell)
+    pictures = [replace(item, name=f"added/{item.name}") for item in found.items]
+    belongs: dict[str, tuple[str, ...]] = {}
+    with file.open(newline="", encoding="utf-8-sig") as stream:
+        for row in csv.DictReader(stream):
+            name, *texts = (
+                plain_cell((row.get(column) or "").strip()) for column in (columns.image, *_BELONGS)
+            )
+            belongs[f"added/{Path(name).as_posix()}"] = tuple(texts)
+    return pictures, belongs
 
 
 def _split_added(

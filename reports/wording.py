@@ -43,6 +43,12 @@ def inert_cell(cell: str) -> str:
     return f"'{cell}" if cell.lstrip(" \xa0").startswith(_FORMULA) else cell
 
 
+def plain_cell(cell: str) -> str:
+    """Return the text of a cell that `inert_cell` made inert; any other cell as it is."""
+    text = cell.removeprefix("'")
+    return text if inert_cell(text) == cell else cell
+
+
 def grouped(number: int) -> str:
     """Return a whole number with thin spaces between thousands from 10 000 on (ISO 80000-1)."""
     return f"{number:,}".replace(",", _THIN_SPACE) if abs(number) >= 10_000 else str(number)

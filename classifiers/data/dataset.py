@@ -8,7 +8,7 @@ import os
 import random
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -112,6 +112,7 @@ def load_dataset(
     multi_label: bool = False,
     separator: str = ";",
     good_class: str | None = None,
+    cell_text: Callable[[str], str] = str,
 ) -> Dataset:
     """Read labelled pictures from a folder of class folders or from a CSV file.
 
@@ -127,6 +128,7 @@ def load_dataset(
         multi_label: whether a picture may have any number of labels (from a CSV file only).
         separator: between labels.
         good_class: the label that means "no defect".
+        cell_text: what a cell of the CSV stands for, where it is not written as it is.
 
     Raises:
         DataError: naming the file, the line and what is wrong.
@@ -147,6 +149,7 @@ def load_dataset(
             group_column,
             mask_column,
             separator if multi_label else None,
+            cell_text,
         )
         base = location.parent
     else:
@@ -209,6 +212,7 @@ def _csv_rows(
     group_column: str | None,
     mask_column: str | None,
     separator: str | None,
+    cell_text: Callable[[str], str],
 ) -> Iterator[Row]:
     with file.open(newline="", encoding="utf-8-sig") as stream:
         reader = csv.DictReader(stream)
@@ -218,8 +222,8 @@ def _csv_rows(
                 raise DataError(f"{file}: no column {column!r}; there are {', '.join(columns) or 'none'}")
         for row in reader:
             where = f"{file}, line {reader.line_num}"
-            name = (row[image_column] or "").strip()
-            text = (row[label_column] or "").strip()
+            cells = {column: cell_text((row.get(column) or "").strip()).strip() for column in columns}
+            name, text = cells[image_column], cells[label_column]
             if not name:
                 raise DataError(f"{where}: column {image_column!r} is empty")
             if separator is None:
@@ -228,16 +232,10 @@ def _csv_rows(
                     raise DataError(f"{where}: column {label_column!r} is empty")
             else:
                 labels = tuple(sorted({part.strip() for part in text.split(separator) if part.strip()}))
-            group = (row[group_column] or "").strip() if group_column else None
+            group = cells[group_column] if group_column else None
             if group == "":
                 raise DataError(f"{where}: column {group_column!r} is empty")
-            yield (
-                where,
-                Path(name).as_posix(),
-                labels,
-                group,
-                (row.get(mask_column or MASK_COLUMN) or "").strip(),
-            )
+            yield where, Path(name).as_posix(), labels, group, cells.get(mask_column or MASK_COLUMN)
 
 
 def split_by_group(dataset: Dataset, fractions: Sequence[float], seed: int = 0) -> tuple[Dataset, ...]:

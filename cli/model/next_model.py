@@ -74,8 +74,8 @@ def train_next(ctx: typer.Context) -> None:
         )
     for name in data.held[:_LISTED]:
         err.print(
-            f"[yellow]left out:[/yellow] {safe(name.removeprefix('added/'))}: its group is among the "
-            "calibration and test pictures, which stay as they are"
+            f"[yellow]left out:[/yellow] {safe(name.removeprefix('added/'))}: its group, part or lot "
+            "is among the calibration and test pictures, which stay as they are"
         )
     if len(data.held) > _LISTED:
         err.print(f"[yellow]left out:[/yellow] {len(data.held) - _LISTED} more for the same reason")

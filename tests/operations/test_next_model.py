@@ -13,11 +13,13 @@ from classifiers.data.dataset import DataError, Dataset, load_dataset, split_by_
 from classifiers.data.overlap import SIDES, split_record
 from cli.model.train import write_splits
 from operations.next_model import LabelColumns, NextData, next_data, next_settings
+from reports.wording import inert_cell
 
-Row = tuple[str, str, str]  # name of a picture, whose bytes follow from it; label; group
+Row = tuple[str, ...]  # name of a picture, whose bytes follow from it; label; group; perhaps lot and part
 SHARES = (0.55, 0.1, 0.2, 0.15)
+# A spreadsheet would run these groups as formulas, so that an export writes '-good-0 for -good-0.
 ORIGINAL: list[Row] = [
-    (f"{label}-{group}-{view}", label, f"{label}-{group}")
+    (f"{label}-{group}-{view}", label, f"-{label}-{group}")
     for label in ("good", "pit")
     for group in range(12)
     for view in range(2)
@@ -28,10 +30,10 @@ def write(folder: Path, rows: list[Row]) -> Path:
     (folder / "pictures").mkdir(parents=True)
     with (folder / "labels.csv").open("w", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(("image", "label", "group"))
-        for name, label, group in rows:
+        writer.writerow(("image", "label", "group", "lot", "part")[: len(rows[0])])
+        for name, *cells in rows:
             (folder / "pictures" / f"{name}.png").write_bytes(name.encode())
-            writer.writerow((f"pictures/{name}.png", label, group))
+            writer.writerow((f"pictures/{name}.png", *cells))
     return folder
 
 
@@ -109,6 +111,39 @@ def test_every_original_picture_keeps_its_side(
     # The next package says the same of its own data as this one does.
     assert found.record["follows"]["package_digest"] == first.digest
     assert found.record["split"] == split_record(found.sides, grouped_by="item", fractions=SHARES, seed=7)
+
+
+def test_a_held_out_group_is_known_however_an_export_writes_it(
+    add: Callable[..., NextData], sides: tuple[Dataset, ...]
+) -> None:
+    training, _, calibration, test = (side.items[0].group for side in sides)
+    found = add(
+        [
+            ("guarded", "pit", inert_cell(test), "L1", inert_cell(test)),
+            ("by lot", "pit", "L1", "L1", inert_cell(calibration)),  # an export with --group lot
+            ("by part", "pit", "P7", inert_cell(test), "P7"),
+            ("both", "pit", inert_cell(training), inert_cell(test), inert_cell(training)),
+            ("kept", "pit", "L1", "L1", inert_cell(training)),
+            ("new", "pit", "L1", "L1", "P8"),
+        ]
+    )
+    held = ("both", "by lot", "by part", "guarded")
+    assert found.held == tuple(f"added/pictures/{name}.png" for name in held)
+    assert found.added == {"training": 2, "validation": 0}
+    added = {item.path.stem: item.group for item in found.sides[0].items}
+    assert (added["kept"], added["new"]) == (training, "L1")  # a group stays whole, on one side
+
+
+def test_a_held_out_picture_never_moves_whatever_its_group_is_called(
+    add: Callable[..., NextData], sides: tuple[Dataset, ...]
+) -> None:
+    moved = [
+        (item.path.stem, item.labels[0], sides[0].items[0].group) for side in sides[2:] for item in side.items
+    ]
+    found = add([*moved, ("new", "pit", "L1")])
+    assert found.known == len(moved)
+    assert found.added == {"training": 1, "validation": 0}
+    assert [side.digest for side in found.sides[2:]] == [side.digest for side in sides[2:]]
 
 
 def test_five_pictures_of_one_lot_are_enough(add: Callable[..., NextData]) -> None:

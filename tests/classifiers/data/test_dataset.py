@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -38,6 +39,20 @@ def test_csv(dataset: Dataset) -> None:
     assert not defective[0]
     assert defective.sum() == 36
     assert label_matrix(dataset, dataset.classes).sum(axis=0).tolist() == [48, 24, 12]
+
+
+def test_cells_that_are_not_written_as_they_are(tmp_path: Path) -> None:
+    for name in ("-x.png", "-m.png"):
+        (tmp_path / name).write_bytes(b"x")
+    (tmp_path / "labels.csv").write_text("image,label,lot,mask\n'-x.png,'-a;b,'-L1,'-m.png\n")
+    options: dict[str, Any] = {"group_column": "lot", "multi_label": True}
+    (item,) = load_dataset(
+        tmp_path / "labels.csv", **options, cell_text=lambda cell: cell.removeprefix("'")
+    ).items
+    assert (item.name, item.labels, item.group) == ("-x.png", ("-a", "b"), "-L1")
+    assert item.mask == tmp_path / "-m.png"
+    with pytest.raises(DataError, match=r"cannot read .*'-x\.png"):
+        load_dataset(tmp_path / "labels.csv", **options)
 
 
 def test_folder_of_classes(tmp_path: Path) -> None:
