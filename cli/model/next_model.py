@@ -1,20 +1,15 @@
 """`kensa train --from MODEL --add EXPORT`: from reviewed findings to the next model."""
 
-from dataclasses import fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import typer
 
 from cli.console import err, out, safe
 from cli.model.train import print_trained, write_splits
 from cli.model.train_progress import TrainingLines
-from cli.model.train_settings import pairs
+from cli.model.train_settings import changed_settings
 from cli.options import command_line
 from configs.loading import ConfigError
-
-if TYPE_CHECKING:
-    from classifiers.training.settings import TrainSettings
 
 # Options of `kensa train` that say how a training goes; what all others say is decided by the model.
 _COURSE = {"epochs", "batch_size", "learning_rate", "balance", "device", "precision", "seed"}
@@ -57,7 +52,7 @@ def train_next(ctx: typer.Context) -> None:
         raise ConfigError(f"{named}: with --from the model decides this; train a model afresh to change it")
     package = load_package(options["follows"])
     chosen = {name: options[name] for name in _COURSE & (given | {"device"})}
-    settings = _changed_settings(next_settings(package), options["setting"] or [], chosen)
+    settings = changed_settings(next_settings(package), options["setting"] or [], chosen, _COURSE)
     with out.status("reading the labels …"):
         data = next_data(
             package,
@@ -103,38 +98,3 @@ def _is_given(ctx: typer.Context, name: str) -> bool:
     source = ctx.get_parameter_source(name)
     # By its name: typer brings a click of its own, whose class is not the one that can be imported.
     return source is not None and source.name == "COMMANDLINE"
-
-
-def _changed_settings(
-    settings: "TrainSettings", entries: list[str], chosen: dict[str, Any]
-) -> "TrainSettings":
-    """Return settings with what `--set` and the options of their own change.
-
-    Raises:
-        ConfigError: an unknown setting, or one that the model decides.
-    """
-    values: dict[str, Any] = dict(chosen)
-    varied: dict[str, Any] = {}
-    decided = {
-        "architecture",
-        "model_args",
-        "pretrained",
-        "input_size",
-        "mean",
-        "std",
-        "interpolation",
-        "fit",
-    }
-    known = {field.name for field in fields(settings)} - decided - _COURSE - {"augmentation"}
-    augmentation = {field.name for field in fields(settings.augmentation)}
-    for name, value in pairs(entries, "--set").items():
-        group, _, field = name.partition(".")
-        if group == "augmentation" and field in augmentation:
-            varied[field] = value
-        elif name in known:
-            values[name] = value
-        else:
-            raise ConfigError(f"--set {name}: not a setting that can change from one model to the next")
-    if "epochs" in values:
-        values.setdefault("warmup_epochs", None)  # it was chosen for another number of epochs
-    return replace(settings, **values, augmentation=replace(settings.augmentation, **varied))

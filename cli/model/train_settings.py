@@ -1,6 +1,8 @@
 """What `kensa train --set` takes: the settings of a training that have no option of their own."""
 
 import difflib
+from collections.abc import Collection
+from dataclasses import asdict, fields
 from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -67,6 +69,9 @@ FURTHER: dict[str, dict[str, tuple[str, str]]] = {
     },
 }
 
+# What stays as it is from one model to the next.
+_OF_THE_MODEL = {"architecture", "model_args", "pretrained", "input_size", *FURTHER[INPUT]}
+
 # Settings whose option is not called like them.
 _FLAGS = {"architecture": "--arch", "model_args": "--model-arg", "learning_rate": "--lr"}
 
@@ -117,13 +122,41 @@ def train_settings(entries: list[str], **chosen: Any) -> "TrainSettings":
     Raises:
         ConfigError: naming the option: an unknown name, or a value that the setting cannot have.
     """
+    return _with_entries({**chosen, "augmentation": {}}, entries, chosen)
+
+
+def changed_settings(
+    settings: "TrainSettings", entries: list[str], chosen: dict[str, Any], options: Collection[str]
+) -> "TrainSettings":
+    """Return the settings of the next training: those of an earlier one, but for what was typed.
+
+    Args:
+        settings: of the earlier training.
+        entries: of `--set`, as name=value.
+        chosen: what options of their own say, by the settings' names.
+        options: the settings that have an option of their own, given or not.
+
+    Raises:
+        ConfigError: naming the option: an unknown name, a setting that the earlier model decides, or a value
+            that the setting cannot have.
+    """
+    if decided := [name for name in pairs(entries, "--set") if name in _OF_THE_MODEL]:
+        raise ConfigError(f"--set {decided[0]}: not a setting that can change from one model to the next")
+    values = {field.name: getattr(settings, field.name) for field in fields(settings)}
+    values["augmentation"] = asdict(settings.augmentation)
+    if "epochs" in chosen:
+        values["warmup_epochs"] = None  # it was chosen for another number of epochs
+    return _with_entries({**values, **chosen}, entries, options)
+
+
+def _with_entries(values: dict[str, Any], entries: list[str], options: Collection[str]) -> "TrainSettings":
+    """Return settings of these values, but for what the entries of --set say."""
     from classifiers.training.settings import SettingError, TrainSettings
 
     known = [name for settings in FURTHER.values() for name in settings]
-    values: dict[str, Any] = {**chosen, "augmentation": {}}
     for name, value in pairs(entries, "--set").items():
-        if name in chosen:
-            raise ConfigError(f"--set {name}: has an option of its own, {_flag(name, chosen)}")
+        if name in options:
+            raise ConfigError(f"--set {name}: has an option of its own, {_flag(name, options)}")
         if name not in known:
             close = difflib.get_close_matches(name, known, n=1)
             hint = f"did you mean {close[0]}?" if close else "`kensa train --help` lists what there is"
@@ -136,13 +169,13 @@ def train_settings(entries: list[str], **chosen: Any) -> "TrainSettings":
         first = error.errors(include_url=False)[0]
         cause = first.get("ctx", {}).get("error")
         if isinstance(cause, SettingError):
-            raise ConfigError(f"{_flag(cause.name, chosen)} {cause.problem}") from None
+            raise ConfigError(f"{_flag(cause.name, options)} {cause.problem}") from None
         name = ".".join(str(part) for part in first["loc"] if isinstance(part, str))
         problem = "expected more values" if first["type"] == "missing" else first["msg"]
-        raise ConfigError(f"{_flag(name, chosen)}: {problem}, got {first['input']!r}") from None
+        raise ConfigError(f"{_flag(name, options)}: {problem}, got {first['input']!r}") from None
 
 
-def _flag(name: str, chosen: dict[str, Any]) -> str:
-    if name not in chosen:
+def _flag(name: str, options: Collection[str]) -> str:
+    if name not in options:
         return f"--set {name}"
     return _FLAGS.get(name, "--" + name.replace("_", "-"))

@@ -1,9 +1,11 @@
 """The whole loop on made surfaces: train, calibrate, inspect, decide, export, and train the next model."""
 
 import csv
+import re
 import shlex
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,10 @@ from argon2 import PasswordHasher
 
 from classifiers import load_package
 from classifiers.data.dataset import load_dataset
+from classifiers.data.pictures import Augmentation
+from classifiers.training.settings import TrainSettings
+from cli.model.train_settings import changed_settings
+from configs.loading import ConfigError
 from db.chain.events import Actor
 from db.dispositions.decide import dispose
 from db.engine import open_database
@@ -114,8 +120,54 @@ def test_from_reviewed_findings_to_the_next_model(
     assert "--arch: with --from the model decides this" in changed.stderr
     unknown = kensa(*third, "--add", "reviewed", "--set", "fit=stretch", check=2)
     assert "--set fit: not a setting that can change" in unknown.stderr
+    wrong = kensa(*third, "--add", "reviewed", "--set", "patience=abc", check=2)
+    assert "--set patience: Input should be a valid integer" in wrong.stderr
     assert "no labelled pictures" in kensa("train", "--out", "x", check=2).stderr
     assert not Path("third").exists()
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ("patience=abc", "--set patience: Input should be a valid integer"),
+        ("workers=-1", "--set workers must be at least 0, got -1"),
+        ("weight_decay=abc", "--set weight_decay: Input should be a valid number"),
+        ("freeze_batch_norm=5", "--set freeze_batch_norm: Input should be a valid boolean"),
+        ("augmentation.rotation=abc", "--set augmentation.rotation: Input should be a valid number"),
+        ("augmentation.rotatoin=1", "rotatoin: unknown; did you mean augmentation.rotation?"),
+        ("balance=loss", "--set balance: has an option of its own, --balance"),
+        ("input_size=64", "--set input_size: not a setting that can change"),
+        ("warmup_epochs=3", r"--set warmup_epochs must be less than epochs (3), got 3"),
+    ],
+)
+def test_a_wrong_setting_is_named_by_its_option(entry: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        changed_settings(TrainSettings(), [entry], {"epochs": 3}, ["epochs", "balance"])
+
+
+def test_what_is_not_typed_stays_as_the_earlier_model_had_it() -> None:
+    earlier = TrainSettings(
+        architecture="test_resnet",
+        model_args={"stem_width": 8},
+        input_size=(48, 64),
+        mean=(0.1, 0.2, 0.3),
+        warmup_epochs=4,
+        patience=5,
+        augmentation=Augmentation(rotation=2.0, erase=0.5),
+    )
+    assert changed_settings(earlier, [], {}, ["epochs"]) == earlier
+    with pytest.raises(ConfigError, match=r"--lr must be positive, got -1\.0"):
+        changed_settings(earlier, [], {"learning_rate": -1.0}, ["learning_rate"])
+    changed = changed_settings(
+        earlier, ["augmentation.rotation=1", "patience=null"], {"epochs": 3}, ["epochs"]
+    )
+    assert changed == replace(
+        earlier,
+        epochs=3,
+        warmup_epochs=None,
+        patience=None,
+        augmentation=Augmentation(rotation=1.0, erase=0.5),
+    )
 
 
 def test_too_few_pictures_alone_are_refused_with_a_remedy(kensa: Kensa, tmp_path: Path) -> None:
