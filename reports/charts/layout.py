@@ -182,11 +182,16 @@ def spread(places: Sequence[float], gap: float, low: float, high: float) -> list
 
 
 def threshold_marks(
-    places: tuple[float, float], thresholds: tuple[str, str], y: float
+    places: tuple[float, float], thresholds: tuple[str, str | None], y: float
 ) -> tuple[tuple[float, Text], ...]:
-    """Return (place, label) of the review and the reject threshold; labels keep clear of each other."""
+    """Return (place, label) of the review and the reject threshold; labels keep clear of each other.
+
+    Without a reject threshold there is the one of the review threshold alone.
+    """
     texts = (f"review from {thresholds[0]}", f"reject from {thresholds[1]}")
     first_width, second_width = (text_width(text) for text in texts)
+    if thresholds[1] is None:
+        return ((places[0], _within(Text(places[0], y, texts[0]), 0.0, WIDTH)),)
     gap = (first_width + second_width) / 2 + 3.0
     first = min(max(places[0], first_width / 2), WIDTH - second_width / 2 - gap)
     second = min(max(places[1], first + gap), WIDTH - second_width / 2)

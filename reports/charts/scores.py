@@ -48,7 +48,7 @@ class Histogram(Chart):
 
 
 def score_histogram(
-    groups: Sequence[tuple[str, Sequence[int]]], edges: Sequence[float], review: float, reject: float
+    groups: Sequence[tuple[str, Sequence[int]]], edges: Sequence[float], review: float, reject: float | None
 ) -> Histogram:
     """Lay out one or two groups of pictures, each (name, counts between two of the `edges`).
 
@@ -59,7 +59,7 @@ def score_histogram(
         groups: the first is drawn as bars, the second as an outline.
         edges: of the bins, rising from 0 to 1.
         review: the threshold, in [0, 1].
-        reject: the threshold, in [0, 1].
+        reject: the threshold, in [0, 1]; None where nothing is rejected without a person.
 
     Raises:
         ReportError: other numbers of groups, counts that do not fit the edges, or edges that do not rise from
@@ -92,8 +92,12 @@ def score_histogram(
     if len(groups) == 2:
         levels = " ".join(f"V{height(n):.2f} H{xs[i + 1]:.2f}" for i, n in enumerate(groups[1][1]))
         steps = f"M{left:.2f},{bottom:.2f} {levels} V{bottom:.2f}"
-    ends = [left, places.at(review), places.at(reject), right]
-    limits = threshold_marks((ends[1], ends[2]), (threshold(review), threshold(reject)), bottom + 8.2)
+    ends = [left, places.at(review), right if reject is None else places.at(reject), right]
+    limits = threshold_marks(
+        (ends[1], ends[2]),
+        (threshold(review), None if reject is None else threshold(reject)),
+        bottom + 8.2,
+    )
     totals = [sum(counts) for _, counts in groups]
     said = " and ".join(
         f"{plural(total, 'picture')} ({clip(name, 60)})"
@@ -103,16 +107,16 @@ def score_histogram(
         frame=frame,
         zones=tuple(
             _score_zone(name, ends[i], ends[i + 1], top)
-            for i, name in enumerate(("pass", "review", "reject"))
+            for i, name in enumerate(("pass", "review") if reject is None else ("pass", "review", "reject"))
         ),
         bars=bars,
         steps=steps,
         ticks=ticks,
-        scores=_score_labels(places, bottom + 3.8, ends[1:3]),
+        scores=_score_labels(places, bottom + 3.8, [place for place, _ in limits]),
         limits=limits,
         unit="pictures, logarithmic axis" if logarithmic else "pictures",
         key=_key_labels([name for name, _ in groups], right),
-        title=f"Scores of {said}; {limits[0][1].text}, {limits[1][1].text}",
+        title=f"Scores of {said}; {', '.join(label.text for _, label in limits)}",
         desc="; ".join(
             f"{clip(name, 60)}: "
             + ", ".join(f"{n} from {edges[i]:g} to {edges[i + 1]:g}" for i, n in enumerate(counts) if n)

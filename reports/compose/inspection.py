@@ -43,11 +43,13 @@ class RejectedParts:
     Attributes:
         named: (serial of the part, or the file where there is none; anchor of its first finding's page).
         left: how many more have a page.
+        unprinted: whether further pictures were rejected whose findings have none.
         several_names: whether one of the pictures was listed under several names.
     """
 
     named: tuple[tuple[str, str], ...]
     left: int
+    unprinted: bool
     several_names: bool
 
 
@@ -56,14 +58,13 @@ def compose_run(record: RunReport, supplement: Supplement | None = None) -> Docu
     lots = record.lots
     before = 0 if supplement is None else supplement.inspected_before
     lot = f"Lot {clip(lots[0], 36)}" if len(lots) == 1 else plural(len(lots), "lot")
-    criteria = record.model.criteria
     return _compose_inspection(
         record,
         "run",
         conclude(record, before),
         incomplete_reasons(record),
         supplement,
-        (criteria.review.threshold, criteria.reject.threshold),
+        record.model.criteria.limits,
         {
             "listing": f"--run {record.number}",
             "gone": () if supplement is None else supplement.gone,
@@ -83,10 +84,7 @@ def compose_run(record: RunReport, supplement: Supplement | None = None) -> Docu
 
 def compose_period(record: PeriodReport, supplement: Supplement | None = None) -> Document:
     """Compose a period's report; `supplement`: what it carries beside what it prints."""
-    thresholds = {
-        (each.model.criteria.review.threshold, each.model.criteria.reject.threshold)
-        for each in record.in_force
-    }
+    thresholds = {each.model.criteria.limits for each in record.in_force}
     what = _scope_words(record)
     brief = _scope_words(record, brief=True)
     lot = record.scope.lot
@@ -116,7 +114,7 @@ def _compose_inspection(
     conclusion: Conclusion,
     reasons: Sequence[str],
     supplement: Supplement | None,
-    thresholds: tuple[float, float] | None,
+    thresholds: tuple[float, float | None] | None,
     own: Mapping[str, Any],
     *,
     about: str,
@@ -138,8 +136,7 @@ def _compose_inspection(
         "process": record.process and view_process(record.process, thresholds),
         "shares": bars.share_bar(record.counts),
         "pareto": bars.pareto(classes) if len(classes) > _FEW_CLASSES else None,
-        "rejected": rejected_parts(findings),
-        "all_printed": len(findings) == record.findings_total,
+        "rejected": rejected_parts(findings, record.counts.reject),
         "index": index[:_INDEX_ROWS],
         "left_out": record.findings_total - len(findings),
         "first_of_class": first_of_class(findings),
@@ -170,18 +167,28 @@ def _compose_inspection(
     )
 
 
-def rejected_parts(findings: Sequence[FindingPage]) -> RejectedParts:
-    """Return what the first page names of the findings that were rejected."""
+def rejected_parts(findings: Sequence[FindingPage], rejected: int) -> RejectedParts:
+    """Return what the first page names of the findings that were rejected.
+
+    Args:
+        findings: those with a page.
+        rejected: how many pictures were rejected in all.
+    """
     named: dict[tuple[str | None, str], tuple[str, str]] = {}
-    several_names = False
+    pictures: dict[tuple[str, str, str | None], int] = {}
     for number, finding in enumerate(findings, start=1):
         if finding.verdict == "reject":
             name = finding.part or finding.uri
             named.setdefault((finding.lot, name), (name, finding_anchor(number)))
-            several_names = several_names or bool(finding.also)
+            pictures[finding.image_digest, finding.uri, finding.part] = 1 + len(finding.also)
     each = tuple(named.values())
     shown = each if len(each) == _REJECTED + 1 else each[:_REJECTED]  # the name is as short as "1 more"
-    return RejectedParts(shown, len(each) - len(shown), several_names)
+    return RejectedParts(
+        named=shown,
+        left=len(each) - len(shown),
+        unprinted=sum(pictures.values()) < rejected,
+        several_names=any(names > 1 for names in pictures.values()),
+    )
 
 
 def finding_index(findings: Sequence[FindingPage]) -> tuple[tuple[FindingPage, str, str, str], ...]:

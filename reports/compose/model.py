@@ -105,7 +105,7 @@ def _score_histogram(record: ModelReport) -> Histogram | None:
     if examination is None or calibration is None or not examination.good_scores:
         return None
     groups = (("good", examination.good_scores), ("defective", examination.defective_scores))
-    return score_histogram(groups, examination.score_edges, calibration.review, calibration.reject)
+    return score_histogram(groups, examination.score_edges, *calibration.limits)
 
 
 _TONES = {"met": "pass", "not met": "reject", "not shown": "review"}

@@ -46,10 +46,11 @@ class ProcessView:
         return " ".join(said)
 
 
-def view_process(process: Process, thresholds: tuple[float, float] | None) -> ProcessView:
+def view_process(process: Process, thresholds: tuple[float, float | None] | None) -> ProcessView:
     """Return a process judged, with its charts laid out.
 
-    `thresholds`: review and reject; None where several are in force, for then scores have no common zones.
+    `thresholds`: review and reject, see `charts.scores.score_histogram`; None where several are in force, for
+    then scores have no common zones.
     """
     chart = process.chart
     drawn = [trend_chart(trend, width=_HALF) for trend in process.trends]

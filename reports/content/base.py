@@ -119,6 +119,16 @@ class Criteria:
     def __post_init__(self) -> None:
         check_thresholds("criteria", self.review.threshold, self.reject.threshold)
 
+    @property
+    def rejects(self) -> bool:
+        """Whether anything is rejected without a person: only where overkill has a target."""
+        return self.reject.overkill is not None and self.reject.overkill.target is not None
+
+    @property
+    def limits(self) -> tuple[float, float | None]:
+        """The review and the reject threshold; None for one from which nothing is rejected."""
+        return self.review.threshold, self.reject.threshold if self.rejects else None
+
 
 @dataclass(frozen=True)
 class Model:

@@ -156,6 +156,11 @@ class Calibration:
     def __post_init__(self) -> None:
         check_thresholds("calibration", self.review, self.reject)
 
+    @property
+    def limits(self) -> tuple[float, float | None]:
+        """The review and the reject threshold; None for one from which nothing is rejected."""
+        return self.review, None if self.zones.rejected_good.target is None else self.reject
+
 
 @dataclass(frozen=True)
 class Overlap:

@@ -34,6 +34,17 @@ def test_few_pictures_get_a_linear_axis_of_counts():
     assert (drawn.key, drawn.steps) == ((), "")
 
 
+def test_without_a_reject_threshold_all_that_is_flagged_is_for_review():
+    drawn = score_histogram([("pictures", (4, 0, 2, 0))], QUARTERS, 0.25, None)
+    span = drawn.frame.right - drawn.frame.left
+    assert [(zone.verdict, zone.width) for zone in drawn.zones] == [
+        ("pass", pytest.approx(span / 4)),
+        ("review", pytest.approx(span * 3 / 4)),
+    ]
+    assert [label.text for _, label in drawn.limits] == ["review from 0.25"]
+    assert drawn.title == "Scores of 6 pictures (pictures); review from 0.25"
+
+
 def test_many_pictures_get_a_logarithmic_axis_of_counts_that_shows_a_single_one():
     edges = (0.0, 0.2, 0.8, 1.0)
     drawn = score_histogram([("good", (9000, 1, 0)), ("defective", (0, 1, 60))], edges, 0.3, 0.9)

@@ -265,7 +265,10 @@ def test_a_calibration_without_good_pictures_claims_nothing_about_overkill() -> 
     record = model_report(calibration=Calibration(0.2213, 1.0, blind, 22, 0, digest("c")))
     text = pages(pdf(record))
     assert "calibrated without a target for overkill, and without a good picture" in text[0]
-    assert "Overkill was not measured: the calibration pictures hold no good one." in " ".join(text)
+    whole = " ".join(text)
+    assert "Overkill was not measured: the calibration pictures hold no good one." in whole
+    assert "review from 0.2213" in whole  # below the histogram of scores
+    assert "reject from" not in whole
     alone = conclude_model(replace(record, examination=None)).sentence
     assert alone.endswith(
         "0 of 59 defective ones passed, and overkill was not measured, for none of them is good."

@@ -175,6 +175,18 @@ def test_several_models_have_their_criteria_each(make_period: Any) -> None:
     assert "Below 0.1234 the picture passes" in told
 
 
+def test_a_model_without_a_target_for_overkill_rejects_from_no_score(make_period: Any) -> None:
+    plain = make_period(0)
+    (one,) = plain.in_force
+    criteria = one.model.criteria
+    untargeted = replace(criteria, reject=replace(criteria.reject, threshold=1.0, overkill=None))
+    blind = replace(one, model=replace(one.model, criteria=untargeted))
+    told = " ".join(pages(replace(plain, in_force=(blind,))))
+    assert "review from 0.3127, nothing is rejected without a person; settings" in told
+    assert "Scores of this report’s pictures" in told
+    assert "reject from" not in told
+
+
 def test_a_scope_needs_a_lot_or_a_time() -> None:
     with pytest.raises(ReportError, match="give a lot, or when the period begins and when it ends"):
         Scope(station="CAM-1")
