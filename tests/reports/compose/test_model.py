@@ -247,6 +247,11 @@ def test_the_printed_page_tells_the_story(plain: bytes) -> None:
     assert "Targets not" not in whole
 
 
+def test_no_line_ends_after_its_first_word(plain: bytes) -> None:
+    lines = [line for page in PdfReader(BytesIO(plain)).pages for line in page.extract_text().splitlines()]
+    assert any(line.startswith("The model gives each picture a defect score") for line in lines)
+
+
 def test_what_is_wrong_shows_on_the_first_page() -> None:
     bad = replace(EXAMINATION, zones=zones(share(12, 89, 0.21, 0.1), REJECTED))
     text = pages(pdf(model_report(examination=bad)))
