@@ -120,7 +120,7 @@ def test_conclusion(make_report, counts, missing, status, tone):
 
 
 def test_the_conclusion_of_an_empty_run_says_what_was_left_out(make_report):
-    record = make_report(0, counts=Counts(0, 0, 0, 0, 0), missing=(), unreadable=())
+    record = make_report(0, counts=Counts(0, 0, 0, 0, 0), missing_pictures=(), unreadable=())
     assert conclude(record).sentence == "The source held no pictures."
     told = "Nothing was new: the source held 8 pictures, which were inspected by earlier runs."
     assert conclude(record, 8).sentence == told
