@@ -93,7 +93,8 @@ class ConsoleObserver:
         if result.empty and report is None:
             out.print("  nothing to do, so no report was issued")
         if counts["missing"]:
-            out.print(f"  [magenta]{counts['missing']} named in the manifest, but not found[/magenta]")
+            still = " still" if result.empty else ""
+            out.print(f"  [magenta]{counts['missing']} named in the manifest, but{still} not found[/magenta]")
             for each in result.missing[:_NAMED]:
                 out.print(f"    {safe(_missing_text(each))}")
             if (left := len(result.missing) - _NAMED) > 0:

@@ -262,7 +262,7 @@ class ReportSettings(Section):
     """Render a report at the end of each run that had something to do."""
     empty_runs: bool = False
     """Render one, and sign a checkpoint before it, also of a run that had nothing to do: no picture was
-    listed, and none that was announced is missing."""
+    listed, and none that was announced is missing but those that the run before missed as well."""
     folder: Path = Path("reports-out")
     """Where the PDF files are put; they are in the artifact store as well."""
     base_url: str | None = Field(default=None, pattern=r"^https?://[^\s]+$")

@@ -76,6 +76,18 @@ class Announcement:
         return announced_as(self.source, self.image.uri, self.image.part, self.image.lot)
 
 
+def missed_before(session: Session, source: str, number: int) -> frozenset[MissingImage]:
+    """Return the pictures that the last ended run over a source missed, of the runs before that number."""
+    last = session.scalar(
+        select(RunEnd.missing)
+        .join(Run, Run.id == RunEnd.run_id)
+        .where(Run.source == source, Run.number < number)
+        .order_by(Run.number.desc())
+        .limit(1)
+    )
+    return frozenset(MissingImage.of(entry) for entry in last or ())
+
+
 # Source, uri, part and lot; of a part or lot that is not given, None.
 PictureKey = tuple[str, str, str | None, str | None]
 

@@ -10,6 +10,7 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, select
 from sqlalchemy.orm import Session
 
+from db.inspection.missing_images import MissingImage, missed_before
 from db.inspection.runs import RunKind, run_reference
 from db.schema import ModelVersion, Report, Run, RunEnd
 from db.transparency.checkpoints import latest_checkpoint
@@ -61,14 +62,16 @@ def _ended_runs(
 ) -> Iterator[tuple[EndedRun, Mapping[str, Any]]]:
     statement = (
         select(Run.id, Run.number, Run.source, Run.settings, Run.settings_digest, ModelVersion.digest)
-        .add_columns(RunEnd.counts)
+        .add_columns(RunEnd.counts, RunEnd.missing)
         .join(RunEnd, RunEnd.run_id == Run.id)
         .join(ModelVersion, ModelVersion.id == Run.model_version_id)
         .where(condition)
         .order_by(Run.number)
     )
-    for identifier, number, source, settings, digest, model, counts in session.execute(statement):
-        if counts["listed"] or counts["missing"] or _wanted(settings, "report", "empty_runs"):
+    for identifier, number, source, settings, digest, model, counts, missing in session.execute(statement):
+        missed = {MissingImage.of(entry) for entry in missing}
+        busy = counts["listed"] or (missed and not missed <= missed_before(session, source, number))
+        if busy or _wanted(settings, "report", "empty_runs"):
             name = str(settings.get("name", ""))
             yield EndedRun(identifier, number, name, source, digest, model), settings
 

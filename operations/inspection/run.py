@@ -19,7 +19,7 @@ from db.engine import Database, open_database
 from db.errors import RunBusy
 from db.files import restrict_new_files
 from db.inspection.batches import inspected_before, known_outcomes, record_batch, recorded_uris, run_uris
-from db.inspection.missing_images import MissingImage
+from db.inspection.missing_images import MissingImage, missed_before
 from db.inspection.outcomes import BatchResult, ImageOutcome
 from db.inspection.run_lock import RunLock, locked_run
 from db.inspection.runs import (
@@ -188,11 +188,12 @@ class RunResult:
     unexplained: int = 0
     gone: int = 0
     missing: tuple[MissingImage, ...] = ()
+    missed_before: frozenset[MissingImage] = frozenset()
 
     @property
     def empty(self) -> bool:
-        """Whether there was nothing to do: nothing was listed, and nothing announced was missing."""
-        return not (self.counts.listed or self.counts.missing)
+        """Whether there was nothing to do: nothing was listed, and nothing missing that was not before."""
+        return not self.counts.listed and self.missed_before.issuperset(self.missing)
 
     def sentence(self) -> str:
         """Say the counts in a few words."""
@@ -489,6 +490,8 @@ def finish(inspection: Inspection) -> RunResult:
     if gone:
         pictures = "1 recorded picture was" if len(gone) == 1 else f"{len(gone)} recorded pictures were"
         notes.append(f"{pictures} no longer in the source at the end")
+    with inspection.database.session() as session:
+        told = missed_before(session, inspection.run.source, inspection.run.number)
     counts = retried(finish_run)(
         inspection.database,
         inspection.run,
@@ -507,6 +510,7 @@ def finish(inspection: Inspection) -> RunResult:
         unexplained=inspection.unexplained,
         gone=len(gone),
         missing=missing,
+        missed_before=told,
     )
 
 

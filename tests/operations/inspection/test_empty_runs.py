@@ -100,3 +100,10 @@ def test_a_run_that_misses_an_announced_picture_is_reported(signed_line, picture
     result, signed, reported = inspect(line.config, f"source.manifest={announced}")
     assert (result.counts.listed, result.counts.missing) == (0, 1)
     assert (signed, reported) == (True, True)
+    # Told once: a schedule would otherwise report it each time until the manifest changes.
+    result, signed, reported = inspect(line.config, f"source.manifest={announced}")
+    assert (result.counts.missing, result.empty, signed, reported) == (1, True, False, False)
+    assert "nothing is missing" in line.kensa("report", "missing").stdout
+    announced.write_text("\n".join([*rows, *(rows[1].replace("P000001", f"P99999{n}") for n in (8, 9))]))
+    result, signed, reported = inspect(line.config, f"source.manifest={announced}")
+    assert (result.counts.missing, result.empty, signed, reported) == (2, False, True, True)
