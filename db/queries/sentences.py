@@ -78,7 +78,7 @@ def _unreadable(facts: Facts, _: Facts) -> str:
 def _finding(facts: Facts, _: Facts) -> str:
     told = (
         f"finding {facts['finding']}: {facts['class']} on {facts['uri']}, class score "
-        f"{facts['class_score']:.3f} (threshold {facts['threshold']:.3f})"
+        f"{facts['class_score']:.3f} (threshold on the picture's score {facts['threshold']:.3f})"
     )
     if facts["method"] is None:
         return f"{told}; no explanation was made."

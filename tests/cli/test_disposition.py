@@ -135,7 +135,8 @@ def test_a_decision_is_shown_before_it_is_signed(line, decide):
     shown = (
         f"finding      {finding['reference']}",
         finding["part"],
-        f"{finding['class_name']}, score {finding['score']:.3f}",
+        f"{finding['class_name']}, class score {finding['class_score']:.3f}",
+        f"{finding['score']:.3f} of the picture, flagged from {finding['threshold']:.3f}",
         "decision     confirm",
         "meaning      responsibility",
     )

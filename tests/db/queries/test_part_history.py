@@ -45,7 +45,8 @@ def test_a_whole_life_in_sentences(plant: Plant) -> None:
         f"(review from 0.300, reject from 0.700), by model tiny {plant.model.digest[:12]}."
     )
     assert sentences[1][1] == (
-        "finding R000001-0001: pit on lot-1/part-0001.png, class score 0.500 (threshold 0.300); on what the "
+        "finding R000001-0001: pit on lot-1/part-0001.png, class score 0.500 "
+        "(threshold on the picture's score 0.300); on what the "
         "sise map keeps of the picture the score drops by 37.5 %."
     )
     assert sentences[2][1] == "report R000001 revision 1 was issued; it prints audit head 11."
