@@ -44,6 +44,16 @@ def test_the_fullest_finding_has_one_page(make_report, make_finding, paper):
     }
 
 
+def test_columns_that_fill_the_width_stay_side_by_side(make_report, make_finding):
+    """Rounding makes some columns a hair wider together than the page: none may slip below the others."""
+    findings = tuple(make_finding(number, width=184 + 5 * number, height=354) for number in range(1, 9))
+    record = make_report(0, findings=findings, counts=Counts(10, 0, 4, 4, 2), style=Style())
+    reader = PdfReader(BytesIO(render_run_report(record)))
+    names = [*(f"finding-{i + 1}" for i in range(len(findings))), "not-inspected"]
+    pages = [reader.get_destination_page_number(reader.named_destinations[name]) for name in names]
+    assert [after - before for before, after in itertools.pairwise(pages)] == [1] * len(findings)
+
+
 def test_dispositions_say_who_decided_what_and_whether_it_counts(make_report, make_finding):
     at = make_report(0).started_at
     decisions = (
