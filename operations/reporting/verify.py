@@ -100,7 +100,8 @@ def _record_check(record: ReportRecord, file: FileVerification) -> Check:
     if file.digest == record.content_digest != record.artifact_digest:
         return Check("record", "broken", f"it is {issued}, with its seal cut off")
     if file.digest == record.latest_digest:
-        return Check("record", "ok", f"it is {issued}, with all signatures on record")
+        borne = "with all signatures on record" if file.signatures else "which bears no signature"
+        return Check("record", "ok", f"it is {issued}, {borne}")
     later = [each for each in record.sign_offs if each.number > _known_sign_offs(record, file)]
     who = ", ".join(f"{each.name} ({each.capacity}: {each.decision})" for each in later)
     return Check("record", "ok", f"it is {issued}; not the latest file, signed since by {who}")

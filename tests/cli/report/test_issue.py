@@ -148,6 +148,7 @@ def test_every_kind_is_recognised_by_verify(line, kensa):
         told = line.kensa("report", "verify", path).stdout
         assert "BROKEN" not in told
         assert "the record knows it" in told
+        assert re.search(r"it is report \S+ revision 1, issued on .+, which bears no signature", told)
         stranger = kensa("report", "verify", path).stdout
         assert "not checked" in stranger
 
