@@ -24,7 +24,7 @@ from operations.reporting.findings import finding_pages, model_of
 from operations.reporting.heading import heading, made_by
 from operations.reporting.issue import Issue, IssuedReport, issue, supplement_of
 from operations.reporting.run_report import STATUS, missing_picture
-from reports.compose.dossier import compose_dossier
+from reports.compose.dossier import compose_dossier, gravity
 from reports.content.dossier import DecidedBy, Dossier, Entry, Occurrence, PictureLine, ReplayLine
 from reports.document import Document
 
@@ -150,10 +150,16 @@ def _entry(entry: LifeEntry) -> Entry:
 def _occurrences(
     session: Session, findings: Sequence[FindingRecord], lot: str | None, upto: int
 ) -> tuple[Occurrence, ...]:
-    """Count where else the findings' classes were flagged: in the lot, at the station in the month before."""
+    """Count where else the findings' classes were flagged: in the lot, at the station in the month before.
+
+    Of many classes those of the gravest findings are counted, that which speaks for the part among them.
+    """
     found = []
     first = {each.class_name: each for each in reversed(findings)}
-    for class_name, finding in sorted(first.items())[:_CLASSES]:
+    gravest = sorted(findings, key=lambda each: gravity(each.verdict, each.score), reverse=True)
+    classes = list(dict.fromkeys(each.class_name for each in gravest))[:_CLASSES]
+    for class_name in sorted(classes):
+        finding = first[class_name]
         scopes = [] if lot is None else [(f"in lot {lot}", Scope(lot=lot))]
         if finding.station is not None:
             since = finding.created_at - _BEFORE

@@ -49,6 +49,7 @@ def compose_dossier(record: Dossier, supplement: Supplement | None = None) -> Do
     what = f"Finding {clip(record.subject, 40)}" if record.subject else f"Part {clip(record.part or '', 40)}"
     broken = [each for each in record.decided_by if not each.complete]
     models = {(each.model.digest, each.settings_digest): each for each in record.decided_by}
+    index = finding_index(record.findings)
     context = {
         "what": what,
         "headline": headline(record),
@@ -56,7 +57,8 @@ def compose_dossier(record: Dossier, supplement: Supplement | None = None) -> Do
         "reasons": [
             f"Run {clip(each.run, 24)} has the status “{clip(each.status, 60)}”." for each in broken[:10]
         ],
-        "index": finding_index(record.findings),
+        "index": index,
+        "worst": index[record.findings.index(_gravest_finding(record.findings))] if index else None,
         "models": tuple(models.values()),
         "most_rows": MOST_ROWS,
         **numbered_sections(_SECTIONS, present),
@@ -81,7 +83,7 @@ def conclude_dossier(record: Dossier) -> Conclusion:
     announced = plural(len(record.missing_pictures), "announced picture")
     missing = f" {announced} of this part never arrived." if record.missing_pictures else ""
     if record.findings:
-        worst = max(record.findings, key=lambda each: (_WORST[each.verdict], each.score))
+        worst = _gravest_finding(record.findings)
         sentence = _grounds_sentence(worst)
         if more := len(record.findings) - 1:
             sentence += f" {plural(more, 'more finding')} on the same part."
@@ -120,13 +122,22 @@ def headline(record: Dossier) -> Conclusion:
     if len(record.findings) > 1 and undecided:
         sentence += f" {grouped(len(undecided))} of {plural(len(record.findings), 'finding')} open."
     if undecided and "scrap" not in in_force:
-        worst = max(undecided, key=lambda each: (_WORST[each.verdict], each.score)).verdict
+        worst = _gravest_finding(undecided).verdict
         return Conclusion(worst, f"{worst.capitalize()}, open", sentence)
     waiting = bool(awaiting) and "scrap" not in in_force
     word, tone = _gravest(awaiting if waiting else in_force)
     if tone == "pass" and record.missing_pictures:
         tone = "gaps"
     return Conclusion(tone, f"{word}, awaiting approval" if waiting else word, sentence)
+
+
+def gravity(verdict: str, score: float) -> tuple[int, float]:
+    """Return what is highest for the finding that speaks for a part."""
+    return _WORST[verdict], score
+
+
+def _gravest_finding(findings: Sequence[FindingPage]) -> FindingPage:
+    return max(findings, key=lambda each: gravity(each.verdict, each.score))
 
 
 def _decision_in(finding: FindingPage, state: str) -> str | None:

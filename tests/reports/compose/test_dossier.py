@@ -55,6 +55,28 @@ def test_a_finding_is_told_from_verdict_to_audit_record(make_dossier: Callable[.
         at = whole.index(part, at)
 
 
+def test_the_complaint_is_about_the_finding_that_speaks_for_the_part(
+    make_dossier: Any, make_finding: Any
+) -> None:
+    plain = make_dossier()
+    first = make_finding(1, class_name="crack", score=0.4, verdict="review")
+    gravest = make_finding(2, class_name="pit", score=0.91, verdict="reject", part=first.part)
+    elsewhere = tuple(
+        Occurrence(name, where, flagged, 9)
+        for name, flagged in (("crack", 7), ("pit", 1))
+        for where in ("in lot L-1", "at station CAM-3 in the 30 days before")
+    )
+    part = replace(plain, subject=None, findings=(first, gravest), occurrences=elsewhere)
+    whole = text(part)
+    assert "Class “pit”, defect score 0.9100 (reject from 0.8714). 1 more finding" in whole
+    assert "D2 Problem Class “pit” on part" in whole
+    assert "Verdict: reject, score 0.9100. 1 further finding on the same part." in whole
+    said = whole[whole.index("D3 Containment") : whole.index("D4 Root cause")]
+    assert "In lot L-1: 1 of 9 pictures flagged with “pit”." in said
+    assert "At station CAM-3 in the 30 days before: 1 of 9 pictures flagged with “pit”." in said
+    assert "crack" not in said
+
+
 def test_what_holds_and_what_awaits_approval_is_said_first(make_dossier: Any, make_finding: Any) -> None:
     at = make_dossier().issued_at
     held = Decided("confirm", "Ada", "quality engineer", at, reason="seen")
