@@ -311,6 +311,16 @@ def _gaps_sentence(record: InspectionReport) -> str:
     return f" {' and '.join(gaps)}." if gaps else ""
 
 
+def _open_sentence(record: InspectionReport) -> str:
+    """Return how many findings people have yet to decide about; empty as long as none is decided."""
+    if record.review is None or not record.review.decisions:
+        return ""
+    left, made = record.review.open, plural(record.review.findings, "finding")
+    if not left:
+        return f" {made} {verb(record.review.findings, 'is', 'are')} decided."
+    return f" {grouped(left)} of {made} still {verb(left, 'needs', 'need')} a person’s decision."
+
+
 def _incomplete_conclusion(record: InspectionReport, why: str) -> Conclusion:
     counts = record.counts
     found = f"So far {grouped(counts.reject)} rejected, {grouped(counts.review)} for review"
@@ -322,12 +332,15 @@ def _findings_conclusion(record: InspectionReport, nothing: str) -> Conclusion:
     if not counts.listed:
         return Conclusion("nothing", "Nothing inspected", f"{nothing}{also}")
     review, need = grouped(counts.review), verb(counts.review, "needs", "need")
+    left = _open_sentence(record)
     if counts.reject:
         rejected = f"{plural(counts.reject, 'picture')} {verb(counts.reject, 'was', 'were')} rejected"
-        more = f", {review} more {need} a decision" if counts.review else ""
-        return Conclusion("reject", "Reject", f"{rejected}{more}.{also}")
+        needed = "went to review" if left else f"{need} a decision"
+        more = f", {review} more {needed}" if counts.review else ""
+        return Conclusion("reject", "Reject", f"{rejected}{more}.{left}{also}")
     if counts.review:
-        sentence = f"No picture was rejected; {review} {need} a person’s decision."
+        needed = "went to review" if left else f"{need} a person’s decision"
+        sentence = f"No picture was rejected; {review} {needed}.{left}"
         return Conclusion("review", "Review", sentence + also)
     if also:
         sentence = "Every picture that was read passed, but not everything was inspected."

@@ -13,7 +13,7 @@ from reports.compose.inspection import compose_period, compose_run, conclude_per
 from reports.content.base import Counts, MissingPicture
 from reports.content.inspection import RunReport
 from reports.content.period import PeriodReport, Scope
-from reports.content.process import Process
+from reports.content.process import Process, Review
 from reports.errors import ReportError
 from reports.pdf.render import render
 
@@ -37,7 +37,7 @@ def test_the_first_page_says_verdict_disposition_process_and_counts_that_add_up(
         "Period report",
         "P000003 / 1",
         "Review",
-        "No picture was rejected; 3 need a person’s decision.",
+        "No picture was rejected; 3 went to review. 1 of 3 findings still needs a person’s decision.",
         "Disposition. 2 of 3 findings decided",
         "Process. R000012 is out of control",
         "1410 listed = 1402 pass + 3 review + 0 reject + 5 unreadable",
@@ -48,6 +48,33 @@ def test_the_first_page_says_verdict_disposition_process_and_counts_that_add_up(
     for part in told:
         assert part in first[at:], part
         at = first.index(part, at)
+
+
+@pytest.mark.parametrize(
+    ("rejected", "decisions", "sentence"),
+    [
+        (0, (), "No picture was rejected; 26 need a person’s decision."),
+        (
+            0,
+            ("confirm",) * 9,
+            "No picture was rejected; 26 went to review. 17 of 26 findings still need a person’s decision.",
+        ),
+        (0, ("confirm",) * 26, "No picture was rejected; 26 went to review. 26 findings are decided."),
+        (2, (), "2 pictures were rejected, 24 more need a decision."),
+        (
+            2,
+            ("confirm",) * 25,
+            "2 pictures were rejected, 24 more went to review."
+            " 1 of 26 findings still needs a person’s decision.",
+        ),
+    ],
+)
+def test_the_verdict_says_what_still_needs_a_decision(
+    make_period: Any, rejected: int, decisions: tuple[str, ...], sentence: str
+) -> None:
+    counts = Counts(31, 4, 26 - rejected, rejected, 1)
+    told = conclude_period(make_period(0, review=Review(26, decisions), counts=counts)).sentence
+    assert told.startswith(sentence)
 
 
 def test_runs_classes_process_decisions_and_history_are_told_in_order(story: list[str]) -> None:
