@@ -118,6 +118,7 @@ def test_sections_come_in_order_and_the_report_ends(normal):
         "5 Criteria in force",
         "6 What attribution maps can and cannot say",
         "7 Sign-off",
+        "The boxes are for ink. A digital sign-off leaves them empty: a PDF reader shows its signature,",
         "8 Audit record",
         "End of report R000012, revision 1",
     )
