@@ -153,7 +153,7 @@ def save_package(
     Raises:
         PackageError: the folder exists, or the content breaks the schema.
     """
-    folder = _new_folder(path)
+    folder = new_folder(path)
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     # The parity logits are those of a network made from the stored description, as `build_model` makes it
     # (float32, on the CPU): a description that does not fit the weights is noticed here.
@@ -198,7 +198,7 @@ def restore_package(path: str | os.PathLike[str], manifest_file: bytes, weights:
     Raises:
         PackageError: the folder exists, or `load_package` refuses the files.
     """
-    folder = _new_folder(path)
+    folder = new_folder(path)
     _write_files(folder, manifest_file, weights)
     try:
         return load_package(folder)
@@ -207,8 +207,8 @@ def restore_package(path: str | os.PathLike[str], manifest_file: bytes, weights:
         raise
 
 
-def _new_folder(path: str | os.PathLike[str]) -> Path:
-    """Return the path of a folder to make; PackageError where something is there already."""
+def new_folder(path: str | os.PathLike[str]) -> Path:
+    """Return the path of a package to make; PackageError where something is there already."""
     folder = Path(path)
     if folder.exists() or folder.is_symlink():
         raise PackageError(

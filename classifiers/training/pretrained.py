@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import json
 from collections.abc import Iterable
@@ -16,9 +17,34 @@ import torch
 from classifiers.errors import ClassifierError
 from classifiers.package.network import create_network
 from classifiers.package.preprocessing import is_colour
-from classifiers.training.settings import TrainSettings
+from classifiers.training.settings import SettingError, TrainSettings
 
 Colour = tuple[float, float, float]
+
+
+def check_start(settings: TrainSettings) -> None:
+    """Refuse an architecture that timm does not have, and weights that are not there, before data is read.
+
+    Raises:
+        SettingError: naming the setting.
+    """
+    name, weights = settings.architecture, settings.pretrained
+    if not timm.is_model(name):
+        close = difflib.get_close_matches(name, timm.list_models(), n=1)
+        hint = f"did you mean {close[0]}?" if close else "timm.list_models() has them all"
+        raise SettingError("architecture", f"{name}: not a model of timm {timm.__version__}; {hint}")
+    if weights in (None, "hub"):
+        return
+    file = Path(str(weights))
+    if not file.is_file():
+        raise SettingError("pretrained", f"{file}: no such file; expected a .safetensors file, or hub")
+    if file.suffix != ".safetensors":
+        raise SettingError("pretrained", f"{file}: expected a .safetensors file; pickles are not read")
+    try:
+        with safetensors.safe_open(file, "pt"):  # reads the header alone
+            pass
+    except (OSError, safetensors.SafetensorError) as error:
+        raise SettingError("pretrained", f"{file}: cannot be read as safetensors: {error}") from None
 
 
 def starting_network(settings: TrainSettings, n_classes: int) -> tuple[torch.nn.Module, dict[str, Any]]:

@@ -52,16 +52,14 @@ def train(
     """
     _check_data(training, validation)
     report = progress or (lambda _: None)
+    work = out.with_name(out.name + ".training")
+    package = finished_package(training, validation, settings, out)
+    if package is not None:
+        if work.exists():  # killed after the package was written
+            shutil.rmtree(work)
+        return package
     settings = _with_stated_colour(settings)
     fingerprint = _fingerprint(training, validation, settings)
-    work = out.with_name(out.name + ".training")
-    if out.exists():
-        package = load_package(out)
-        if package.training.get("fingerprint") == fingerprint:
-            if work.exists():  # killed after the package was written
-                shutil.rmtree(work)
-            return package
-        raise TrainingError(f"{out}: holds a package of another training; choose another folder or remove it")
     checkpoint = read_checkpoint(work)
     if checkpoint is not None and checkpoint.state["fingerprint"] != fingerprint:
         raise TrainingError(
@@ -82,6 +80,25 @@ def train(
     finally:
         torch.set_num_threads(threads)
     shutil.rmtree(work)
+    return package
+
+
+def finished_package(
+    training: Dataset, validation: Dataset, settings: TrainSettings, out: Path
+) -> ModelPackage | None:
+    """Return the package where this training has made it already; None where `out` is still to be made.
+
+    Raises:
+        TrainingError: the folder holds a package of another training.
+        PackageError: it holds something else.
+    """
+    if not out.exists():
+        return None
+    package = load_package(out)
+    if package.training.get("fingerprint") != _fingerprint(
+        training, validation, _with_stated_colour(settings)
+    ):
+        raise TrainingError(f"{out}: holds a package of another training; choose another folder or remove it")
     return package
 
 

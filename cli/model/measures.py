@@ -17,15 +17,21 @@ _SCORES = {"auroc": "AUROC of the defect score", "balanced_accuracy": "balanced 
 
 
 def print_measures(measured: Mapping[str, Any]) -> None:
-    """Print what `classifiers.measure.evaluation.measure` returns; where it measured nothing, nothing."""
+    """Print what `classifiers.measure.evaluation.measure` returns; dashes where it measured nothing."""
     whole = _table("", "share", "pictures", "95 % interval")
     for name, told in _RATES.items():
         if name in measured:
             whole.add_row(told, *_share_cells(measured[name]))
     for name, told in _SCORES.items():
-        if measured.get(name) is not None:
-            whole.add_row(told, f"{measured[name]:.4f}", "", "")
+        if name in measured:
+            whole.add_row(told, "–" if measured[name] is None else f"{measured[name]:.4f}", "", "")
     out.print(whole, soft_wrap=False)
+    for name, pictures, unknown in (
+        ("overkill", "good", "overkill and AUROC"),
+        ("escape", "defective", "escape and AUROC"),
+    ):
+        if name in measured and not measured[name]["total"]:
+            out.print(f"no {pictures} picture was measured, so {unknown} are unknown")
     out.print()
     classes = _table("class", "recall", "pictures", "95 % interval", "precision", "pictures", "95 % interval")
     for name, recall in measured["recall"].items():

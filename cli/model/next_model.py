@@ -37,6 +37,7 @@ def train_next(ctx: typer.Context) -> None:
         DataError: see `operations.next_model`.
     """
     from classifiers import load_package
+    from classifiers.training.train import finished_package
     from classifiers.training.train import train as train_model
     from operations.next_model import LabelColumns, next_data, next_settings
 
@@ -78,8 +79,9 @@ def train_next(ctx: typer.Context) -> None:
     known = f", {data.known} were there already" if data.known else ""
     out.print(f"added to the data of {safe(str(package.path))}: {more}{known}, {len(data.held)} left out")
     out_folder: Path = options["out_folder"]
-    write_splits(out_folder, data.sides)
     training, validation = data.sides[:2]
+    finished_package(training, validation, settings, out_folder)
+    write_splits(out_folder, data.sides)
     with TrainingLines() as lines:
         trained = train_model(
             training,

@@ -130,9 +130,11 @@ def train(
 
     docs/training.md says when to use which setting.
     """
+    from classifiers import load_package
     from classifiers.data.dataset import load_dataset, split_by_group
     from classifiers.data.overlap import split_record
     from classifiers.data.survey import survey_pictures
+    from classifiers.training.train import finished_package
     from classifiers.training.train import train as train_model
 
     if follows is not None or added is not None:
@@ -158,6 +160,8 @@ def train(
         "seed": seed,
     }
     settings = train_settings(setting or [], **chosen)  # before pictures are read: a mistake costs no time
+    if out_folder.exists():
+        load_package(out_folder)  # so is a folder of something else
     with out.status("reading the labels …"):
         dataset = load_dataset(
             data,
@@ -171,9 +175,12 @@ def train(
         )
         sides = split_by_group(dataset, fractions, seed)
         survey = survey_pictures(dataset)
-    write_splits(out_folder, sides)
     if input_size is None:
         settings = replace(settings, input_size=survey.proposed_size)
+    finished_package(
+        sides[0], sides[1], settings, out_folder
+    )  # the splits beside another package stay as they are
+    write_splits(out_folder, sides)
     for line in survey_lines(survey, settings.input_size, asked=input_size is not None):
         out.print(safe(line))
     with TrainingLines() as lines:

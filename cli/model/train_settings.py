@@ -120,9 +120,18 @@ def train_settings(entries: list[str], **chosen: Any) -> "TrainSettings":
         chosen: what options of their own say, by the settings' names.
 
     Raises:
-        ConfigError: naming the option: an unknown name, or a value that the setting cannot have.
+        ConfigError: naming the option: an unknown name, a value that the setting cannot have, or an
+            architecture or weights that are not there.
     """
-    return _with_entries({**chosen, "augmentation": {}}, entries, chosen)
+    from classifiers.training.pretrained import check_start
+    from classifiers.training.settings import SettingError
+
+    settings = _with_entries({**chosen, "augmentation": {}}, entries, chosen)
+    try:
+        check_start(settings)
+    except SettingError as error:
+        raise ConfigError(f"{_flag(error.name, chosen)} {error.problem}") from None
+    return settings
 
 
 def changed_settings(
@@ -154,9 +163,10 @@ def _with_entries(values: dict[str, Any], entries: list[str], options: Collectio
     from classifiers.training.settings import SettingError, TrainSettings
 
     known = [name for settings in FURTHER.values() for name in settings]
+    of_flags = {flag.removeprefix("--").replace("-", "_"): name for name, flag in _FLAGS.items()}
     for name, value in pairs(entries, "--set").items():
-        if name in options:
-            raise ConfigError(f"--set {name}: has an option of its own, {_flag(name, options)}")
+        if (meant := of_flags.get(name, name)) in options:
+            raise ConfigError(f"--set {name}: has an option of its own, {_flag(meant, options)}")
         if name not in known:
             close = difflib.get_close_matches(name, known, n=1)
             hint = f"did you mean {close[0]}?" if close else "`kensa train --help` lists what there is"

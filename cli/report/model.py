@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli.console import Exit, out, print_unsealed, progress_bar, safe
-from cli.options import Config, ImageColumn, LabelColumn, Overrides, open_record, person, settings_of
+from cli.options import (
+    Config,
+    ImageColumn,
+    LabelColumn,
+    Overrides,
+    config_name,
+    open_record,
+    person,
+    settings_of,
+)
 from configs.loading import ConfigError
 from configs.schema import Settings
 
@@ -54,16 +63,10 @@ def report_model(
 ) -> None:
     """Report on a model version: its data, its thresholds, how it does on labelled pictures, where it fails.
 
-    A package's folder is enough. With --config the report is numbered and recorded, and says what the record
-    knows of the model in inspection.
+    A package's folder is enough. With settings (--config, $KENSA_CONFIG or ./kensa.yaml) the report is
+    numbered and recorded, and says what the record knows of the model in inspection.
     """
-    alone = config is None and Path(model).is_dir()
-    try:
-        settings = None if alone else settings_of(config, overrides)
-    except ConfigError as error:
-        if config is not None:
-            raise
-        raise ConfigError(f"{model}: no model package here; and of a model in the record: {error}") from None
+    settings = _settings(model, config, overrides)
     if settings is None and out_file is None:
         raise ConfigError("give --out FILE for the report, or --config for a record to keep it in")
     from configs.schema import ExplainerSettings
@@ -85,6 +88,17 @@ def report_model(
         _alone(Path(model), asked, out_file)
     else:
         _with_record(model, asked, settings, out_file)
+
+
+def _settings(model: str, config: str | None, overrides: list[str] | None) -> Settings | None:
+    """Return the settings; None where there are none and a package's folder makes do without."""
+    try:
+        name = config_name(config)
+    except ConfigError as error:
+        if Path(model).is_dir():
+            return None
+        raise ConfigError(f"{model}: no model package here; and of a model in the record: {error}") from None
+    return settings_of(name, overrides)
 
 
 def _alone(folder: Path, asked: "Asked", out_file: Path | None) -> None:

@@ -55,14 +55,17 @@ class Labelled:
         Raises:
             DataError: naming the file, the line and what is wrong.
         """
-        return load_dataset(
+        multi_label = package.task == "multi-label"
+        found = load_dataset(
             path,
             label_column=self.label_column,
             image_column=self.image_column,
             group_column=self.group_column if path.is_file() else None,
-            multi_label=package.task == "multi-label",
-            good_class=package.good_class,
+            multi_label=multi_label,
+            # Single-label data need not hold a good picture; in multi-label data a name stands for no label.
+            good_class=package.good_class if multi_label else None,
         )
+        return replace(found, good_class=package.good_class)
 
 
 @dataclass(frozen=True)

@@ -41,6 +41,11 @@ def test_train_then_calibrate_refuses_what_the_pictures_cannot_support(
     assert "epoch   1" in done.stderr
     package = load_package(tmp_path / "model")
     assert package.thresholds is None
+    # Another training into the same folder is refused before it writes its split beside that package.
+    splits = {path: path.read_bytes() for path in (tmp_path / "model.splits").iterdir()}
+    assert "holds a package of another training" in kensa(*train, "--seed", 9, check=2).stderr
+    assert {path: path.read_bytes() for path in (tmp_path / "model.splits").iterdir()} == splits
+    assert "surfaces" in kensa(*train, "--out", "surfaces", check=2).stderr
     assert package.training["command"].startswith("kensa train surfaces/labels.csv")
     assert package.training["settings"]["augmentation"]["rotation"] == 2
     groups = {}
@@ -75,6 +80,27 @@ def test_train_then_calibrate_refuses_what_the_pictures_cannot_support(
     assert "neither a share" in kensa(*calibrate, "x", "--target-overkill", "nine", check=2).stderr
 
 
+def test_calibration_refuses_early_and_does_without_good_pictures(
+    kensa: Kensa, package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    # A package is never overwritten, which is told before the labels are looked for.
+    assert "exists already" in kensa("calibrate", package, "absent.csv", "--out", package, check=2).stderr
+
+    kensa("synth", "surfaces", "--count", 80, "--size", 48, "--seed", 3)
+    rows = (tmp_path / "surfaces" / "labels.csv").read_text().splitlines()
+    defective = [row for row in rows if ",good," not in row]
+    assert 1 < len(defective) < len(rows)
+    (tmp_path / "surfaces" / "defective.csv").write_text("\n".join(defective) + "\n")
+    done = kensa(
+        *("calibrate", package, "surfaces/defective.csv", "--out", "calibrated", "--group-column", "lot"),
+        *("--target-escape-rate", 0.9, "--target-overkill", "none", "--test", "surfaces/defective.csv"),
+    )
+    assert "what that costs: not measured: there is no good picture" in done.stdout
+    assert "no good picture was measured, so overkill and AUROC are unknown" in done.stdout
+    assert json.loads((tmp_path / "calibrated.test.json").read_text())["overkill"]["share"] is None
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -82,6 +108,13 @@ def test_train_then_calibrate_refuses_what_the_pictures_cannot_support(
         (["--set", "foo=1"], "--set foo: unknown; `kensa train --help` lists what there is"),
         (["--set", "select_by"], "--set select_by: expected name=value"),
         (["--set", "epochs=3"], "--set epochs: has an option of its own, --epochs"),
+        (["--set", "lr=3"], "--set lr: has an option of its own, --lr"),
+        (["--set", "arch=x"], "--set arch: has an option of its own, --arch"),
+        (["--set", "model_arg=x"], "--set model_arg: has an option of its own, --model-arg"),
+        (["--arch", "resnet_18"], "--arch resnet_18: not a model of timm"),
+        (["--arch", "resnet_18"], "did you mean resnet18?"),
+        (["--pretrained", "/nope"], "--pretrained /nope: no such file; expected a .safetensors file, or hub"),
+        (["--pretrained", __file__], "expected a .safetensors file; pickles are not read"),
         (["--set", "learning_rate=3"], "--set learning_rate: has an option of its own, --lr"),
         (["--set", "select_by=loss"], "--set select_by must be 'balanced_accuracy' or 'auroc', got 'loss'"),
         (["--set", "fit=crop"], "--set fit must be 'stretch' or 'pad', got 'crop'"),

@@ -283,9 +283,9 @@ def test_the_command_on_a_package_alone(
     kensa: Kensa, tuned: Path, labels: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "model.pdf"
-    assert "--out" in kensa("report", "model", tuned, check=2).stderr
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("KENSA_CONFIG", raising=False)
+    assert "--out" in kensa("report", "model", tuned, check=2).stderr
     assert "nothing: no model package here" in kensa("report", "model", "nothing", check=2).stderr
     done = kensa("report", "model", tuned, "--on", labels, "--maps", 0, "--pages", 0, "--out", out)
     assert "Targets not" in done.stdout
@@ -293,6 +293,35 @@ def test_the_command_on_a_package_alone(
     assert "Targets not" in pages[0]
     assert "not new to the model" in pages[0]  # it is the training data of this package
     assert "No record was read" in " ".join(pages)
+
+
+def test_pictures_without_a_good_one_leave_overkill_unknown(
+    kensa: Kensa, tuned: Path, labels: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("KENSA_CONFIG", raising=False)
+    with labels.open() as file:
+        rows = list(csv.DictReader(file))
+    with (tmp_path / "defective.csv").open("w") as file:
+        writer = csv.writer(file)
+        writer.writerow(("image", "label", "group"))
+        for row in rows:
+            if row["label"] != "good":
+                writer.writerow((labels.parent / row["image"], row["label"], row["group"]))
+    ask = ("--on", "defective.csv", "--maps", 0, "--pages", 0, "--out", "model.pdf")
+    kensa("report", "model", tuned, *ask)
+    text = " ".join(" ".join(text_of(tmp_path / "model.pdf")).split())
+    assert "no examined picture shows one, so overkill is unknown" in text
+
+
+def test_settings_of_the_environment_record_the_report(
+    kensa: Kensa, tuned: Path, make_line: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line = make_line()
+    with open_database(line.database_url) as database:
+        database.migrate()
+    monkeypatch.setenv("KENSA_CONFIG", str(line.config))
+    assert "M000001 revision 1, new revision" in kensa("report", "model", tuned).stdout
 
 
 @pytest.mark.slow
