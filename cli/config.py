@@ -5,7 +5,7 @@ import sys
 import typer
 
 from cli.console import Exit, err, out, safe
-from cli.options import Config, Overrides, config_name, settings_of
+from cli.options import Config, Overrides, settings_of
 
 
 def config_show(config: Config = None, overrides: Overrides = None) -> None:
@@ -36,7 +36,7 @@ def config_check(config: Config = None, overrides: Overrides = None) -> None:
                 out.print(f"  [red]no[/red]     {probe.key:<17} {took:>8}")
                 wrong.append(probe)
     for probe in wrong:
-        err.print(f"[red]kensa:[/red] {safe(config_name(config))}: {probe.key}: {safe(probe.problem or '')}")
+        err.print(f"[red]kensa:[/red] {probe.key}: {safe(probe.problem or '')}")
     if wrong:
         raise typer.Exit(Exit.unavailable if all(probe.away for probe in wrong) else Exit.refused)
     out.print("settings are in order")

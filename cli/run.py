@@ -92,6 +92,10 @@ class ConsoleObserver:
             out.print(f"  {left_out}")
         if result.empty and report is None:
             out.print("  nothing to do, so no report was issued")
+        for unread in result.unreadable[:_NAMED]:
+            out.print(f"    [magenta]unreadable[/magenta] {safe(unread.uri)}: {safe(unread.reason)}")
+        if (left := len(result.unreadable) - _NAMED) > 0:
+            out.print(f"    and {left} more, which the report names")
         if counts["missing"]:
             still = " still" if result.empty else ""
             out.print(f"  [magenta]{counts['missing']} named in the manifest, but{still} not found[/magenta]")
@@ -169,7 +173,7 @@ def _verdict(name: str, count: int) -> str:
     return f"[{VERDICT_STYLE[name] if count else 'dim'}]{count} {name}[/]"
 
 
-_NAMED = 10  # missing pictures named one by one
+_NAMED = 10  # missing or unreadable pictures named one by one
 
 
 def _missing_text(image: "MissingImage") -> str:

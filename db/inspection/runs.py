@@ -138,7 +138,11 @@ def find_run_id(session: Session, which: UUID | int | str) -> UUID:
         key = Run.number == int(digits)
     found = None if key is None else session.scalar(select(Run.id).where(key))
     if found is None:
-        raise RecordError(f"there is no run {which}: give a number such as 12 or R000012")
+        latest = session.scalar(select(func.max(Run.number)))
+        hint = "give a number such as 12 or R000012"
+        if key is not None:
+            hint = "the record holds none yet" if latest is None else f"the latest is {run_reference(latest)}"
+        raise RecordError(f"there is no run {which}: {hint}")
     return found
 
 

@@ -228,7 +228,8 @@ def read_signing_key(path: Path, passphrase: str | None) -> SigningKey:
     try:
         private = serialization.load_pem_private_key(data, passphrase.encode() if passphrase else None)
     except (ValueError, TypeError, UnsupportedAlgorithm):
-        hint = "the passphrase is wrong" if passphrase else "it may need a passphrase"
+        setting = "audit.passphrase, which belongs in the environment as KENSA_AUDIT__PASSPHRASE"
+        hint = f"the passphrase is wrong: {setting}" if passphrase else f"it may need a passphrase: {setting}"
         raise NoteError(f"{path}: cannot be opened as a private key ({hint})") from None
     if not isinstance(private, Ed25519PrivateKey):
         raise NoteError(f"{path}: is not an Ed25519 key; make one with `kensa audit keygen`")

@@ -31,6 +31,7 @@ from db.inspection.runs import (
     register_model,
     start_or_resume_run,
 )
+from db.queries.runs import UnreadableRecord, run_unreadable
 from db.transparency.checkpoints import latest_checkpoint
 from explainers import Explainer
 from operations.inspection.checkpoints import SignedHead, Signer, open_signer, sign_head
@@ -189,6 +190,7 @@ class RunResult:
     gone: int = 0
     missing: tuple[MissingImage, ...] = ()
     missed_before: frozenset[MissingImage] = frozenset()
+    unreadable: tuple[UnreadableRecord, ...] = ()
 
     @property
     def empty(self) -> bool:
@@ -511,7 +513,14 @@ def finish(inspection: Inspection) -> RunResult:
         gone=len(gone),
         missing=missing,
         missed_before=told,
+        unreadable=retried(_unreadable)(inspection) if counts.unreadable else (),
     )
+
+
+def _unreadable(inspection: Inspection) -> tuple[UnreadableRecord, ...]:
+    """Return what the run could not read, before an interruption too."""
+    with inspection.database.session() as session:
+        return tuple(run_unreadable(session, inspection.run.id))
 
 
 def wants_report(inspection: Inspection, result: RunResult) -> bool:

@@ -78,6 +78,7 @@ def test_a_run_ends_with_a_report_and_tells_what_was_unreadable(make_line, tmp_p
     done = line.kensa("run", check=3)
     assert "24 listed = " in done.stdout
     assert "1 unreadable" in done.stdout
+    assert "unreadable images/L001/P000001.png: the file is empty" in done.stdout
     assert "Traceback" not in done.stdout + done.stderr
     # Prefect's own lines are kept from the person at the terminal.
     assert "prefect" not in (done.stdout + done.stderr).lower()

@@ -104,6 +104,22 @@ def test_a_run_that_is_not_there(plant: Plant, which: Any) -> None:
         assert latest_run(session) is None
 
 
+@pytest.mark.parametrize(
+    ("which", "hint"),
+    [("R000009", "the latest is R000001"), ("seven", "give a number such as 12 or R000012")],
+)
+def test_a_run_that_is_not_there_is_told_from_a_name_that_is_none(
+    plant: Plant, run: RunHandle, which: str, hint: str
+) -> None:
+    with plant.db.session() as session, pytest.raises(RecordError, match=f"there is no run {which}: {hint}"):
+        find_run(session, which)
+
+
+def test_a_run_of_an_empty_record(plant: Plant) -> None:
+    with plant.db.session() as session, pytest.raises(RecordError, match="the record holds none yet"):
+        find_run(session, "R000001")
+
+
 def test_the_listing_of_a_run(plant: Plant) -> None:
     run = plant.start()
     outcomes = [

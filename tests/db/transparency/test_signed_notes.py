@@ -143,9 +143,9 @@ def test_keys_on_disk(tmp_path: Path, passphrase: str | None) -> None:
 
 def test_keys_that_cannot_be_read(tmp_path: Path) -> None:
     private, public = write_key(KEY, tmp_path, "secret")
-    with pytest.raises(NoteError, match=r"it may need a passphrase"):
+    with pytest.raises(NoteError, match=r"it may need a passphrase: .* KENSA_AUDIT__PASSPHRASE"):
         read_signing_key(private, None)
-    with pytest.raises(NoteError, match="the passphrase is wrong"):
+    with pytest.raises(NoteError, match=r"the passphrase is wrong: .* KENSA_AUDIT__PASSPHRASE"):
         read_signing_key(private, "other")
     with pytest.raises(NoteError, match="make one with `kensa audit keygen`"):
         read_signing_key(tmp_path / "absent.key", None)
