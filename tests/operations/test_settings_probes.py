@@ -140,4 +140,5 @@ def test_the_command_prints_what_it_tried_and_ends_with_the_worst(make_line) -> 
         assert "in order" not in done.stdout
         lines = done.stderr.splitlines()
         assert len(lines) == mistakes
-        assert all(each.startswith(f"kensa: {line.config}: ") for each in lines)
+        keys = ("kensa: database.url: ", "kensa: artifacts.uri: ")
+        assert all(each.startswith(keys) for each in lines)
