@@ -26,6 +26,9 @@ def _share_or_none(text: str) -> float | None:
     return share
 
 
+_USELESS = 0.5  # share of good pictures that are flagged, beyond which a person has to look at most of them
+
+
 def calibrate(
     package: Annotated[Path, typer.Argument(help="Model package from `kensa train`.")],
     data: Annotated[Path, typer.Argument(help="Labelled pictures that training never saw: CSV or folder.")],
@@ -110,6 +113,17 @@ def calibrate(
         f"  what that costs: {cost}\n"
         f"{rejection}"
     )
+    bad, good = t.n_defective_effective, t.n_good_effective
+    if bad is not None and good is not None and (bad < t.n_defective or good < t.n_good):
+        out.print(
+            f"  pictures of one group are alike: {t.n_defective} defective ones count as {bad:.1f} "
+            f"independent ones, {t.n_good} good ones as {good:.1f}"
+        )
+    if t.overkill_rate is not None and t.overkill_rate > _USELESS:
+        out.print(
+            "  [yellow]the model does not tell good from defective pictures: to keep the target it flags "
+            f"{t.overkill_rate:.0%} of the good ones; docs/training.md says what helps[/yellow]"
+        )
     if test is not None:
         with progress_bar("measuring") as progress:
             measured = evaluate(

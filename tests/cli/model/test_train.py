@@ -58,9 +58,10 @@ def test_train_then_calibrate_refuses_what_the_pictures_cannot_support(
     calibrate = ["calibrate", "model", "model.splits/calibration.csv", "--out"]
     assert "59" in kensa(*calibrate, "strict", check=2).stderr
     assert not (tmp_path / "strict").exists()
-    targets = ["--target-escape-rate", 0.5, "--target-overkill", 0.5]
+    targets = ["--target-escape-rate", 0.7, "--target-overkill", 0.7]
     done = kensa(*calibrate, "loose", *targets, "--test", "model.splits/test.csv")
     assert "pass below" in done.stdout
+    assert "pictures of one group are alike: 8 defective ones count as " in done.stdout
     assert "{" not in done.stdout
     measured = json.loads((tmp_path / "loose.test.json").read_text())
     table = {row.rstrip().split("  ")[0]: row for row in done.stdout.splitlines()}
@@ -72,7 +73,7 @@ def test_train_then_calibrate_refuses_what_the_pictures_cannot_support(
     assert "balanced accuracy" in table
     assert done.stdout.rstrip().endswith("loose.test.json")
     assert load_package(tmp_path / "loose").thresholds is not None
-    done = kensa(*calibrate, "blind", "--target-escape-rate", 0.5, "--target-overkill", "none")
+    done = kensa(*calibrate, "blind", "--target-escape-rate", 0.7, "--target-overkill", "none")
     assert "reject: nothing without a person, since overkill has no target" in done.stdout
     blind = load_package(tmp_path / "blind").thresholds
     assert blind is not None
