@@ -11,8 +11,9 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from classifiers.data.dataset import DataError, Dataset, Item, load_dataset, split_by_group
+from classifiers.data.dataset import DataError, Dataset, Item, split_by_group
 from classifiers.data.overlap import SIDES, recorded_digests, role_of, split_of, split_record
+from classifiers.data.package_data import load_package_data
 from classifiers.data.pictures import Augmentation
 from classifiers.package.package import WEIGHTS_FILE, ModelPackage
 from classifiers.training.settings import TrainSettings
@@ -20,10 +21,8 @@ from operations.dataset_export import LABELS
 from reports.wording import plain_cell
 
 TRAINED_ON = SIDES[:2]
-_BELONGS = (
-    "part",
-    "lot",
-)  # columns of an export; its group is one of them, whichever the original data went by
+# Columns of an export; its group is one of them, whichever the original data went by.
+_BELONGS = ("part", "lot")
 _SHOWN = 3  # names in a message
 
 
@@ -213,16 +212,14 @@ def _read(
     package: ModelPackage, path: Path, columns: LabelColumns, cell_text: Callable[[str], str] = str
 ) -> Dataset:
     """Read labels; the classes are the package's, whichever of them occur."""
-    multi_label = package.task == "multi-label"
-    found = load_dataset(
+    found = load_package_data(
+        package,
         path,
+        good_class=columns.good_class,
         label_column=columns.label,
         image_column=columns.image,
         group_column=columns.group,
         group_pattern=columns.pattern,
-        multi_label=multi_label,
-        # Single-label data need not hold a good picture; in multi-label data a name stands for no label.
-        good_class=columns.good_class if multi_label else None,
         cell_text=cell_text,
     )
     if strange := sorted(set(found.classes) - set(package.classes)):
@@ -231,7 +228,7 @@ def _read(
             f"{path}: {count} pictures are labelled {', '.join(strange)}, and {package.path} has the classes "
             f"{', '.join(package.classes)} alone: take them out, or train a model afresh with all the data"
         )
-    return replace(found, classes=package.classes, good_class=package.good_class)
+    return replace(found, classes=package.classes)
 
 
 def _wrong_side(package: ModelPackage, sides: tuple[Dataset, ...]) -> str | None:

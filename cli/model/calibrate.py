@@ -1,7 +1,6 @@
 """The command that fits a model's thresholds."""
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -59,7 +58,8 @@ def calibrate(
 ) -> None:
     """Fit temperature and thresholds to a target escape rate; write a new model package."""
     from classifiers import Predictor, load_package
-    from classifiers.data.dataset import Dataset, load_dataset
+    from classifiers.data.dataset import Dataset
+    from classifiers.data.package_data import load_package_data
     from classifiers.measure.calibrate import calibrate as calibrate_package
     from classifiers.measure.evaluation import evaluate
     from classifiers.package.package import new_folder
@@ -67,19 +67,16 @@ def calibrate(
     overkill = _share_or_none(target_overkill)
     new_folder(out_folder)  # refused before anything is computed
     uncalibrated = load_package(package)
-    multi_label = uncalibrated.task == "multi-label"
 
     def read(path: Path) -> Dataset:
-        found = load_dataset(
+        return load_package_data(
+            uncalibrated,
             path,
+            good_class=uncalibrated.good_class,
             label_column=label_column,
             image_column=image_column,
             group_column=group_column if path.is_file() else None,
-            multi_label=multi_label,
-            # Single-label data need not hold a good picture; in multi-label data a name stands for no label.
-            good_class=uncalibrated.good_class if multi_label else None,
         )
-        return replace(found, good_class=uncalibrated.good_class)
 
     with progress_bar("calibrating") as progress:
         calibrated = calibrate_package(

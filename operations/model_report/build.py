@@ -10,8 +10,9 @@ from pathlib import Path
 from sqlalchemy.orm import Session
 
 from classifiers import ModelPackage, Predictor
-from classifiers.data.dataset import Dataset, load_dataset
+from classifiers.data.dataset import Dataset
 from classifiers.data.overlap import RECORDED
+from classifiers.data.package_data import load_package_data
 from configs.schema import ExplainerSettings, ReportSettings
 from db.artifacts import ArtifactStore
 from db.chain.events import Actor
@@ -55,17 +56,14 @@ class Labelled:
         Raises:
             DataError: naming the file, the line and what is wrong.
         """
-        multi_label = package.task == "multi-label"
-        found = load_dataset(
+        return load_package_data(
+            package,
             path,
+            good_class=package.good_class,
             label_column=self.label_column,
             image_column=self.image_column,
             group_column=self.group_column if path.is_file() else None,
-            multi_label=multi_label,
-            # Single-label data need not hold a good picture; in multi-label data a name stands for no label.
-            good_class=package.good_class if multi_label else None,
         )
-        return replace(found, good_class=package.good_class)
 
 
 @dataclass(frozen=True)

@@ -184,20 +184,16 @@ def zones(examined: Examined, *, by_group: bool) -> Zones | None:
         return None
     bad: dict[str, list[str]] = defaultdict(list)
     good: dict[str, list[str]] = defaultdict(list)
-    scores = examined.prediction.defect_scores
-    names = np.array([item.group for item in examined.dataset.items], dtype=object)
     for number, (item, defective, decision) in enumerate(examined.items()):
         side = bad if defective else good
         side[item.group if by_group else str(number)].append(decision.verdict)
 
+    worth = (None, None) if by_group else (_worth(examined, True), _worth(examined, False))
+
     def count(defective: bool, wanted: set[str], target: float | None = None) -> Share:
-        found = (bad if defective else good).values()
-        hits = sum(not wanted.isdisjoint(some) for some in found)
-        if by_group:
-            return share_of(hits, len(found))
-        side = examined.defective == defective
-        worth = effective_size(scores[side].tolist(), names[side].tolist())
-        return share_of(hits, len(found), target, effective=worth)
+        found, effective = (bad, worth[0]) if defective else (good, worth[1])
+        hits = sum(not wanted.isdisjoint(some) for some in found.values())
+        return share_of(hits, len(found), None if by_group else target, effective=effective)
 
     return Zones(
         escape=count(True, {"pass"}, thresholds.target_escape_rate),
@@ -205,6 +201,13 @@ def zones(examined: Examined, *, by_group: bool) -> Zones | None:
         not_rejected=count(True, {"pass", "review"}),
         rejected_good=count(False, {"reject"}, thresholds.target_overkill),
     )
+
+
+def _worth(examined: Examined, defective: bool) -> float:
+    """Return how many independent pictures the defective ones, or the good ones, are worth."""
+    side = examined.defective == defective
+    groups = [item.group for item in compress(examined.dataset.items, side)]
+    return effective_size(examined.prediction.defect_scores[side].tolist(), groups)
 
 
 def mistakes(examined: Examined) -> tuple[tuple[int, Mistake], ...]:

@@ -8,7 +8,6 @@ import shutil
 import sys
 
 import pytest
-from argon2 import PasswordHasher
 
 from classifiers.data.dataset import load_dataset
 from cli import sign_in
@@ -21,8 +20,8 @@ from db.people.people import add_person
 from db.people.sign_in import authenticate
 from db.queries.runs import list_runs
 from db.schema import ArtifactRetention
+from tests.people import CHEAP, quality_engineer
 
-CHEAP = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
 ENGINEER, MANAGER, BOSS = "engineer-password", "manager-password", "boss-password"
 
 
@@ -404,11 +403,7 @@ def test_no_cell_of_exported_labels_is_run_by_a_spreadsheet(make_line, inspect_a
     inspect_all(line.config)
     findings = line.json("findings")
     with open_database(line.database_url) as database:
-        setup, given = Actor("setup", "human"), {"password": ENGINEER, "hasher": CHEAP}
-        add_person(database, "boss", name="B. Oss", role="administrator", by=setup, **given)
-        boss = authenticate(database, "boss", ENGINEER, account=setup, hasher=CHEAP)
-        add_person(database, "eve", name="E. Ve", role="quality-engineer", by=boss, **given)
-        eve = authenticate(database, "eve", ENGINEER, account=setup, hasher=CHEAP)
+        eve = quality_engineer(database, ENGINEER)
         for finding in findings:
             dispose(database, finding["reference"], decision="confirm", reason="seen", signer=eve)
     line.kensa("dataset", "export", str(tmp_path / "set"))

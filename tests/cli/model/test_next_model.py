@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from argon2 import PasswordHasher
 
 from classifiers import load_package
 from classifiers.data.dataset import load_dataset
@@ -18,25 +17,18 @@ from classifiers.data.pictures import Augmentation
 from classifiers.training.settings import TrainSettings
 from cli.model.train_settings import changed_settings
 from configs.loading import ConfigError
-from db.chain.events import Actor
 from db.dispositions.decide import dispose
 from db.engine import open_database
-from db.people.people import add_person
-from db.people.sign_in import authenticate
+from tests.people import quality_engineer
 
 Kensa = Callable[..., subprocess.CompletedProcess[str]]
-CHEAP = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
 ENGINEER = "a-long-password"
 
 
 def decide(line: Any, findings: list[dict[str, Any]]) -> None:
     """Confirm every second finding and overrule the others."""
     with open_database(line.database_url) as database:
-        setup, given = Actor("setup", "human"), {"password": ENGINEER, "hasher": CHEAP}
-        add_person(database, "boss", name="B. Oss", role="administrator", by=setup, **given)
-        boss = authenticate(database, "boss", ENGINEER, account=setup, hasher=CHEAP)
-        add_person(database, "eve", name="E. Ve", role="quality-engineer", by=boss, **given)
-        eve = authenticate(database, "eve", ENGINEER, account=setup, hasher=CHEAP)
+        eve = quality_engineer(database, ENGINEER)
         for number, finding in enumerate(findings):
             decision = ("confirm", "overrule")[number % 2]
             dispose(database, finding["reference"], decision=decision, reason="seen", signer=eve)

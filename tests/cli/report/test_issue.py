@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from argon2 import PasswordHasher
 from pypdf import PdfReader
 
 from classifiers import load_package, save_package
@@ -18,19 +17,17 @@ from classifiers.measure.reference import as_json, reference_of
 from classifiers.package.package import build_model
 from configs.loading import load_settings
 from db.artifacts import ArtifactStore
-from db.chain.events import Actor, head
+from db.chain.events import head
 from db.dispositions.decide import dispose
 from db.engine import open_database
 from db.issued.reports import ReportSubject
-from db.people.people import add_person
-from db.people.sign_in import authenticate
 from db.queries.runs import latest_run
 from operations.reporting.issue import Issue
 from operations.reporting.run_report import read_run_report
 from reports.attachments.manifest import LISTING, RECORD, read_attached
 from sources.picture_statistics import PictureStatistics
+from tests.people import quality_engineer
 
-CHEAP = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
 PASSWORD = "blowhole fray crack 1"  # noqa: S105
 
 
@@ -107,12 +104,7 @@ def test_a_dossier_tells_a_finding_its_part_and_what_people_decided(line):
     assert number == "D000001"
     assert "Disposition. No person has decided about it yet." in before
     with open_database(line.database_url) as database:
-        given = {"password": PASSWORD, "hasher": CHEAP}
-        setup = Actor("setup", "human")
-        add_person(database, "boss", name="B. Oss", role="administrator", by=setup, **given)
-        boss = authenticate(database, "boss", PASSWORD, account=setup, hasher=CHEAP)
-        add_person(database, "eve", name="E. Ve", role="quality-engineer", by=boss, **given)
-        eve = authenticate(database, "eve", PASSWORD, account=setup, hasher=CHEAP)
+        eve = quality_engineer(database, PASSWORD)
         dispose(database, reference, decision="confirm", reason="a <b>scratch</b>", signer=eve)
     _, after, number, state = issued(line, "finding", reference)
     assert (number, state) == ("D000001", (2, True))
