@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-import copy
+import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
+from classifiers.engines.choice import ENGINES, automatic_engine
+from classifiers.engines.engine import PRECISIONS, Engine, EngineError
+from classifiers.engines.torch_engine import TorchEngine
 from classifiers.errors import PackageError
 from classifiers.package.network import fold_temperature
 from classifiers.package.package import ModelPackage, build_model
-from classifiers.package.parity import check_parity, parity_logits
+from classifiers.package.parity import check_parity, parity_logits, parity_pictures
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+_log = logging.getLogger("kensa")
 
 
 @dataclass(frozen=True)
@@ -50,35 +53,42 @@ class Predictor:
     Args:
         package: from `load_package`.
         device: "auto" (CUDA where there is a GPU), or any torch device.
-        precision: "auto" (float16 on CUDA, float32 elsewhere), "float32", "bfloat16" or "float16".
+        engine: "auto" (OpenVINO on the CPU where it is installed and computes this package, else torch),
+            "torch" or "openvino".
+        precision: "auto" (`automatic_precision`), "float32", "bfloat16" or "float16".
         batch_size: pictures in one forward pass.
 
     Attributes:
         model: the float32 reference network in eval mode. Its logits are already divided by the temperature,
             which is folded into the last layer: for the explainers it stays a plain timm model.
         device: the torch device in use.
-        precision: the precision in use.
+        engine: what computes the logits.
+        refusal: why "auto" did not take the engine that it takes first on this machine; None where it did.
 
     Raises:
-        PackageError: the weights changed, the device or precision is unknown, or the logits are not the
-            validated ones.
+        PackageError: the weights changed, the device, engine or precision is unknown or not to be had here,
+            or the logits are not the validated ones.
     """
 
     def __init__(
-        self, package: ModelPackage, *, device: str = "auto", precision: str = "auto", batch_size: int = 32
+        self,
+        package: ModelPackage,
+        *,
+        device: str = "auto",
+        engine: str = "auto",
+        precision: str = "auto",
+        batch_size: int = 32,
     ) -> None:
         if batch_size < 1:
             raise PackageError(f"batch_size must be at least 1, not {batch_size}")
         self.package = package
         self.batch_size = batch_size
         self.device = resolve_device(device)
-        if precision == "auto":
-            # float16 has three more bits of mantissa than bfloat16. Where it overflows, which is rare,
-            # `logits` falls back to float32.
-            precision = "float16" if self.device.type == "cuda" else "float32"
-        if precision not in PRECISIONS:
+        first = automatic_engine(self.device.type) if engine == "auto" else engine
+        if first not in ENGINES:
+            raise PackageError(f"engine must be 'auto' or one of {ENGINES}, not {engine!r}")
+        if precision not in ("auto", *PRECISIONS):
             raise PackageError(f"precision must be 'auto' or one of {tuple(PRECISIONS)}, not {precision!r}")
-        self.precision = precision
         if self.device.type == "cuda":
             # cuDNN rounds float32 convolutions to 10 bits (TF32) unless told not to: on an H200 the logits of
             # MobileNetV3 then differ by 6e-4 of their spread, where a CPU's differ by 1e-6.
@@ -87,10 +97,49 @@ class Predictor:
         fold_temperature(model, package.temperature)
         self.model = model.to(self.device).to(memory_format=torch.channels_last)
         check_parity(package.parity, parity_logits(self.model, package.preprocessing), "float32")
-        self._fast = self.model
-        if precision != "float32":
-            self._fast = copy.deepcopy(self.model).to(PRECISIONS[precision])
-            check_parity(package.parity, parity_logits(self._fast, package.preprocessing), precision)
+        self.refusal: str | None = None
+        try:
+            self.engine = self._checked_engine(first, precision)
+        except EngineError as error:
+            if engine != "auto" or first == "torch":
+                raise
+            self.refusal = str(error)
+            _log.warning("engine torch is used: %s", error)
+            self.engine = self._checked_engine("torch", precision)
+
+    @property
+    def precision(self) -> str:
+        """The precision in use."""
+        return self.engine.precision
+
+    def sentence(self) -> str:
+        """Say where, by which engine and in which precision it computes, in a few words."""
+        return f"{self.device}, {self.engine.name} {self.engine.version}, {self.precision}"
+
+    def _checked_engine(self, name: str, precision: str) -> Engine:
+        """Return an engine whose logits are the validated ones; EngineError with the figure otherwise."""
+        if precision == "auto":
+            precision = automatic_precision(self.package, self.device, name)
+        engine: Engine
+        if name == "openvino":
+            # Loaded for this engine alone: it is an extra, and takes its time.
+            from classifiers.engines.openvino_engine import open_openvino_engine
+
+            if self.device.type != "cpu":
+                raise EngineError(
+                    f"engine openvino computes on the CPU, not on {self.device}: set model.engine to torch, "
+                    "or model.device to cpu"
+                )
+            engine = open_openvino_engine(self.model, self.package, precision)
+        else:
+            engine = TorchEngine(self.model, precision, len(self.package.classes))
+        pictures = torch.stack([self.transform(picture) for picture in parity_pictures()]).to(self.device)
+        for _ in range(2):  # the second time may be another way: a CUDA graph
+            try:
+                check_parity(self.package.parity, engine(pictures).tolist(), precision)
+            except PackageError as error:
+                raise EngineError(f"engine {name} is not for this package: {error}") from error
+        return engine
 
     def transform(self, pixels: NDArray[np.uint8]) -> torch.Tensor:
         """Return a decoded picture (h, w, 3) uint8 as the network's input (3, H, W) float32, on the CPU."""
@@ -108,13 +157,13 @@ class Predictor:
                 f"input must be (B, {', '.join(map(str, expected))}), got {tuple(batch.shape)}"
             )
         parts = [torch.empty(0, len(self.package.classes))]
-        with torch.inference_mode():
-            for chunk in torch.split(batch, self.batch_size) if len(batch) else ():
-                chunk = chunk.to(self.device, memory_format=torch.channels_last, non_blocking=True)
-                part = self._fast(chunk.to(PRECISIONS[self.precision])).float()
-                if self.precision != "float32" and not bool(torch.isfinite(part).all()):
-                    part = self.model(chunk.float())
-                parts.append(part.cpu())
+        for chunk in torch.split(batch, self.batch_size) if len(batch) else ():
+            chunk = chunk.to(self.device, memory_format=torch.channels_last, non_blocking=True)
+            part = self.engine(chunk)
+            if self.precision != "float32" and not bool(torch.isfinite(part).all()):
+                with torch.inference_mode():
+                    part = self.model(chunk)
+            parts.append(part.cpu())
         logits = torch.cat(parts)
         if not bool(torch.isfinite(logits).all()):
             raise PackageError(
@@ -125,6 +174,13 @@ class Predictor:
     def predict(self, batch: torch.Tensor) -> Prediction:
         """Return probabilities and defect scores for normalised input (B, 3, H, W); B may be any number."""
         return to_prediction(self.package, self.logits(batch))
+
+
+def automatic_precision(package: ModelPackage, device: torch.device, engine: str) -> str:
+    """Return the precision that "auto" takes for a package, on a device, with an engine."""
+    # float16 has three more bits of mantissa than bfloat16. Where it overflows, which is rare,
+    # `Predictor.logits` falls back to float32.
+    return "float16" if device.type == "cuda" else "float32"
 
 
 def resolve_device(device: str) -> torch.device:

@@ -80,6 +80,9 @@ class ModelSettings(Section):
     """The digest that the package must have; a run refuses to start with another one."""
     device: Device = "auto"
     """auto, cpu, cuda, cuda:N or mps."""
+    engine: Literal["auto", "torch", "openvino"] = "auto"
+    """What computes the logits. auto is openvino on the CPU where the extra `openvino` is installed and
+    computes the package as validated, else torch."""
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """auto is float16 on CUDA and float32 elsewhere."""
     batch_size: int = Field(default=32, ge=1)
@@ -362,7 +365,7 @@ class Settings(BaseSettings):
         """
         return (init_settings,)
 
-    def decision(self, precision: str) -> dict[str, Any]:
+    def decision(self, precision: str, engine: str = "torch") -> dict[str, Any]:
         """Return the content of the settings digest: what, beside picture and model, decides an outcome.
 
         Paths, batch sizes and devices are left out: they change where and how fast, not what. The digest
@@ -375,12 +378,16 @@ class Settings(BaseSettings):
 
         Args:
             precision: the precision in which the model computes, with "auto" resolved.
+            engine: the engine with which it computes, with "auto" resolved.
         """
-        return {
+        decision = {
             "decoding": {"max_pixels": self.source.max_pixels, "grey_range": self.source.grey_range},
             "precision": precision,
             "explainer": self.explainer.model_dump(mode="json", exclude={"batch_size"}),
         }
+        if engine != "torch":
+            decision["engine"] = engine
+        return decision
 
     def public(self) -> dict[str, Any]:
         """Return all settings as JSON-ready values, each secret in them masked (`configs.credentials`)."""

@@ -21,6 +21,14 @@ for _threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(_threads, "1")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def torch_alone() -> Iterator[None]:
+    """Let `engine: auto` take torch: OpenVINO takes seconds for a network. Its own tests ask for it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("classifiers.engines.choice.openvino_installed", lambda: False)
+        yield
+
+
 @pytest.fixture(autouse=True)
 def own_umask() -> Iterator[None]:
     """Give the process its umask back: commands run in it, and make it stricter as the settings say."""

@@ -245,7 +245,10 @@ def open_inspection(
                 run = retried(start_or_resume_run)(
                     database,
                     source=source.root,
-                    settings={**settings.public(), "decision": settings.decision(predictor.precision)},
+                    settings={
+                        **settings.public(),
+                        "decision": settings.decision(predictor.precision, predictor.engine.name),
+                    },
                     settings_digest=kind.settings_digest,
                     model=retried(register_package)(database, package, store),
                     actor=SYSTEM,
@@ -280,10 +283,11 @@ def open_source(settings: Settings) -> Source:
 
 
 def open_predictor(settings: Settings, package: ModelPackage) -> Predictor:
-    """Make a package's network ready, on the device and in the precision that the settings name."""
+    """Make a package's network ready: device, engine and precision as the settings say."""
     return Predictor(
         package,
         device=settings.model.device,
+        engine=settings.model.engine,
         precision=settings.model.precision,
         batch_size=settings.model.batch_size,
     )
@@ -291,7 +295,7 @@ def open_predictor(settings: Settings, package: ModelPackage) -> Predictor:
 
 def run_kind(settings: Settings, source: Source, predictor: Predictor) -> RunKind:
     """Return the kind of run that these settings start or resume."""
-    digest = digest_of(settings.decision(predictor.precision))
+    digest = digest_of(settings.decision(predictor.precision, predictor.engine.name))
     return RunKind(source.root, digest, predictor.package.digest)
 
 

@@ -93,11 +93,13 @@ def test_overflow_falls_back_to_float32(
 ) -> None:
     fast = Predictor(package, device="cpu", precision="bfloat16")
 
-    class Overflowing(torch.nn.Module):
-        def forward(self, images: torch.Tensor) -> torch.Tensor:
+    class Overflowing:
+        name, precision, version = "torch", "bfloat16", "0"
+
+        def __call__(self, images: torch.Tensor) -> torch.Tensor:
             return torch.full((len(images), 3), float("inf"))
 
-    monkeypatch.setattr(fast, "_fast", Overflowing())
+    monkeypatch.setattr(fast, "engine", Overflowing())
     np.testing.assert_allclose(
         fast.predict(batch).probabilities, predictor.predict(batch).probabilities, atol=1e-6
     )

@@ -53,6 +53,18 @@ def test_settings_of_the_first_version_have_its_digest(overrides: tuple[str, ...
     assert found == DIGESTS[overrides]
 
 
+def test_an_engine_counts_where_it_is_not_torch(tmp_path: Path) -> None:
+    profile = tmp_path / "line.yaml"
+    profile.write_text(MINIMAL)
+    settings = load_settings(profile, ())
+    assert digest_of(settings.decision("float32", "torch")) == DIGESTS[()][0]
+    other = settings.decision("float32", "openvino")
+    assert other == {**settings.decision("float32"), "engine": "openvino"}
+    for engine in ("torch", "openvino"):  # what the settings name counts only once it is chosen
+        pinned = load_settings(profile, (f"model.engine={engine}",))
+        assert pinned.decision("float32") == settings.decision("float32")
+
+
 def test_the_recorded_runs_have_the_digest_of_their_settings_today(tmp_path: Path) -> None:
     folder = tmp_path / "record"
     folder.mkdir()

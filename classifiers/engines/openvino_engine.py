@@ -1,0 +1,113 @@
+"""OpenVINO on the CPU: the same network, traced once and compiled for this processor."""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from classifiers.engines.engine import EngineError
+from classifiers.engines.openvino_library import load_openvino
+
+if TYPE_CHECKING:
+    from classifiers.package.package import ModelPackage
+
+# What OpenVINO calls a precision: as a setting, and among a processor's capabilities.
+_PRECISIONS = {"float32": ("f32", "FP32"), "bfloat16": ("bf16", "BF16"), "float16": ("f16", "FP16")}
+
+
+class OpenVinoEngine:
+    """Computes with OpenVINO: each picture on its own, as many at a time as the processor's threads allow.
+
+    One picture a request, on one stream a core, was faster on two cores than any batch (docs/results.md), and
+    makes the logits of a picture independent of those that happen to be beside it.
+
+    Args:
+        compiled: from `Core.compile_model` or `Core.import_model`; its input is (1, 3, H, W).
+        precision: in which it computes.
+        version: of OpenVINO.
+        classes: outputs of the network.
+    """
+
+    name = "openvino"
+
+    def __init__(self, compiled: Any, precision: str, version: str, classes: int) -> None:
+        self.precision = precision
+        self.version = version
+        self._classes = classes
+        self._queue = load_openvino().AsyncInferQueue(compiled)
+        self._logits = np.empty((0, classes), np.float32)
+        self._queue.set_callback(self._keep)
+
+    def _keep(self, request: Any, row: int) -> None:
+        self._logits[row] = request.get_output_tensor(0).data[0]
+
+    def __call__(self, batch: torch.Tensor) -> torch.Tensor:
+        """Return logits (B, K) float32 on the CPU."""
+        pictures = batch.detach().contiguous().numpy()
+        self._logits = np.empty((len(pictures), self._classes), np.float32)
+        for row in range(len(pictures)):
+            self._queue.start_async({0: pictures[row : row + 1]}, row, share_inputs=True)
+        self._queue.wait_all()
+        return torch.from_numpy(self._logits)
+
+
+def open_openvino_engine(model: torch.nn.Module, package: ModelPackage, precision: str) -> OpenVinoEngine:
+    """Return a package's network compiled by OpenVINO for this processor.
+
+    Args:
+        model: the package's network in eval mode, float32, on the CPU, its logits divided by the temperature.
+        package: what it is made of.
+        precision: "float32", "bfloat16" or "float16".
+
+    Raises:
+        EngineError: OpenVINO is not installed, this processor does not compute in the precision, or OpenVINO
+            cannot convert the network.
+    """
+    library = load_openvino()
+    core = library.Core()
+    wanted, capability = _PRECISIONS[precision]
+    if capability not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        processor = core.get_property("CPU", "FULL_DEVICE_NAME")
+        raise EngineError(
+            f"engine openvino: this CPU ({processor}) has no units for {precision}; set model.precision to "
+            "float32, or model.engine to torch"
+        )
+    options = {
+        "PERFORMANCE_HINT": "THROUGHPUT",
+        # OpenVINO would take bfloat16 by itself where the processor has it.
+        "INFERENCE_PRECISION_HINT": wanted,
+        # Whoever limits torch (OMP_NUM_THREADS) means the processor, not the library.
+        "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+    }
+    try:
+        compiled = core.compile_model(_converted(model, package), "CPU", options)
+    except Exception as error:  # whatever tracing and conversion stumble over is a fact about the network
+        told = " ".join(str(error).split())[:300]
+        raise EngineError(
+            f"engine openvino cannot compute {package.architecture}: {type(error).__name__}: {told}"
+        ) from error
+    return OpenVinoEngine(compiled, precision, _version(library), len(package.classes))
+
+
+def _converted(model: torch.nn.Module, package: ModelPackage) -> Any:
+    """Return OpenVINO's form of a network for one picture at a time."""
+    from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
+
+    shape = (1, 3, *package.preprocessing.input_size)
+    with warnings.catch_warnings(), torch.inference_mode(False), torch.no_grad():
+        warnings.simplefilter("ignore")  # that tracing is deprecated, and what it says of constants
+        # Not traced a second time to compare: the package's parity check does that.
+        traced = TorchScriptPythonDecoder(
+            model, example_input=torch.zeros(shape), trace_kwargs={"check_trace": False}
+        )
+        converted = load_openvino().convert_model(traced)
+    converted.reshape(shape)
+    return converted
+
+
+def _version(library: Any) -> str:
+    """Return the release alone: "2026.4.1" of "2026.4.1-22982-e213a147257-releases/2026/4"."""
+    return str(library.__version__).split("-")[0]
