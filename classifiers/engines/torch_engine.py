@@ -18,9 +18,9 @@ _MOST_GRAPHS = 4
 class TorchEngine:
     """Computes with a torch network, eagerly; on CUDA it plays back recorded passes where sizes repeat.
 
-    On a GPU small networks wait for Python, which starts kernels one by one. A CUDA graph starts them at once:
-    on an H200 it was faster at every batch size (docs/results.md). A graph has one input size, so it is
-    recorded when a size comes for the second time; what comes once, such as a run's last batch, is computed
+    On a GPU small networks wait for Python, which starts kernels one by one. A CUDA graph starts all of them
+    at once: on an H200 it was faster at every batch size (docs/results.md). A graph has one input size, so it
+    is recorded when a size comes for the second time; what comes once, such as a run's last batch, is computed
     eagerly.
 
     Args:
