@@ -113,8 +113,23 @@ class Predictor:
         return self.engine.precision
 
     def sentence(self) -> str:
-        """Say where, by which engine and in which precision it computes, in a few words."""
-        return f"{self.device}, {self.engine.name} {self.engine.version}, {self.precision}"
+        """Say where, in which precision and by which engine it computes, in a few words."""
+        refused = f" ({self.refusal})" if self.refusal else ""
+        return f"{self.device} in {self.precision} by {self.engine.name} {self.engine.version}{refused}"
+
+    def facts(self) -> dict[str, str]:
+        """Return what computes, for the record: device, engine, precision, the libraries' versions.
+
+        Where "auto" could not take the engine that it takes first, `engine_refusal` says why.
+        """
+        facts = {
+            "device": str(self.device),
+            "engine": self.engine.name,
+            "precision": self.precision,
+            "torch": torch.__version__,
+            self.engine.name: self.engine.version,
+        }
+        return facts if self.refusal is None else {**facts, "engine_refusal": self.refusal}
 
     def _checked_engine(self, name: str, precision: str) -> Engine:
         """Return an engine whose logits are the validated ones; EngineError with the figure otherwise."""

@@ -50,7 +50,8 @@ def replay(
     config: Config = None,
     overrides: Overrides = None,
     device: Annotated[
-        str, typer.Option(help="Where to compute: auto, cpu, cuda. The recorded precision is used.")
+        str,
+        typer.Option(help="Where to compute: auto, cpu, cuda. The recorded engine and precision are used."),
     ] = "auto",
     reason: Annotated[str | None, typer.Option(help="Why, for the record.")] = None,
     form: Form = Format.table,
@@ -96,7 +97,7 @@ def _line(outcome: ReplayOutcome) -> _Line:
         map=details.get("map"),
         rank_correlation=details.get("rank_correlation"),
         differences=tuple(_Difference(**each) for each in details.get("differences", ())),
-        reason=details.get("reason"),
+        reason="; ".join(details[key] for key in ("reason", "note") if details.get(key)) or None,
     )
 
 

@@ -62,7 +62,7 @@ class ConsoleObserver:
         out.print(
             f"[bold]run {run.reference}[/bold] {'resumed' if run.resumed else 'started'}: "
             f"{safe(run.source)} · model {safe(run.model.name)} {package.digest[:12]} · "
-            f"{inspection.predictor.device} {inspection.predictor.precision}"
+            f"{inspection.predictor.sentence()}"
         )
         self._status.update("listing …")
 

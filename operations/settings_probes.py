@@ -21,8 +21,9 @@ from db.failures import file_error
 from db.files import open_folder, probe_folder
 from explainers import ExplainerError
 from operations.inspection.checkpoints import open_signer
+from operations.inspection.engine_choice import open_predictor
 from operations.inspection.evidence import explainer_for
-from operations.inspection.run import checked_package, open_predictor, open_source
+from operations.inspection.run import checked_package, open_source
 from operations.reporting.seal import check_seal
 from reports.errors import ReportError
 from sources.errors import SourceAwayError, SourceError
@@ -133,7 +134,7 @@ def _probe_model(settings: Settings) -> str:
     predictor = open_predictor(settings, package)
     explainer_for(predictor, settings.explainer)
     return (
-        f"{package.path} {package.digest[:12]} on {predictor.device} in {predictor.precision}, explained by "
+        f"{package.path} {package.digest[:12]} on {predictor.sentence()}, explained by "
         f"{settings.explainer.method}"
     )
 

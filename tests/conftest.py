@@ -22,9 +22,10 @@ for _threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
 
 
 @pytest.fixture(scope="session", autouse=True)
-def torch_alone() -> Iterator[None]:
+def torch_alone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Let `engine: auto` take torch: OpenVINO takes seconds for a network. Its own tests ask for it."""
     with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         patch.setattr("classifiers.engines.choice.openvino_installed", lambda: False)
         yield
 

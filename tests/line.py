@@ -176,7 +176,8 @@ def make_line(
         settings: dict = {
             "name": "test-line",
             "source": {"uri": str(pictures), "manifest": "manifest.csv"},
-            "model": {"package": str(package)},
+            # Commands that run a flow have a process of their own, where `auto` would take OpenVINO.
+            "model": {"package": str(package), "engine": "torch"},
             "run": {"batch_size": 5, "decoders": 1},
             "database": {"url": f"sqlite:///{folder / 'kensa.db'}"},
             "artifacts": {"uri": str(folder / "artifacts")},

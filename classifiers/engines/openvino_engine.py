@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import timm
 import torch
 
+from classifiers.engines.compiled_models import discard_compiled, keep_compiled, load_compiled
 from classifiers.engines.engine import EngineError
 from classifiers.engines.openvino_library import load_openvino
 
@@ -82,17 +86,50 @@ def open_openvino_engine(model: torch.nn.Module, package: ModelPackage, precisio
         # Whoever limits torch (OMP_NUM_THREADS) means the processor, not the library.
         "INFERENCE_NUM_THREADS": torch.get_num_threads(),
     }
+    key = _cache_key(core, package, options)
+    compiled = _imported_model(core, key, options)
+    if compiled is None:
+        try:
+            compiled = core.compile_model(_converted_model(model, package), "CPU", options)
+        except Exception as error:  # whatever tracing and conversion stumble over is a fact about the network
+            told = " ".join(str(error).split())[:300]
+            raise EngineError(
+                f"engine openvino cannot compute {package.architecture}: {type(error).__name__}: {told}"
+            ) from error
+        keep_compiled(key, compiled.export_model().getvalue())
+    return OpenVinoEngine(compiled, precision, _release(library), len(package.classes))
+
+
+def _cache_key(core: Any, package: ModelPackage, options: dict[str, Any]) -> str:
+    """Return what a compiled model is kept under: a digest of all that it is made from and for."""
+    parts = {
+        "package": package.digest,
+        "temperature": package.temperature,  # which a package in the making has not in its digest yet
+        "input": package.preprocessing.input_size,
+        "options": options,
+        "libraries": [load_openvino().__version__, torch.__version__, timm.__version__],
+        "processor": [
+            core.get_property("CPU", "FULL_DEVICE_NAME"),
+            core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"),
+            torch.backends.cpu.get_cpu_capability(),
+        ],
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def _imported_model(core: Any, key: str, options: dict[str, Any]) -> Any:
+    """Return the compiled model that an earlier start kept, or None: tracing takes seconds."""
+    kept = load_compiled(key)
+    if kept is None:
+        return None
     try:
-        compiled = core.compile_model(_converted(model, package), "CPU", options)
-    except Exception as error:  # whatever tracing and conversion stumble over is a fact about the network
-        told = " ".join(str(error).split())[:300]
-        raise EngineError(
-            f"engine openvino cannot compute {package.architecture}: {type(error).__name__}: {told}"
-        ) from error
-    return OpenVinoEngine(compiled, precision, _version(library), len(package.classes))
+        return core.import_model(kept, "CPU", options)
+    except RuntimeError:
+        discard_compiled(key)
+        return None
 
 
-def _converted(model: torch.nn.Module, package: ModelPackage) -> Any:
+def _converted_model(model: torch.nn.Module, package: ModelPackage) -> Any:
     """Return OpenVINO's form of a network for one picture at a time."""
     from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
 
@@ -108,6 +145,6 @@ def _converted(model: torch.nn.Module, package: ModelPackage) -> Any:
     return converted
 
 
-def _version(library: Any) -> str:
+def _release(library: Any) -> str:
     """Return the release alone: "2026.4.1" of "2026.4.1-22982-e213a147257-releases/2026/4"."""
     return str(library.__version__).split("-")[0]

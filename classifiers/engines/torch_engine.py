@@ -19,8 +19,8 @@ class TorchEngine:
     """Computes with a torch network, eagerly; on CUDA it plays back recorded passes where sizes repeat.
 
     On a GPU small networks wait for Python, which starts kernels one by one. A CUDA graph starts all of them
-    at once: on an H200 it was faster at every batch size (docs/results.md). A graph has one input size, so it
-    is recorded when a size comes for the second time; what comes once, such as a run's last batch, is computed
+    at once: on an H200 it was faster at every batch size (docs/results.md). A graph has one input size: it is
+    recorded when a size comes for the second time. What comes once, such as a run's last batch, is computed
     eagerly.
 
     Args:

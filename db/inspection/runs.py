@@ -222,14 +222,15 @@ def start_or_resume_run(
     actor: Actor,
     host: str,
     trigger: str = "manual",
+    computing: Mapping[str, str] | None = None,
 ) -> RunHandle:
     """Start a run under the next number, or resume the latest unfinished run of the same kind.
 
     Of the same kind are runs with the same source, settings digest and model. `settings` are recorded as they
-    are.
+    are; `computing`, what this process computes with, is in the event.
     """
     with db.write() as recorder:
-        row = recorder.session.scalar(_unfinished(RunKind(source, settings_digest, model.digest)))
+        row = recorder.session.scalar(_unfinished(source, model.digest, [settings_digest]))
         resumed = row is not None
         if row is None:
             row = Run(
@@ -250,7 +251,7 @@ def start_or_resume_run(
             entity="run",
             entity_id=row.id,
             run_id=row.id,
-            payload={"number": row.number, "host": host, "trigger": trigger},
+            payload={"number": row.number, "host": host, "trigger": trigger, **(computing or {})},
             model_digest=model.digest,
             settings_digest=settings_digest,
         )
@@ -259,24 +260,31 @@ def start_or_resume_run(
 
 def unfinished_run(session: Session, kind: RunKind) -> RunHandle | None:
     """Return the unfinished run that `start_or_resume_run` would resume, if there is one."""
-    row = session.scalar(_unfinished(kind))
+    return latest_unfinished_run(session, kind.source, kind.model_digest, [kind.settings_digest])
+
+
+def latest_unfinished_run(
+    session: Session, source: str, model_digest: str, settings_digests: Sequence[str]
+) -> RunHandle | None:
+    """Return the latest unfinished run of a source and a model with one of these settings, or None."""
+    row = session.scalar(_unfinished(source, model_digest, settings_digests))
     if row is None:
         return None
     model = session.scalars(select(ModelVersion).where(ModelVersion.id == row.model_version_id)).one()
     return RunHandle.of(row, ModelRecord.of(model), resumed=True)
 
 
-def _unfinished(kind: RunKind) -> Select[tuple[Run]]:
-    """Select the latest unfinished run of this kind."""
+def _unfinished(source: str, model_digest: str, settings_digests: Sequence[str]) -> Select[tuple[Run]]:
+    """Select the latest unfinished run of a source and a model with one of these settings."""
     return (
         select(Run)
         .join(ModelVersion, ModelVersion.id == Run.model_version_id)
         .outerjoin(RunEnd, RunEnd.run_id == Run.id)
         .where(
             RunEnd.id.is_(None),
-            Run.source == storable(kind.source),
-            Run.settings_digest == kind.settings_digest,
-            ModelVersion.digest == kind.model_digest,
+            Run.source == storable(source),
+            Run.settings_digest.in_(settings_digests),
+            ModelVersion.digest == model_digest,
         )
         .order_by(Run.number.desc())
         .limit(1)

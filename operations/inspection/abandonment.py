@@ -7,7 +7,10 @@ from db.engine import Database
 from db.errors import RecordError
 from db.inspection.run_lock import locked_run
 from db.inspection.runs import RunHandle, finish_run, unfinished_run
-from operations.inspection.run import checked_package, open_predictor, open_source, run_kind
+from operations.inspection.engine_choice import interrupted_run
+from operations.inspection.run import checked_package, open_source
+
+_NOTHING = "no run over {} with this model and these settings is unfinished: there is nothing to abandon"
 
 
 def abandon_run(database: Database, settings: Settings, reason: str, *, actor: Actor) -> RunHandle:
@@ -21,16 +24,17 @@ def abandon_run(database: Database, settings: Settings, reason: str, *, actor: A
     if not reason.strip():
         raise RecordError("abandoning a run takes a reason: give --reason TEXT")
     require_paths(settings)
-    predictor = open_predictor(settings, checked_package(settings))
-    kind = run_kind(settings, open_source(settings), predictor)
+    # By its record alone: the engine that it computes by may be absent here.
+    source = open_source(settings).root
+    found = interrupted_run(database, settings, source, checked_package(settings))
+    if found is None:
+        raise RecordError(_NOTHING.format(source))
+    kind = found.run.kind
     with locked_run(database, kind, remedy="stop it before its run is abandoned"):
         with database.session() as session:
             run = unfinished_run(session, kind)
-        if run is None:
-            raise RecordError(
-                f"no run over {kind.source} with this model and these settings is unfinished: there is "
-                "nothing to abandon"
-            )
+        if run is None:  # it has ended while the lock was waited for
+            raise RecordError(_NOTHING.format(source))
         finish_run(
             database,
             run,

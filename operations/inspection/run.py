@@ -14,7 +14,7 @@ from configs.loading import require_paths
 from configs.schema import Settings
 from db.artifacts import ArtifactStore
 from db.chain.events import Actor
-from db.columns import digest_of, storable
+from db.columns import storable
 from db.engine import Database, open_database
 from db.errors import RunBusy
 from db.files import restrict_new_files
@@ -26,7 +26,6 @@ from db.inspection.runs import (
     ModelRecord,
     RunCounts,
     RunHandle,
-    RunKind,
     finish_run,
     register_model,
     start_or_resume_run,
@@ -37,6 +36,12 @@ from explainers import Explainer
 from operations.inspection.checkpoints import SignedHead, Signer, open_signer, sign_head
 from operations.inspection.decoder_process import Refusal, Work
 from operations.inspection.decoders import Decoders, Shelf
+from operations.inspection.engine_choice import (
+    interrupted_run,
+    open_predictor,
+    require_same_computing,
+    run_kind,
+)
 from operations.inspection.evidence import explain_findings, explainer_for
 from operations.inspection.leftovers import remove_leftovers
 from operations.inspection.packages import keep_files
@@ -231,16 +236,19 @@ def open_inspection(
         source = open_source(settings)
         package = checked_package(settings)
         with opened_decoders(settings, package) as decoders:  # they start while the model is loaded
-            predictor = open_predictor(settings, package)
+            predictor = open_predictor(
+                settings, package, interrupted_run(database, settings, source.root, package)
+            )
             explainer = explainer_for(predictor, settings.explainer)
             store = ArtifactStore(settings.artifacts.uri)
             retried(remove_leftovers)(settings, database)
             signer = open_signer(settings)
-            kind = run_kind(settings, source, predictor)
+            kind = run_kind(settings, source.root, predictor)
             wait = settings.run.when_busy == "wait"
             with locked_run(database, kind, wait=wait, waiting=waiting) as lock:
                 if wait:
                     source = open_source(settings)  # its manifest may have changed meanwhile
+                require_same_computing(predictor, interrupted_run(database, settings, source.root, package))
                 # From here on the record knows of the run: whatever can be refused has been by now.
                 run = retried(start_or_resume_run)(
                     database,
@@ -254,6 +262,7 @@ def open_inspection(
                     actor=SYSTEM,
                     host=platform.node(),
                     trigger=trigger,
+                    computing=predictor.facts(),
                 )
                 yield Inspection(
                     settings,
@@ -280,23 +289,6 @@ def open_source(settings: Settings) -> Source:
         filename_pattern=chosen.filename_pattern,
         timezone=chosen.timezone,
     )
-
-
-def open_predictor(settings: Settings, package: ModelPackage) -> Predictor:
-    """Make a package's network ready: device, engine and precision as the settings say."""
-    return Predictor(
-        package,
-        device=settings.model.device,
-        engine=settings.model.engine,
-        precision=settings.model.precision,
-        batch_size=settings.model.batch_size,
-    )
-
-
-def run_kind(settings: Settings, source: Source, predictor: Predictor) -> RunKind:
-    """Return the kind of run that these settings start or resume."""
-    digest = digest_of(settings.decision(predictor.precision, predictor.engine.name))
-    return RunKind(source.root, digest, predictor.package.digest)
 
 
 def opened_decoders(settings: Settings, package: ModelPackage) -> Decoders:

@@ -4,13 +4,14 @@ import platform
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from pydantic import ValidationError
 
 from classifiers import ModelPackage, PackageError, Predictor
+from classifiers.engines.engine import EngineError
 from classifiers.predict import resolve_device
 from configs.schema import ExplainerSettings
 from db.artifacts import ArtifactStore
@@ -49,6 +50,7 @@ class _Machine:
     max_pixels: int
     grey_range: tuple[int, int] | None
     origin: str
+    instead: str | None
 
 
 class _ImpossibleError(Exception):
@@ -135,10 +137,10 @@ class Replayer:
             "differences": [asdict(difference) for difference in found.differences],
             "tolerance": asdict(tolerance),
             "model_from": machine.origin,
-            "device": str(machine.predictor.device),
-            "precision": machine.predictor.precision,
-            "torch": torch.__version__,
+            **machine.predictor.facts(),
         }
+        if machine.instead is not None:
+            details["note"] = machine.instead
         if found.unknown:
             details["reason"] = "; ".join(found.unknown)
         return ReplayOutcome(one, found.result, details)
@@ -176,11 +178,11 @@ class Replayer:
             )
         package, origin = self._package(one.model.digest)
         try:
-            predictor = Predictor(
+            predictor, instead = self._predictor(
                 package,
-                device=self._device,
-                precision=decision["precision"],
-                batch_size=settings["model"]["batch_size"],
+                decision.get("engine", "torch"),
+                decision["precision"],
+                settings["model"]["batch_size"],
             )
             chosen = ExplainerSettings(
                 **decision["explainer"], batch_size=settings["explainer"]["batch_size"]
@@ -193,11 +195,30 @@ class Replayer:
                 max_pixels=limits["max_pixels"],
                 grey_range=None if grey is None else (grey[0], grey[1]),
                 origin=origin,
+                instead=instead,
             )
         except (KeyError, ValidationError) as error:
             raise _ImpossibleError(
                 f"the run's settings are not those of this version of kensa: {error}"
             ) from error
+
+    def _predictor(
+        self, package: ModelPackage, engine: str, precision: str, batch_size: int
+    ) -> tuple[Predictor, str | None]:
+        """Return a predictor, and why it computes by torch where another engine was recorded.
+
+        torch is the reference that every engine was held against: what it computes tells as much, as another
+        device in the same precision does.
+        """
+        predictor = partial(
+            Predictor, package, device=self._device, precision=precision, batch_size=batch_size
+        )
+        try:
+            return predictor(engine=engine), None
+        except EngineError as error:
+            if engine == "torch":
+                raise
+            return predictor(engine="torch"), f"computed by torch, and recorded by {engine}: {error}"
 
     def _package(self, digest: str) -> tuple[ModelPackage, str]:
         if digest not in self._packages:
