@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from importlib import import_module
 from types import ModuleType
 
 from classifiers.engines.engine import EngineError
@@ -18,10 +19,9 @@ def load_openvino() -> ModuleType:
     # anybody, so it is made absent: OpenVINO then uses a stub of its own.
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # None: cannot be imported
     try:
-        import openvino
+        return import_module("openvino")
     except ImportError as error:
         raise EngineError(
             f"engine openvino is not installed here ({error}): install the extra (`pip install "
             "'kensa[openvino]'`), or set model.engine to torch"
         ) from error
-    return openvino

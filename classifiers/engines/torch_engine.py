@@ -70,7 +70,7 @@ class _Graph:
 
     def __init__(self, model: torch.nn.Module, batch: torch.Tensor) -> None:
         self._input = batch.clone()
-        aside = torch.cuda.Stream(batch.device)
+        aside = torch.cuda.Stream(batch.device)  # type: ignore[no-untyped-call]
         aside.wait_stream(torch.cuda.current_stream(batch.device))
         with torch.cuda.stream(aside):
             for _ in range(3):  # cuDNN chooses its algorithms before anything is recorded

@@ -6,9 +6,13 @@ import json
 import os
 import shutil
 import sqlite3
+import sys
+from importlib.util import find_spec
 
 import pytest
+import torch
 from pypdf import PdfReader
+from sqlalchemy import select
 
 from classifiers import load_package
 from configs.loading import load_settings
@@ -19,6 +23,7 @@ from db.queries.events import EventFilter as Events
 from db.queries.events import find_events
 from db.queries.finding_records import run_findings
 from db.queries.runs import list_runs, run_images
+from db.schema import Replay
 from db.verification.walk import verify
 from operations.inspection import run as pipeline
 from operations.inspection.packages import keep_files
@@ -262,3 +267,22 @@ def test_reports_name_pruned_evidence(recorded):
     said = " ".join(" ".join(page.extract_text() for page in pages).split())
     assert "The picture was pruned by policy on" in said
     assert "run `kensa audit verify`" not in said
+
+
+@pytest.mark.skipif(find_spec("openvino") is None, reason="the extra openvino is absent")
+def test_a_replay_computes_by_the_recorded_engine_or_says_that_it_does_not(
+    make_line, inspect_all, monkeypatch
+):
+    line = make_line(artifacts={"pictures": "all"}, model={"engine": "openvino"})
+    inspect_all(line.config)
+    assert {row["result"] for row in replay(line, "R000001")} == {"identical"}
+    monkeypatch.setitem(sys.modules, "openvino", None)  # as if it were absent
+    rows = replay(line, "R000001")
+    assert {row["result"] for row in rows} <= {"equal", "identical"}
+    assert all("computed by torch, and recorded by openvino: " in row["reason"] for row in rows)
+    with open_database(line.database_url) as database, database.session() as session:
+        replayed = [one.details for one in session.scalars(select(Replay))]
+    engines = [details["engine"] for details in replayed]
+    assert engines.count("openvino") == engines.count("torch") == 24
+    assert all(details["openvino"].startswith("20") for details in replayed if "openvino" in details)
+    assert all(details["torch"] == torch.__version__ for details in replayed)
