@@ -50,9 +50,10 @@ class LogObserver:
         _log.info("%s", sentence)
 
     def started(self, inspection: "Inspection") -> None:
-        """Log the run's number and whether it is resumed."""
+        """Log the run's number, whether it is resumed, and what computes it."""
         verb = "resumed" if inspection.run.resumed else "started"
-        _log.info("run %s %s: %s", inspection.run.reference, verb, inspection.run.source)
+        run, computing = inspection.run, inspection.predictor.sentence()
+        _log.info("run %s %s: %s, computed on %s", run.reference, verb, run.source, computing)
 
     def late(self, late: "Late") -> None:
         """Log what was issued for earlier runs; what went wrong has been logged as an error."""

@@ -62,6 +62,24 @@ def test_probabilities_are_those_of_the_cpu(predictor, flagged, precision, toler
     assert found.probabilities.dtype == np.float32
 
 
+@pytest.mark.parametrize(("precision", "tolerance"), [("float32", 1e-4), ("float16", 3e-2)])
+def test_a_recorded_pass_gives_what_the_first_one_gave(precision, tolerance):
+    engine = Predictor(load_package(PACKAGE), device="cuda", precision=precision).engine
+    generator = torch.Generator().manual_seed(1)
+    batches = [torch.randn(size, 3, 160, 160, generator=generator).cuda() for size in (8, 1, 5, 8, 3, 9, 6)]
+    eager = (
+        [engine(batch) for batch in batches[:3]] + [engine(-batches[3])] + [engine(b) for b in batches[4:]]
+    )
+    kept = [logits.clone() for logits in eager]
+    for _ in range(2):  # sizes that come again are recorded, as far as there is room
+        recorded = [engine(-batch if place == 3 else batch) for place, batch in enumerate(batches)]
+        for first, again in zip(eager, recorded, strict=True):
+            torch.testing.assert_close(again, first, rtol=tolerance, atol=tolerance)
+    for logits, copy in zip(eager, kept, strict=True):
+        assert torch.equal(logits, copy)  # a later pass writes over nothing that was handed out
+    assert engine(batches[0][:0]).shape == (0, 5)
+
+
 @pytest.mark.parametrize("method", ["sise", "sise-fast"])
 def test_maps_are_those_of_the_cpu(predictor, flagged, method):
     images, targets = flagged

@@ -59,7 +59,7 @@ def package_model(folder: Path, device: str = "auto") -> EvaluatedModel:
         PackageError: a package or device that cannot be used.
     """
     package = load_package(folder)
-    predictor = Predictor(package, device=device, precision="float32")
+    predictor = Predictor(package, device=device, engine="torch", precision="float32")
     return EvaluatedModel(
         name=f"{package.path.name} ({package.architecture})",
         network=predictor.model,

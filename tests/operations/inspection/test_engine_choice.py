@@ -29,6 +29,7 @@ def with_auto(line, **more: str):
 
 
 def payloads(line, action: str) -> list[dict]:
+    """Return the payloads of such events, the latest first."""
     with open_database(line.database_url) as database, database.session() as session:
         return [event.payload for event in find_events(session, EventFilter(action=action))]
 
@@ -69,7 +70,7 @@ def test_a_resumption_computes_as_the_run_did_that_was_interrupted(make_line, in
     third, _ = inspect_all(line.config, with_auto(line), stop_after=2)
     assert (third.run.number, third.predictor.engine.name) == (2, "openvino")
     assert recorded(line)[1][2]["engine"] == "openvino"
-    assert payloads(line, "run.started")[-1]["openvino"] == third.predictor.engine.version
+    assert payloads(line, "run.started")[0]["openvino"] == third.predictor.engine.version
     # And one that is begun by OpenVINO is gone on with by it, though auto would take torch now.
     monkeypatch.setattr(choice, "openvino_installed", lambda: False)
     fourth, result = inspect_all(line.config, with_auto(line))
