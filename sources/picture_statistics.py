@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from sources.decoding import Pixels
+from sources.decoding import Pixels, pillow_picture
 
 WORKING_SIZE = 512  # pixels of the longer side, at most; smaller pictures are taken as they are
 
@@ -39,16 +39,20 @@ def picture_statistics(pixels: Pixels) -> PictureStatistics:
     microscopy"). Divided by the standard deviation of the grey level it does not change with the lamp;
     brightness and contrast do.
     """
-    grey = Image.fromarray(pixels).convert("L")
+    grey = pillow_picture(pixels).convert("L")
     scale = WORKING_SIZE / max(grey.size)
     if scale < 1:
         size = (max(1, round(grey.width * scale)), max(1, round(grey.height * scale)))
         grey = grey.resize(size, Image.Resampling.BOX)
-    levels = np.asarray(grey, dtype=np.float32) / np.float32(255)
-    contrast = float(levels.std(dtype=np.float64))
-    middle = levels[1:-1, 1:-1]
+    levels = np.divide(np.asarray(grey), np.float32(255), dtype=np.float32)
+    mean = levels.mean(dtype=np.float64, keepdims=True)
+    contrast = float(levels.std(dtype=np.float64, mean=mean))
     sharpness = 0.0
-    if contrast and middle.size:
-        laplacian = levels[:-2, 1:-1] + levels[2:, 1:-1] + levels[1:-1, :-2] + levels[1:-1, 2:] - 4 * middle
+    if contrast and min(levels.shape) > 2:
+        # Term by term in place: recorded figures hang on the order in which float32 is rounded.
+        laplacian = levels[:-2, 1:-1] + levels[2:, 1:-1]
+        laplacian += levels[1:-1, :-2]
+        laplacian += levels[1:-1, 2:]
+        laplacian -= 4 * levels[1:-1, 1:-1]
         sharpness = float(laplacian.std(dtype=np.float64)) / contrast
-    return PictureStatistics(float(levels.mean(dtype=np.float64)), contrast, sharpness)
+    return PictureStatistics(float(mean[0, 0]), contrast, sharpness)

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
+from sources.decoding import pillow_picture
+
 if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
@@ -81,17 +83,18 @@ class Preprocessing:
         return top, left, top + inner_rows, left + inner_columns
 
     def resize(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Return a picture (h, w, 3) uint8 fitted into the input size: (H, W, 3) uint8, contiguous."""
+        """Return a picture (h, w, 3) uint8 fitted into the input size: (H, W, 3) uint8."""
         if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8 or 0 in pixels.shape:
             raise ValueError(
                 f"pixels must be a non-empty (h, w, 3) uint8 array, got {pixels.shape} {pixels.dtype}"
             )
         top, left, bottom, right = self.content_box(pixels.shape[0], pixels.shape[1])
-        picture = Image.fromarray(np.ascontiguousarray(pixels))
+        picture = pillow_picture(pixels)
         resized = picture.resize((right - left, bottom - top), INTERPOLATIONS[self.interpolation])
         canvas = np.empty((*self.input_size, 3), dtype=np.uint8)
-        canvas[:] = self.fill
-        canvas[top:bottom, left:right] = np.asarray(resized)
+        for bar in (canvas[:top], canvas[bottom:], canvas[:, :left], canvas[:, right:]):
+            bar[:] = self.fill
+        canvas[top:bottom, left:right] = np.atleast_3d(np.asarray(resized))
         return canvas
 
     @property

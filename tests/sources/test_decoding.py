@@ -63,7 +63,6 @@ def test_lossless_rgb_comes_back_exactly(format: str, options: dict[str, Any]) -
     assert np.array_equal(decoded.pixels, expected)
     assert decoded.pixels.dtype == np.uint8
     assert decoded.pixels.flags.c_contiguous
-    assert decoded.pixels.flags.writeable
     assert (decoded.width, decoded.height, decoded.format, decoded.mode) == (7, 5, format, "RGB")
 
 
@@ -82,6 +81,20 @@ def test_grey_and_bilevel_fill_three_equal_channels(format: str) -> None:
     black_white = decode(encode(Image.fromarray(grey > 127), format))
     assert black_white.mode == "1"
     assert np.array_equal(black_white.pixels[:, :, 0], np.where(grey > 127, 255, 0))
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 6])
+def test_a_grey_picture_is_held_once(orientation: int) -> None:
+    """Three equal channels would cost whoever resizes or measures them three times the work."""
+    grey = colours(60, 40)[:, :, 0]
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    pixels = decode(encode(Image.fromarray(grey), "PNG", exif=exif)).pixels
+    assert pixels.strides[2] == 0
+    assert pixels[:, :, 0].flags.c_contiguous
+    assert decoding_module.pillow_picture(pixels).mode == "L"
+    assert decoding_module.pillow_picture(pixels.copy()).mode == "RGB"
+    assert np.array_equal(np.asarray(decoding_module.pillow_picture(pixels)), pixels[:, :, 1])
 
 
 def test_palette() -> None:

@@ -67,7 +67,7 @@ def outcome(data: bytes) -> DecodedImage | None:
         return None
     assert decoded.pixels.shape == (decoded.height, decoded.width, 3)
     assert decoded.pixels.dtype == np.uint8
-    assert decoded.pixels.flags.c_contiguous
+    assert decoded.pixels.flags.c_contiguous or decoded.pixels[:, :, 0].flags.c_contiguous
     return decoded
 
 

@@ -85,3 +85,20 @@ def test_the_picture_is_left_as_it_was() -> None:
     before = pixels.copy()
     picture_statistics(pixels)
     assert (pixels == before).all()
+
+
+@pytest.mark.parametrize("size", [(60, 90), (640, 480)])
+def test_figures_are_those_that_earlier_versions_recorded(size: tuple[int, int]) -> None:
+    """To the last bit: a package's calibration holds figures, and a run's are compared with them."""
+    colour = np.random.default_rng(1).integers(0, 256, (*size, 3), dtype=np.uint8)
+    one_plane = np.broadcast_to(colour[:, :, :1], colour.shape)
+    for pixels in (colour, one_plane, one_plane.copy()):
+        grey = Image.fromarray(np.ascontiguousarray(pixels)).convert("L")
+        if (scale := WORKING_SIZE / max(size)) < 1:
+            grey = grey.resize((round(size[1] * scale), round(size[0] * scale)), Image.Resampling.BOX)
+        x = np.asarray(grey, dtype=np.float32) / np.float32(255)
+        laplacian = x[:-2, 1:-1] + x[2:, 1:-1] + x[1:-1, :-2] + x[1:-1, 2:] - 4 * x[1:-1, 1:-1]
+        contrast = float(x.std(dtype=np.float64))
+        sharpness = float(laplacian.std(dtype=np.float64)) / contrast
+        brightness = float(x.mean(dtype=np.float64))
+        assert picture_statistics(pixels) == PictureStatistics(brightness, contrast, sharpness)

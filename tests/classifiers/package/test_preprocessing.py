@@ -52,6 +52,15 @@ def test_normalise_by_hand() -> None:
     assert result.flatten().tolist() == pytest.approx([1.0, 3.0, 1.0])
 
 
+@pytest.mark.parametrize("fit", ["pad", "stretch"])
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+def test_one_grey_plane_gives_the_bits_of_three(fit: str, interpolation: str) -> None:
+    preprocessing = Preprocessing((48, 64), interpolation=interpolation, fit=fit)
+    grey = np.random.default_rng(0).integers(0, 256, (90, 70, 1), dtype=np.uint8)
+    plane = np.broadcast_to(grey, (90, 70, 3))
+    assert np.array_equal(preprocessing.network_input(plane), preprocessing.network_input(plane.copy()))
+
+
 @pytest.mark.parametrize(
     "changes",
     [
