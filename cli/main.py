@@ -30,6 +30,7 @@ COMMANDS = {
         "replay": ("cli.replay:replay", "Compute a decision again from the record alone."),
         "train": ("cli.model.train:train", "Train a timm CNN and write a model package."),
         "calibrate": ("cli.model.calibrate:calibrate", "Fit thresholds to a target escape rate."),
+        "export": ("cli.model.export:export", "Write a model for ONNX or OpenVINO, to serve it elsewhere."),
         "explain": ("cli.model.explain:explain", "Draw why the model sees a class in a picture."),
         "evaluate": ("cli.model.evaluate:evaluate", "Judge explainers by the paper's metrics."),
         "synth": ("cli.model.synth:synth", "Make synthetic rolled-metal surfaces."),

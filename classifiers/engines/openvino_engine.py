@@ -131,18 +131,21 @@ def _imported_model(core: Any, key: str, options: dict[str, Any]) -> Any:
 
 def _converted_model(model: torch.nn.Module, package: ModelPackage) -> Any:
     """Return OpenVINO's form of a network for one picture at a time."""
+    shape = (1, 3, *package.preprocessing.input_size)
+    converted = converted_network(model, torch.zeros(shape))
+    converted.reshape(shape)
+    return converted
+
+
+def converted_network(model: torch.nn.Module, example: torch.Tensor) -> Any:
+    """Return OpenVINO's form of a network, traced with an example batch (B, 3, H, W)."""
     from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
 
-    shape = (1, 3, *package.preprocessing.input_size)
     with warnings.catch_warnings(), torch.inference_mode(False), torch.no_grad():
         warnings.simplefilter("ignore")  # that tracing is deprecated, and what it says of constants
         # Not traced a second time to compare: the package's parity check does that.
-        traced = TorchScriptPythonDecoder(
-            model, example_input=torch.zeros(shape), trace_kwargs={"check_trace": False}
-        )
-        converted = load_openvino().convert_model(traced)
-    converted.reshape(shape)
-    return converted
+        traced = TorchScriptPythonDecoder(model, example_input=example, trace_kwargs={"check_trace": False})
+        return load_openvino().convert_model(traced)
 
 
 def _release(library: Any) -> str:

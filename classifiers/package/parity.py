@@ -54,21 +54,31 @@ def parity_logits(
     return [[round(value, DECIMALS) for value in row] for row in logits.tolist()]
 
 
-def check_parity(stored: Sequence[Sequence[float]], now: Sequence[Sequence[float]], precision: str) -> None:
-    """Raise an error where logits are not the stored ones.
+def parity_difference(stored: Sequence[Sequence[float]], now: Sequence[Sequence[float]]) -> float:
+    """Return the largest difference of logits from the stored ones, as a share of the range of these.
+
+    A range below 1 counts as 1. It is infinite where a logit is not finite.
 
     Raises:
-        PackageError: the logits differ by more than `TOLERANCE[precision]`, or are not finite.
+        PackageError: there are more or fewer logits than are stored.
     """
     expected, actual = np.asarray(stored), np.asarray(now)
     if expected.shape != actual.shape:
         raise PackageError(
             f"parity: {len(expected)} rows of logits are stored, and there are {len(actual)} pictures"
         )
-    scale = max(1.0, float(np.ptp(expected)))
-    difference = (
-        float(np.max(np.abs(expected - actual))) / scale if np.isfinite(actual).all() else float("inf")
-    )
+    if not np.isfinite(actual).all():
+        return float("inf")
+    return float(np.max(np.abs(expected - actual))) / max(1.0, float(np.ptp(expected)))
+
+
+def check_parity(stored: Sequence[Sequence[float]], now: Sequence[Sequence[float]], precision: str) -> None:
+    """Raise an error where logits are not the stored ones.
+
+    Raises:
+        PackageError: the logits differ by more than `TOLERANCE[precision]`, or are not finite.
+    """
+    difference = parity_difference(stored, now)
     if difference > TOLERANCE[precision]:
         raise PackageError(
             f"parity: logits in {precision} differ from the validated ones by {difference:.3g} of their "
