@@ -105,7 +105,7 @@ def export_package(package: ModelPackage, folder: Path, to: str) -> Export:
             "task": package.task,
             "classes": list(package.classes),
             "good_class": package.good_class,
-            "preprocessing": {**asdict(package.preprocessing), "fill": package.preprocessing.fill},
+            "preprocessing": {**package.preprocessing.record(), "fill": package.preprocessing.fill},
             "thresholds": None if package.thresholds is None else asdict(package.thresholds),
             "parity": {
                 "pictures": pictures,

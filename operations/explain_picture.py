@@ -35,10 +35,12 @@ def explain_picture(
     package = load_package(model)
     predictor = Predictor(package, device=device)
     try:
-        decoded = decode(image.read_bytes())
+        data = image.read_bytes()
+        decoded = package.preprocessing.decode(data)
     except (OSError, Unreadable) as error:
         raise Unreadable(f"{image}: {error}") from error
-    tensor = predictor.transform(decoded.pixels)[None]
+    preprocessing = package.preprocessing
+    tensor = preprocessing.transform(decoded.pixels, (decoded.height, decoded.width))[None]
     probabilities = predictor.predict(tensor).probabilities[0]
     if class_name is None:
         index = int(np.argmax(probabilities))
@@ -46,7 +48,6 @@ def explain_picture(
         index = package.classes.index(class_name)
     else:
         raise ConfigError(f"--class {class_name}: expected one of {', '.join(package.classes)}")
-    preprocessing = package.preprocessing
     explainer = explainer_for(predictor, ExplainerSettings(method=method))
     images, targets = tensor.to(predictor.device), torch.tensor([index])
     explanation = explainer(images, targets)
@@ -63,7 +64,7 @@ def explain_picture(
         for layer, maps in explanation.block_maps.items()
     ]
     out_file.parent.mkdir(parents=True, exist_ok=True)
-    sheet = figure(decoded.pixels, fused, blocks, caption=f"{name} {score:.3f}")
+    sheet = figure(decode(data).pixels, fused, blocks, caption=f"{name} {score:.3f}")
     Image.fromarray(sheet).save(out_file, format="PNG")
     change = "rises" if bool(increase[0]) else f"drops by {float(drop[0]):.0f} %"
     return (

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import ExifTags, Image, ImageFile
 from PIL.BmpImagePlugin import BmpImageFile
-from PIL.JpegImagePlugin import jpeg_factory
+from PIL.JpegImagePlugin import JpegImageFile, jpeg_factory
 from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import (
     PHOTOMETRIC_INTERPRETATION,
@@ -49,6 +49,8 @@ _UPRIGHT: dict[int, Callable[[Pixels], Pixels]] = {  # EXIF orientation -> what 
     8: lambda p: np.rot90(p),
 }
 
+_TURNED = (5, 6, 7, 8)  # of these, what exchange height and width
+
 
 @dataclass(frozen=True, eq=False)
 class DecodedImage:
@@ -57,8 +59,8 @@ class DecodedImage:
     Attributes:
         pixels: (height, width, 3) uint8 RGB, not to be written to. Of a grey picture the three channels are
             one plane in memory (a stride of 0), which spares whoever works on it two thirds of the work.
-        width: of the pixels.
-        height: of the pixels.
+        width: of the picture; a JPEG that was decoded reduced has fewer pixels.
+        height: of the picture.
         format: Pillow's name of the file format, such as "PNG".
         mode: Pillow's name of the colour mode in the file, such as "L".
     """
@@ -76,6 +78,7 @@ def decode(
     max_pixels: int = MAX_PIXELS,
     grey_range: tuple[int, int] | None = None,
     memory: int | None = None,
+    needed: Callable[[int, int], tuple[int, int]] | None = None,
 ) -> DecodedImage:
     """Decode a PNG, JPEG, TIFF, BMP or WebP file to upright 8-bit RGB.
 
@@ -90,6 +93,9 @@ def decode(
             have no range of their own and are refused. Other pictures do not use it.
         memory: bytes that this process may take. Libraries say "damaged" where they got no memory: where a
             picture of this size can need more, their error counts as a lack of memory.
+        needed: tells, for height and width of a picture, what height and width of it are needed. A JPEG of
+            twice that or more is decoded at a half, a quarter or an eighth, which costs a fraction: libjpeg
+            takes the averages of 2, 4 or 8 pixels each way from the coefficients. Nothing is cut off.
 
     Raises:
         Unreadable: with the reason: an empty, unsupported, damaged or truncated file, more than `max_pixels`
@@ -103,7 +109,7 @@ def decode(
         raise Unreadable("the file is empty (0 bytes)")
     try:
         with _truncation_refused():
-            return _decode(data, max_pixels, grey_range)
+            return _decode(data, max_pixels, grey_range, needed)
     except (Unreadable, MemoryError):
         raise  # running out of memory is this machine's trouble, not a fault of the picture to put on record
     except Exception as error:  # damaged files make Pillow raise SyntaxError, struct.error, ...
@@ -112,7 +118,12 @@ def decode(
         raise Unreadable(f"damaged or truncated file ({str(error) or type(error).__name__})") from error
 
 
-def _decode(data: bytes, max_pixels: int, grey_range: tuple[int, int] | None) -> DecodedImage:
+def _decode(
+    data: bytes,
+    max_pixels: int,
+    grey_range: tuple[int, int] | None,
+    needed: Callable[[int, int], tuple[int, int]] | None,
+) -> DecodedImage:
     if (announced := _webp_size(data)) is not None:
         _check_size(*announced, max_pixels)  # libwebp takes the memory for all pixels when it opens a file
     image = _opened_image(data)
@@ -126,6 +137,7 @@ def _decode(data: bytes, max_pixels: int, grey_range: tuple[int, int] | None) ->
         image = PngImageFile(BytesIO(data))
     if isinstance(image, TiffImageFile):
         _check_strips(image)
+    whole = _reduced_size(image, needed) if needed is not None and isinstance(image, JpegImageFile) else None
     image.load()
     if image.mode in _DEEP_MODES:
         pixels = _pixels_of_deep_grey(image, grey_range)
@@ -140,7 +152,19 @@ def _decode(data: bytes, max_pixels: int, grey_range: tuple[int, int] | None) ->
     pixels = np.ascontiguousarray(pixels)
     if pixels.ndim == 2:
         pixels = np.broadcast_to(pixels[:, :, None], (*pixels.shape, 3))
-    return DecodedImage(pixels, pixels.shape[1], pixels.shape[0], image.format or "", image.mode)
+    height, width = whole or pixels.shape[:2]
+    return DecodedImage(pixels, width, height, image.format or "", image.mode)
+
+
+def _reduced_size(image: JpegImageFile, needed: Callable[[int, int], tuple[int, int]]) -> tuple[int, int]:
+    """Have a JPEG decoded as small as what is needed allows; return its own upright height and width."""
+    width, height = image.size
+    if image.getexif().get(ExifTags.Base.Orientation, 1) in _TURNED:
+        image.draft(None, needed(width, height))
+        return width, height
+    rows, columns = needed(height, width)
+    image.draft(None, (columns, rows))
+    return height, width
 
 
 def pillow_picture(pixels: Pixels) -> Image.Image:

@@ -6,6 +6,7 @@ import random
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from torchvision import transforms
 
 from classifiers.data.dataset import DataError, Dataset, Item
 from classifiers.package.preprocessing import Preprocessing
-from sources.decoding import decode
+from sources.decoding import DecodedImage, decode
 from sources.errors import Unreadable
 
 CACHE_BYTES = 4 * 2**30
@@ -31,8 +32,33 @@ def read_pixels(item: Item) -> NDArray[np.uint8]:
     Raises:
         DataError: the picture cannot be read. Labelled data is never skipped silently.
     """
+    return _decoded(item, decode).pixels
+
+
+def network_pixels(
+    item: Item,
+    preprocessing: Preprocessing,
+    seen: Callable[[NDArray[np.uint8]], None] | None = None,
+) -> NDArray[np.uint8]:
+    """Decode one labelled picture for the network, and fit it into the input size: (H, W, 3) uint8.
+
+    Args:
+        item: the picture.
+        preprocessing: of the network.
+        seen: called with the pixels as decoded.
+
+    Raises:
+        DataError: see `read_pixels`.
+    """
+    decoded = _decoded(item, preprocessing.decode)
+    if seen is not None:
+        seen(decoded.pixels)
+    return preprocessing.resize(decoded.pixels, (decoded.height, decoded.width))
+
+
+def _decoded(item: Item, decoder: Callable[[bytes], DecodedImage]) -> DecodedImage:
     try:
-        return decode(item.path.read_bytes()).pixels
+        return decoder(item.path.read_bytes())
     except (OSError, Unreadable) as error:
         raise DataError(f"{item.path}: {error}; repair it or take it out of the labelled data") from error
 
@@ -92,10 +118,8 @@ class Pictures(torch.utils.data.Dataset[NDArray[np.uint8]]):
                         progress(index + 1, len(self.items))
 
     def _resized_picture(self, index: int) -> NDArray[np.uint8]:
-        pixels = read_pixels(self.items[index])
-        if self._seen is not None:
-            self._seen(index, pixels)
-        return self.preprocessing.resize(pixels)
+        seen = None if self._seen is None else partial(self._seen, index)
+        return network_pixels(self.items[index], self.preprocessing, seen)
 
     def __len__(self) -> int:
         return len(self.items)

@@ -172,7 +172,7 @@ def save_package(
         "classes": list(classes),
         "good_class": good_class,
         "task": task,
-        "preprocessing": asdict(preprocessing),
+        "preprocessing": preprocessing.record(),
         "temperature": float(temperature),
         "thresholds": None if thresholds is None else asdict(thresholds),
         "training": dict(training or {}),

@@ -6,13 +6,13 @@ Processes that decode pictures import this module and no torch: what needs torch
 from __future__ import annotations
 
 import reprlib
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
 
-from sources.decoding import pillow_picture
+from sources.decoding import MAX_PIXELS, DecodedImage, decode, pillow_picture
 
 if TYPE_CHECKING:
     import torch
@@ -35,6 +35,8 @@ class Preprocessing:
         std: per-channel standard deviation, on the 0..1 scale.
         interpolation: "bilinear" or "bicubic", both antialiased.
         fit: "stretch" (aspect ratio changes) or "pad" (aspect ratio kept, bars of the mean colour).
+        jpeg_scaling: whether a JPEG of at least twice the size that the network sees is decoded at a half, a
+            quarter or an eighth, in less than half the time. Its statistics are those of what was decoded.
     """
 
     input_size: tuple[int, int]
@@ -42,6 +44,7 @@ class Preprocessing:
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
     interpolation: str = "bilinear"
     fit: str = "pad"
+    jpeg_scaling: bool = False
 
     def __post_init__(self) -> None:
         # What a package says arrives here as it was read: of any type.
@@ -64,6 +67,39 @@ class Preprocessing:
             raise ValueError(f"interpolation must be one of {tuple(INTERPOLATIONS)}, not {shown}")
         if self.fit not in FITS:
             raise ValueError(f"fit must be one of {FITS}, not {reprlib.repr(self.fit)}")
+        if type(self.jpeg_scaling) is not bool:
+            raise ValueError(f"jpeg_scaling must be true or false, not {reprlib.repr(self.jpeg_scaling)}")
+
+    def record(self) -> dict[str, Any]:
+        """Return JSON content; what came later than a package is left out where it means "as before"."""
+        content = asdict(self)
+        if not self.jpeg_scaling:
+            del content["jpeg_scaling"]
+        return content
+
+    def decode(
+        self,
+        data: bytes,
+        *,
+        max_pixels: int = MAX_PIXELS,
+        grey_range: tuple[int, int] | None = None,
+        memory: int | None = None,
+    ) -> DecodedImage:
+        """Decode the bytes of a picture for the network; arguments and errors are those of `decode`.
+
+        Give the picture's own height and width, besides its pixels, to what is to fit it into the input.
+        """
+        return decode(
+            data,
+            max_pixels=max_pixels,
+            grey_range=grey_range,
+            memory=memory,
+            needed=self._needed if self.jpeg_scaling else None,
+        )
+
+    def _needed(self, height: int, width: int) -> tuple[int, int]:
+        top, left, bottom, right = self.content_box(height, width)
+        return bottom - top, right - left
 
     def content_box(self, height: int, width: int) -> tuple[int, int, int, int]:
         """Return where a picture of this size lies in the network's input.
@@ -82,13 +118,18 @@ class Preprocessing:
         top, left = (rows - inner_rows) // 2, (columns - inner_columns) // 2
         return top, left, top + inner_rows, left + inner_columns
 
-    def resize(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Return a picture (h, w, 3) uint8 fitted into the input size: (H, W, 3) uint8."""
+    def resize(self, pixels: NDArray[np.uint8], size: tuple[int, int] | None = None) -> NDArray[np.uint8]:
+        """Return a picture (h, w, 3) uint8 fitted into the input size: (H, W, 3) uint8.
+
+        Args:
+            pixels: of the picture.
+            size: its own height and width, where it was decoded reduced: they decide its proportions.
+        """
         if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8 or 0 in pixels.shape:
             raise ValueError(
                 f"pixels must be a non-empty (h, w, 3) uint8 array, got {pixels.shape} {pixels.dtype}"
             )
-        top, left, bottom, right = self.content_box(pixels.shape[0], pixels.shape[1])
+        top, left, bottom, right = self.content_box(*(size or pixels.shape[:2]))
         picture = pillow_picture(pixels)
         resized = picture.resize((right - left, bottom - top), INTERPOLATIONS[self.interpolation])
         canvas = np.empty((*self.input_size, 3), dtype=np.uint8)
@@ -110,17 +151,19 @@ class Preprocessing:
         std = scaled.new_tensor(self.std).view(3, 1, 1)
         return (scaled - mean) / std
 
-    def transform(self, pixels: NDArray[np.uint8]) -> torch.Tensor:
-        """Return a picture (h, w, 3) uint8 as the network's input (3, H, W) float32."""
+    def transform(self, pixels: NDArray[np.uint8], size: tuple[int, int] | None = None) -> torch.Tensor:
+        """Return a picture as the network's input (3, H, W) float32; arguments are those of `resize`."""
         import torch
 
-        return torch.from_numpy(self.network_input(pixels))
+        return torch.from_numpy(self.network_input(pixels, size))
 
-    def network_input(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Return a picture (h, w, 3) uint8 as the network's input (3, H, W) float32, in numpy."""
+    def network_input(
+        self, pixels: NDArray[np.uint8], size: tuple[int, int] | None = None
+    ) -> NDArray[np.float32]:
+        """Return what `transform` returns, in numpy."""
         # In numpy, unlike `normalise`: for single pictures, often from several threads, torch's own threads
         # would cost ten times the work they share.
-        scaled = self.resize(pixels).transpose(2, 0, 1).astype(np.float32, order="C")
+        scaled = self.resize(pixels, size).transpose(2, 0, 1).astype(np.float32, order="C")
         scaled /= np.float32(255)
         scaled -= np.array(self.mean, dtype=np.float32)[:, None, None]
         scaled /= np.array(self.std, dtype=np.float32)[:, None, None]

@@ -46,6 +46,7 @@ class TrainSettings:
         std: per-channel standard deviation; None as for the mean.
         interpolation: "bilinear" or "bicubic".
         fit: "pad" keeps the aspect ratio, "stretch" does not.
+        jpeg_scaling: whether large JPEGs are decoded reduced, see `Preprocessing`.
         epochs: how often all training pictures (or as many draws) are shown.
         batch_size: pictures in one step.
         optimizer: a name of `timm.optim.list_optimizers()`.
@@ -83,6 +84,7 @@ class TrainSettings:
     std: tuple[float, float, float] | None = None
     interpolation: str = "bilinear"
     fit: str = "pad"
+    jpeg_scaling: bool = False
     epochs: int = 30
     batch_size: int = 32
     optimizer: str = "adamw"
@@ -155,6 +157,8 @@ class TrainSettings:
         content = {**asdict(self), "warmup_epochs": self.warmup}
         for name in ("workers", "cache_bytes"):
             del content[name]
+        if not self.jpeg_scaling:
+            del content["jpeg_scaling"]  # so that a training that an earlier kensa began goes on
         if self.pretrained is not None:
             content["pretrained"] = self.pretrained.replace("\\", "/").rsplit("/", 1)[-1]
         return content

@@ -341,4 +341,5 @@ def _preprocessing(settings: TrainSettings, model: torch.nn.Module, training: Da
         std=settings.std or std,
         interpolation=settings.interpolation,
         fit=settings.fit,
+        jpeg_scaling=settings.jpeg_scaling,
     )

@@ -26,6 +26,7 @@ FURTHER: dict[str, dict[str, tuple[str, str]]] = {
     INPUT: {
         "fit": ("pad", "pad keeps the proportions, with bars; stretch does not."),
         "interpolation": ("bilinear", "bilinear or bicubic."),
+        "jpeg_scaling": ("false", "Decode JPEGs of twice the input or more reduced: faster, other pixels."),
         "mean": ("null", "Mean colour, [r, g, b] in 0..1; null: of the pretrained weights, else measured."),
         "std": ("null", "Its standard deviation; null as for the mean."),
     },

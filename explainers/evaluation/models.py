@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -121,7 +121,7 @@ def weights_model(
         "model_args": dict(model_args or {}),
         "outputs": outputs,
         "indices": {name: list(numbers) for name, numbers in chosen.items()},
-        "preprocessing": asdict(preprocessing),
+        "preprocessing": preprocessing.record(),
         "activation": activation,
     }
     return EvaluatedModel(

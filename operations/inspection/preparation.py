@@ -6,7 +6,6 @@ import numpy as np
 import numpy.typing as npt
 
 from classifiers.package.preprocessing import Preprocessing
-from sources.decoding import decode
 from sources.picture_statistics import picture_statistics
 
 FloatInput = npt.NDArray[np.float32]
@@ -40,7 +39,9 @@ def prepare(data: bytes, how: Preparation, memory: int | None = None) -> tuple[P
     Raises:
         Unreadable, MemoryError: see `decode`, which is given `memory` too.
     """
-    decoded = decode(data, max_pixels=how.max_pixels, grey_range=how.grey_range, memory=memory)
+    decoded = how.preprocessing.decode(
+        data, max_pixels=how.max_pixels, grey_range=how.grey_range, memory=memory
+    )
     statistics = picture_statistics(decoded.pixels)
     facts = PictureFacts(
         width=decoded.width,
@@ -51,4 +52,4 @@ def prepare(data: bytes, how: Preparation, memory: int | None = None) -> tuple[P
         contrast=statistics.contrast,
         sharpness=statistics.sharpness,
     )
-    return facts, how.preprocessing.network_input(decoded.pixels)
+    return facts, how.preprocessing.network_input(decoded.pixels, (decoded.height, decoded.width))

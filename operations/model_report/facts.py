@@ -1,7 +1,6 @@
 """What a model package says of itself, and the record of it, in the words of a model report."""
 
 from collections.abc import Mapping
-from dataclasses import asdict
 from typing import Any
 
 from classifiers import ModelPackage
@@ -51,7 +50,7 @@ def model_version(package: ModelPackage) -> ModelVersion:
         created_at=package.created_at,
         good_class=package.good_class,
         model_args=pairs(package.model_args),
-        preprocessing=pairs(asdict(package.preprocessing)),
+        preprocessing=pairs(package.preprocessing.record()),
     )
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from classifiers.data.dataset import Item
-from classifiers.data.pictures import read_pixels
+from classifiers.data.pictures import network_pixels
 from explainers import Explainer
 from explainers.evaluation.folder import folder_samples
 from explainers.evaluation.measures import MEASURES, MeasureSettings, measure
@@ -85,7 +85,8 @@ def map_quality(
     masked = 0
     for number, wanted in by_picture.items():
         item = items[number]
-        images = examined.predictor.transform(read_pixels(item))[None].to(examined.predictor.device)
+        pixels = network_pixels(item, examined.package.preprocessing)  # of the input's size already
+        images = examined.predictor.transform(pixels)[None].to(examined.predictor.device)
         explained = explain_each(explainer, examined.predictor, images, [[row.index for row in wanted]])
         for row, (made, maps) in zip(wanted, explained, strict=True):
             outcome = Outcome(item.name, row.label, item.group, explainer.method, "", made.status)

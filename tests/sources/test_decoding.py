@@ -43,6 +43,76 @@ def refused(data: bytes, **options: Any) -> str:
     return str(caught.value)
 
 
+def blocks(rows: int, columns: int, side: int) -> np.ndarray:
+    """Grey squares of random levels: each is one pixel where the picture is reduced by `side`."""
+    levels = np.random.default_rng(2).integers(0, 256, (rows, columns), dtype=np.uint8)
+    return levels.repeat(side, axis=0).repeat(side, axis=1)
+
+
+# --- a JPEG decoded reduced -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("needed", "scale"),
+    [((64, 96), 1), ((33, 48), 1), ((32, 48), 2), ((16, 24), 4), ((9, 9), 4), ((1, 1), 8)],
+)
+@pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])
+def test_a_jpeg_is_decoded_as_small_as_is_needed_by_averages(
+    mode: str, needed: tuple[int, int], scale: int
+) -> None:
+    data = encode(Image.fromarray(blocks(8, 12, 8)).convert(mode), "JPEG", quality=100)
+    asked = []
+
+    def answer(height: int, width: int) -> tuple[int, int]:
+        asked.append((height, width))
+        return needed
+
+    decoded = decode(data, needed=answer)
+    assert asked == [(64, 96)]
+    assert (decoded.height, decoded.width, decoded.mode) == (64, 96, mode)
+    assert decoded.pixels.shape == (64 // scale, 96 // scale, 3)
+    whole = decode(data)
+    assert (whole.height, whole.width) == whole.pixels.shape[:2] == (64, 96)
+    averages = whole.pixels.reshape(64 // scale, scale, 96 // scale, scale, 3).mean(axis=(1, 3))
+    assert np.abs(decoded.pixels - averages).max() <= 3
+
+
+def test_every_pixel_counts_in_a_jpeg_decoded_reduced() -> None:
+    """One white pixel anywhere, in the last and incomplete block too, brightens what is left of it."""
+    for row, column in ((0, 0), (37, 42), (40, 44)):
+        grey = np.zeros((41, 45), dtype=np.uint8)
+        grey[row, column] = 255
+        decoded = decode(encode(Image.fromarray(grey), "JPEG", quality=100), needed=lambda *_: (5, 5))
+        assert decoded.pixels.shape == (6, 6, 3)
+        assert decoded.pixels[row // 8, column // 8, 0] > 0
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_jpeg_decoded_reduced_is_upright_and_knows_its_size(orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = encode(Image.fromarray(blocks(8, 12, 8)), "JPEG", quality=100, exif=exif)
+    whole = decode(data)
+    # Only along one side is there just enough for a quarter: exchanged sides would show.
+    asked = (16, 24) if orientation < 5 else (24, 16)
+    decoded = decode(data, needed=lambda *size: asked if size == (whole.height, whole.width) else (64, 64))
+    assert (decoded.height, decoded.width) == (whole.height, whole.width)
+    assert decoded.pixels.shape == (*asked, 3)
+    averages = whole.pixels.reshape(asked[0], 4, asked[1], 4, 3).mean(axis=(1, 3))
+    assert np.abs(decoded.pixels - averages).max() <= 3
+
+
+def test_what_is_no_jpeg_is_decoded_whole() -> None:
+    for format in ("PNG", "TIFF", "BMP"):
+        data = encode(Image.fromarray(colours(64, 96)), format)
+        assert decode(data, needed=lambda *_: (1, 1)).pixels.shape == (64, 96, 3)
+
+
+def test_a_truncated_jpeg_is_refused_when_it_is_decoded_reduced_too() -> None:
+    data = encode(Image.fromarray(colours(64, 96)), "JPEG")
+    assert "truncated" in refused(data[: len(data) // 2], needed=lambda *_: (8, 8))
+
+
 # --- what comes out ---------------------------------------------------------------------------------------
 
 

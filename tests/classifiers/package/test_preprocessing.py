@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -8,8 +9,10 @@ import torch
 from PIL import Image
 
 from classifiers.data.dataset import load_dataset
-from classifiers.data.pictures import measure_colour
+from classifiers.data.pictures import measure_colour, network_pixels
 from classifiers.package.preprocessing import Preprocessing
+from operations.inspection.preparation import Preparation, prepare
+from sources.picture_statistics import picture_statistics
 
 
 def test_content_box_by_hand() -> None:
@@ -69,6 +72,7 @@ def test_one_grey_plane_gives_the_bits_of_three(fit: str, interpolation: str) ->
         {"std": (1.0, 0.0, 1.0)},
         {"interpolation": "lanczos"},
         {"fit": "crop"},
+        {"jpeg_scaling": 1},
     ],
 )
 def test_impossible_settings_are_refused(changes: dict[str, object]) -> None:
@@ -92,3 +96,58 @@ def test_the_training_pictures_own_colour_is_measured(tmp_path: Path) -> None:
     mean, std = measure_colour(load_dataset(tmp_path))
     assert mean == (0.4, 0.4, 1.0)  # (51 + 153) / 2 / 255
     assert std == (0.2, 0.01, 0.01)  # half the distance; a floor where all are equal
+
+
+def large_jpeg(height: int = 304, width: int = 208) -> bytes:
+    stream = BytesIO()
+    row, column = np.mgrid[0:height, 0:width]
+    wave = 128 + 60 * np.sin(row / 9) + 40 * np.sin(column / 7)
+    Image.fromarray(wave.astype(np.uint8)).save(stream, "JPEG", quality=95)
+    return stream.getvalue()
+
+
+def test_a_jpeg_decoded_reduced_lies_where_the_whole_picture_would() -> None:
+    """290 x 201 is 44 columns of 64; at a quarter it has 73 x 51 pixels, and they alone would make 45."""
+    scaled = Preprocessing((64, 64), jpeg_scaling=True)
+    reduced = scaled.decode(large_jpeg(290, 201))
+    assert reduced.pixels.shape == (73, 51, 3)
+    assert (reduced.height, reduced.width) == (290, 201)
+    fitted = scaled.resize(reduced.pixels, (290, 201))
+    assert (fitted[:, :10] == scaled.fill).all()
+    assert (fitted[:, 54:] == scaled.fill).all()
+    assert not (fitted[:, 10] == scaled.fill).all()
+    assert not (fitted[:, 53] == scaled.fill).all()
+
+
+@pytest.mark.parametrize("fit", ["pad", "stretch"])
+def test_a_jpeg_decoded_reduced_looks_like_the_whole_picture(fit: str) -> None:
+    whole, scaled = Preprocessing((64, 64), fit=fit), Preprocessing((64, 64), fit=fit, jpeg_scaling=True)
+    full, reduced = whole.decode(large_jpeg()), scaled.decode(large_jpeg())
+    assert full.pixels.shape[0] > reduced.pixels.shape[0]
+    fitted = scaled.resize(reduced.pixels, (304, 208)).astype(int)
+    assert (
+        np.abs(fitted - whole.resize(full.pixels)).mean() < 4
+    )  # of 255: filters differ, the picture does not
+
+
+def test_only_what_differs_from_before_is_recorded() -> None:
+    """The digest of a package, and of an evaluation, is taken over this."""
+    assert "jpeg_scaling" not in Preprocessing((8, 8)).record()
+    content = Preprocessing((8, 8), jpeg_scaling=True).record()
+    assert content["jpeg_scaling"] is True
+    assert Preprocessing(**content).jpeg_scaling
+
+
+def test_training_and_inspection_see_the_same_pixels(tmp_path: Path) -> None:
+    """What calibration reads by `network_pixels`, a run reads by `prepare`: bit for bit, figures too."""
+    for label in ("good", "line"):
+        (tmp_path / label).mkdir()
+        (tmp_path / label / "one.jpg").write_bytes(large_jpeg())
+    item = load_dataset(tmp_path).items[0]
+    scaled = Preprocessing((64, 64), jpeg_scaling=True)
+    seen: list[np.ndarray] = []
+    resized = network_pixels(item, scaled, seen.append)
+    facts, prepared = prepare(large_jpeg(), Preparation(scaled, 1_000_000, None))
+    assert np.array_equal(scaled.network_input(resized), prepared)
+    assert picture_statistics(seen[0]).sharpness == facts.sharpness
+    assert (facts.height, facts.width) == (304, 208)
