@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
-from classifiers.engines.choice import ENGINES, automatic_engine
+from classifiers.engines.choice import ENGINES, automatic_engine, fast_precisions
 from classifiers.engines.engine import PRECISIONS, Engine, EngineError
 from classifiers.engines.torch_engine import TorchEngine
 from classifiers.errors import PackageError
@@ -55,10 +55,11 @@ class Predictor:
         device: "auto" (CUDA where there is a GPU), or any torch device.
         engine: "auto" (OpenVINO on the CPU where it is installed and computes this package, else torch),
             "torch" or "openvino".
-        precision: "auto" (`automatic_precision`), "float32", "bfloat16" or "float16".
+        precision: "auto" (`automatic_precisions`), "float32", "bfloat16" or "float16".
         batch_size: pictures in one forward pass.
 
     Attributes:
+        package: the package, its thresholds those of the precision in use.
         model: the float32 reference network in eval mode. Its logits are already divided by the temperature,
             which is folded into the last layer: for the explainers it stays a plain timm model.
         device: the torch device in use.
@@ -106,6 +107,9 @@ class Predictor:
             self.refusal = str(error)
             _log.warning("engine torch is used: %s", error)
             self.engine = self._checked_engine("torch", precision)
+        reduced = package.reduced_to(self.engine.name, self.engine.precision)
+        if reduced is not None:
+            self.package = replace(package, thresholds=reduced.thresholds)
 
     @property
     def precision(self) -> str:
@@ -133,8 +137,33 @@ class Predictor:
 
     def _checked_engine(self, name: str, precision: str) -> Engine:
         """Return an engine whose logits are the validated ones; EngineError with the figure otherwise."""
-        if precision == "auto":
-            precision = automatic_precision(self.package, self.device, name)
+        if precision != "auto":
+            told = self.package.training.get("calibration")
+            scored = told.get("precision", precision) if isinstance(told, dict) else precision
+            if scored != precision and not self.package.calibrated_by_precision:
+                _log.warning(
+                    "the thresholds of %s are from scores in %s, and it is to decide in %s: nothing shows "
+                    "that they keep their targets there; run `kensa calibrate` again",
+                    *(self.package.path, scored, precision),
+                )
+            return self._engine(name, precision)
+        *reduced, last = automatic_precisions(self.package, self.device, name)
+        for each in reduced:
+            try:
+                return self._engine(name, each)
+            except EngineError as error:
+                _log.warning("precision %s is not used: %s", each, error)
+        return self._engine(name, last)
+
+    def _engine(self, name: str, precision: str) -> Engine:
+        package = self.package
+        reduced = package.reduced_to(name, precision)
+        if precision != "float32" and reduced is None and package.calibrated_by_precision:
+            raise EngineError(
+                f"{package.path}: not calibrated for {precision} by engine {name}, so nothing shows that it "
+                f"keeps its targets there: run `kensa calibrate --engine {name} --precision {precision}`, or "
+                "set model.precision to auto"
+            )
         engine: Engine
         if name == "openvino":
             # Loaded for this engine alone: it is an extra, and takes its time.
@@ -148,10 +177,11 @@ class Predictor:
             engine = open_openvino_engine(self.model, self.package, precision)
         else:
             engine = TorchEngine(self.model, precision, len(self.package.classes))
+        stored = package.parity if reduced is None else reduced.parity
         pictures = torch.stack([self.transform(picture) for picture in parity_pictures()]).to(self.device)
         for _ in range(2):  # the second time may be another way: a CUDA graph
             try:
-                check_parity(self.package.parity, engine(pictures).tolist(), precision)
+                check_parity(stored, engine(pictures).tolist(), precision, own=reduced is not None)
             except PackageError as error:
                 raise EngineError(f"engine {name} is not for this package: {error}") from error
         return engine
@@ -191,11 +221,19 @@ class Predictor:
         return to_prediction(self.package, self.logits(batch))
 
 
-def automatic_precision(package: ModelPackage, device: torch.device, engine: str) -> str:
-    """Return the precision that "auto" takes for a package, on a device, with an engine."""
-    # float16 has three more bits of mantissa than bfloat16. Where it overflows, which is rare,
-    # `Predictor.logits` falls back to float32.
-    return "float16" if device.type == "cuda" else "float32"
+def automatic_precisions(package: ModelPackage, device: torch.device, engine: str) -> tuple[str, ...]:
+    """Return the precisions that "auto" tries for a package, on a device, with an engine, in this order.
+
+    They are those that the device is fast in and the package was calibrated for. Before 0.3 a package was
+    calibrated without a word on precisions: it decides in float16 on CUDA, and in float32 elsewhere.
+    """
+    if not package.calibrated_by_precision:
+        return ("float16",) if device.type == "cuda" else ("float32",)
+    return tuple(
+        each
+        for each in fast_precisions(device.type)
+        if each == "float32" or package.reduced_to(engine, each) is not None
+    )
 
 
 def resolve_device(device: str) -> torch.device:
@@ -259,12 +297,13 @@ def decide(package: ModelPackage, probabilities: NDArray[np.float32]) -> Decisio
             f"probabilities must be {len(package.classes)} finite numbers, got {probabilities!r}"
         )
     score = float(defect_scores(package, probabilities))
-    if score < thresholds.review:
-        return Decision("pass", score, ())
+    verdict = thresholds.verdict(score)
+    if verdict == "pass":
+        return Decision(verdict, score, ())
     if package.task == "multi-label":
         indices = [index for index, value in enumerate(probabilities) if float(value) >= thresholds.review]
     else:
         defects = [index for index in range(len(package.classes)) if index != package.good_index]
         indices = [max(defects, key=lambda index: float(probabilities[index]))]
     flagged = tuple((package.classes[index], index, float(probabilities[index])) for index in indices)
-    return Decision("reject" if thresholds.rejects(score) else "review", score, flagged)
+    return Decision(verdict, score, flagged)

@@ -84,7 +84,8 @@ class ModelSettings(Section):
     """What computes the logits. auto is openvino on the CPU where the extra `openvino` is installed and
     computes the package as validated, else torch."""
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    """auto is float16 on CUDA and float32 elsewhere."""
+    """auto is the fastest that the device has units for and the package was calibrated in; with packages
+    calibrated before 0.3, float16 on CUDA and float32 elsewhere."""
     batch_size: int = Field(default=32, ge=1)
     """Pictures per forward pass."""
 

@@ -6,7 +6,7 @@ import hashlib
 import os
 import reprlib
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,6 +21,7 @@ from classifiers.files import whole_folder
 from classifiers.package import manifest
 from classifiers.package.network import create_network
 from classifiers.package.parity import parity_logits
+from classifiers.package.precisions import ReducedPrecision
 from classifiers.package.preprocessing import Preprocessing
 from classifiers.package.thresholds import Thresholds
 
@@ -60,9 +61,12 @@ class ModelPackage:
         preprocessing: how pixels become the network's input.
         temperature: what logits are divided by (Guo et al. 2017, "On calibration of modern neural networks").
         thresholds: the thresholds between pass, review and reject with their evidence; None until calibrated.
+            They are float32's, but in the package of a `Predictor`: there those of its precision.
         training: how the model was made: data digests, settings, command, metrics.
         parity: logits, already divided by the temperature, for the test pictures of `parity.py`.
         created_at: when the package was written (aware, UTC).
+        reduced: what it was calibrated to in other precisions, each with its own thresholds. The field is in
+            model.json only where there is one.
     """
 
     path: Path
@@ -79,6 +83,7 @@ class ModelPackage:
     training: dict[str, Any]
     parity: tuple[tuple[float, ...], ...]
     created_at: datetime
+    reduced: tuple[ReducedPrecision, ...] = ()
 
     @property
     def activation(self) -> Literal["softmax", "sigmoid"]:
@@ -89,6 +94,16 @@ class ModelPackage:
     def good_index(self) -> int | None:
         """The index of the good class, or None where there is none."""
         return None if self.good_class is None else self.classes.index(self.good_class)
+
+    @property
+    def calibrated_by_precision(self) -> bool:
+        """Whether it decides only in precisions that it was calibrated in; before 0.3 packages did in any."""
+        calibration = self.training.get("calibration")
+        return isinstance(calibration, dict) and "precisions" in calibration
+
+    def reduced_to(self, engine: str, precision: str) -> ReducedPrecision | None:
+        """Return the calibration for a precision other than float32, by this engine; None without one."""
+        return next((one for one in self.reduced if (one.engine, one.precision) == (engine, precision)), None)
 
 
 def load_package(path: str | os.PathLike[str]) -> ModelPackage:
@@ -130,6 +145,7 @@ def save_package(
     preprocessing: Preprocessing,
     temperature: float = 1.0,
     thresholds: Thresholds | None = None,
+    reduced: Sequence[ReducedPrecision] = (),
     training: Mapping[str, Any] | None = None,
     created_at: datetime | None = None,
 ) -> ModelPackage:
@@ -147,6 +163,7 @@ def save_package(
         preprocessing: how pixels become the network's input.
         temperature: what logits are to be divided by.
         thresholds: with their evidence; None when not calibrated.
+        reduced: what was calibrated in other precisions than float32.
         training: JSON content: data digests, settings, command, metrics.
         created_at: an aware time; now when None.
 
@@ -180,6 +197,8 @@ def save_package(
         "created_at": (created_at or datetime.now(UTC)).astimezone(UTC).isoformat(),
         "weights_sha256": hashlib.sha256(weights).hexdigest(),
     }
+    if reduced:
+        content["reduced"] = [asdict(one) for one in reduced]
     text = manifest.render(content)
     _from_content(folder, manifest.parse(text, name=str(folder / MANIFEST_FILE)))
 
@@ -257,9 +276,9 @@ def build_model(package: ModelPackage) -> torch.nn.Module:
 def _from_content(folder: Path, content: dict[str, Any]) -> ModelPackage:
     """Return the package that parsed JSON describes; the type and range of every field are checked."""
     file = folder / MANIFEST_FILE
-    # model.json has a field for each one of the dataclass but the folder.
+    # model.json has a field for each one of the dataclass but the folder; `reduced` may be absent.
     expected_fields = {"schema", *(field.name for field in fields(ModelPackage))} - {"path"}
-    if wrong := expected_fields ^ set(content):
+    if wrong := expected_fields ^ (set(content) | {"reduced"}):
         raise PackageError(f"{file}: fields missing or unknown: {', '.join(sorted(wrong))}")
 
     def check(good: bool, key: str, expected: str) -> None:
@@ -290,10 +309,16 @@ def _from_content(folder: Path, content: dict[str, Any]) -> ModelPackage:
         "one of the classes of a single-label model, or null",
     )
     parity = content["parity"]
-    check(isinstance(parity, list) and parity != [], "parity", "a list of rows")
-    for row in parity:
-        numbers = isinstance(row, list) and len(row) == len(classes) and all(map(_is_number, row))
-        check(numbers, "parity", f"rows of {len(classes)} numbers")
+    rows = f"a list of rows of {len(classes)} numbers"
+    check(_is_table(parity, len(classes)), "parity", rows)
+    entries = content.get("reduced", [])
+    if "reduced" in content:
+        check(isinstance(entries, list) and entries != [], "reduced", "a list of objects")
+        check(thresholds is not None, "reduced", "absent where there are no thresholds")
+        for entry in entries:
+            check(isinstance(entry, dict), "reduced", "a list of objects")
+            check(isinstance(entry.get("thresholds"), dict), "reduced", "objects with thresholds")
+            check(_is_table(entry.get("parity"), len(classes)), "reduced", f"objects with parity, {rows}")
     try:
         created_at = datetime.fromisoformat(content["created_at"])
         aware = created_at.tzinfo is not None
@@ -304,8 +329,11 @@ def _from_content(folder: Path, content: dict[str, Any]) -> ModelPackage:
     try:
         preprocessing = Preprocessing(**_tuples(content["preprocessing"]))
         zones = None if thresholds is None else Thresholds(**thresholds)
+        reduced = tuple(_reduced_precision(entry) for entry in entries)
     except (TypeError, ValueError) as error:
         raise PackageError(f"{file}: {error}") from error
+    pairs = [(one.engine, one.precision) for one in reduced]
+    check(len(set(pairs)) == len(pairs), "reduced", "one entry for an engine and precision")
     return ModelPackage(
         path=folder,
         digest=content["digest"],
@@ -319,8 +347,27 @@ def _from_content(folder: Path, content: dict[str, Any]) -> ModelPackage:
         temperature=float(temperature),
         thresholds=zones,
         training=content["training"],
-        parity=tuple(tuple(float(number) for number in row) for row in parity),
+        parity=_table(parity),
         created_at=created_at,
+        reduced=reduced,
+    )
+
+
+def _reduced_precision(entry: dict[str, Any]) -> ReducedPrecision:
+    values = {**entry, "thresholds": Thresholds(**entry["thresholds"]), "parity": _table(entry["parity"])}
+    return ReducedPrecision(**values)
+
+
+def _table(rows: list[list[float]]) -> tuple[tuple[float, ...], ...]:
+    return tuple(tuple(float(number) for number in row) for row in rows)
+
+
+def _is_table(value: object, columns: int) -> bool:
+    """Return whether a value is a list, not empty, of lists of so many numbers."""
+    return (
+        isinstance(value, list)
+        and value != []
+        and all(isinstance(row, list) and len(row) == columns and all(map(_is_number, row)) for row in value)
     )
 
 

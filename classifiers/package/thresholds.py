@@ -65,6 +65,12 @@ class Thresholds:
     n_defective_effective: float | None = None
     n_good_effective: float | None = None
 
+    def verdict(self, score: float) -> str:
+        """Return "pass", "review" or "reject" for a score in [0, 1]."""
+        if score < self.review:
+            return "pass"
+        return "reject" if self.rejects(score) else "review"
+
     def rejects(self, score: float) -> bool:
         """Whether a picture of this score is rejected without a person.
 

@@ -11,13 +11,16 @@ import pytest
 import torch
 from PIL import Image
 
+from classifiers.engines import choice
 from classifiers.errors import PackageError
 from classifiers.package import manifest
 from classifiers.package.network import fold_temperature
 from classifiers.package.package import ModelPackage, build_model, load_package
 from classifiers.package.parity import check_parity, parity_pictures
+from classifiers.package.precisions import ReducedPrecision
 from classifiers.package.preprocessing import Preprocessing
-from classifiers.predict import Predictor, decide, defect_scores
+from classifiers.package.thresholds import Thresholds
+from classifiers.predict import Predictor, automatic_precisions, decide, defect_scores
 
 MakePackage = Callable[..., ModelPackage]
 
@@ -117,6 +120,122 @@ def test_automatic_choices_and_refusals(package: ModelPackage) -> None:
         Predictor(package, device="cpu", batch_size=0)
 
 
+@pytest.fixture(scope="session")
+def earned(
+    make_package: MakePackage, zones: Thresholds, tmp_path_factory: pytest.TempPathFactory
+) -> ModelPackage:
+    """A package that was calibrated in float32 and, by torch on this CPU, in bfloat16."""
+    content = {"temperature": 2.0, "thresholds": zones}
+    record = {"calibration": {"precision": "float32", "precisions": ["float32", "bfloat16"]}}
+    folder = tmp_path_factory.mktemp("earned")
+    plain = Predictor(
+        make_package(folder / "plain", **content), device="cpu", engine="torch", precision="bfloat16"
+    )
+    pictures = torch.stack([plain.transform(picture) for picture in parity_pictures()])
+    bfloat16 = ReducedPrecision(
+        precision="bfloat16",
+        engine="torch",
+        device="cpu",
+        thresholds=replace(zones, review=0.5),
+        parity=tuple(map(tuple, plain.logits(pictures).tolist())),
+        flips=3,
+        score_shift=0.01,
+        logit_shift=0.1,
+    )
+    return make_package(folder / "model", **content, training=record, reduced=[bfloat16])
+
+
+@pytest.mark.parametrize(
+    ("device", "engine", "units", "tried"),
+    [
+        ("cuda", "torch", False, ("bfloat16", "float32")),
+        ("cpu", "torch", False, ("float32",)),
+        ("cpu", "torch", True, ("bfloat16", "float32")),
+        ("cpu", "openvino", True, ("float32",)),
+        ("mps", "torch", True, ("float32",)),
+    ],
+)
+def test_auto_takes_the_fastest_precision_that_was_calibrated(
+    earned: ModelPackage,
+    package: ModelPackage,
+    monkeypatch: pytest.MonkeyPatch,
+    device: str,
+    engine: str,
+    units: bool,
+    tried: tuple[str, ...],
+) -> None:
+    monkeypatch.setattr(choice, "bfloat16_units", lambda: units)
+    where = torch.device(device)
+    assert automatic_precisions(earned, where, engine) == tried
+    half = replace(earned.reduced[0], precision="float16", engine="torch")
+    both = automatic_precisions(replace(earned, reduced=(*earned.reduced, half)), where, engine)
+    assert both == (("float16", *tried) if device == "cuda" else tried)
+    assert automatic_precisions(replace(earned, reduced=()), where, engine) == ("float32",)
+    # Calibrated before kensa asked in which precision: as it was then.
+    assert automatic_precisions(package, where, engine) == (
+        ("float16",) if device == "cuda" else ("float32",)
+    )
+
+
+@pytest.mark.parametrize(
+    ("capability", "units"), [("avx512_bf16", True), ("amx_bf16", True), ("avx2", False)]
+)
+def test_units_are_what_torch_says(monkeypatch: pytest.MonkeyPatch, capability: str, units: bool) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {capability: True}, raising=False)
+    assert choice.bfloat16_units() is units
+    monkeypatch.delattr(torch.cpu, "get_capabilities")
+    assert not choice.bfloat16_units()
+
+
+def test_a_precision_brings_its_thresholds(earned: ModelPackage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(choice, "bfloat16_units", lambda: True)
+    automatic = Predictor(earned, device="cpu", engine="torch")
+    assert automatic.precision == "bfloat16"
+    exact = Predictor(earned, device="cpu", engine="torch", precision="float32")
+    between = probabilities(0.6, 0.3, 0.1)  # its score, 0.4, lies between 0.25 and 0.5
+    assert decide(exact.package, between).verdict == "review"
+    assert decide(automatic.package, between).verdict == "pass"
+    assert automatic.package.digest == exact.package.digest == earned.digest
+
+
+def test_a_precision_that_was_not_calibrated_is_refused(
+    earned: ModelPackage,
+    make_package: MakePackage,
+    zones: Thresholds,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with pytest.raises(PackageError, match="kensa calibrate --engine torch --precision float16"):
+        Predictor(earned, device="cpu", engine="torch", precision="float16")
+    # Where the first engine was not calibrated, another one may have been.
+    assert Predictor(earned, device="cpu", precision="bfloat16").engine.name == "torch"
+    caplog.clear()
+    record = {"calibration": {"precision": "float32"}}  # as 0.2 wrote it
+    old = make_package(tmp_path / "old", thresholds=zones, training=record)
+    Predictor(old, device="cpu", engine="torch", precision="float32")
+    assert not caplog.records
+    assert Predictor(old, device="cpu", engine="torch", precision="bfloat16").package.thresholds == zones
+    (warning,) = caplog.messages
+    assert "from scores in float32, and it is to decide in bfloat16" in warning
+
+
+def test_a_reduced_precision_is_compared_with_its_own_logits(
+    earned: ModelPackage, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Another rounding than at the calibration is refused where float32's tolerance would not notice it."""
+    monkeypatch.setattr(choice, "bfloat16_units", lambda: True)
+    bfloat16 = earned.reduced[0]
+    spread = max(1.0, float(np.ptp(bfloat16.parity)))
+    moved = tuple(tuple(logit + 0.03 * spread for logit in row) for row in bfloat16.parity)
+    check_parity(bfloat16.parity, moved, "bfloat16")
+    other = replace(earned, reduced=(replace(bfloat16, parity=moved),))
+    with pytest.raises(PackageError, match=r"0\.02 is allowed.*kensa calibrate"):
+        Predictor(other, device="cpu", engine="torch", precision="bfloat16")
+    automatic = Predictor(other, device="cpu", engine="torch")
+    assert (automatic.precision, automatic.package.thresholds) == ("float32", earned.thresholds)
+    assert "precision bfloat16 is not used" in caplog.text
+
+
 def test_parity_refuses_a_network_that_answers_differently(package: ModelPackage, tmp_path: Path) -> None:
     shutil.copytree(package.path, tmp_path / "copy")
     file = tmp_path / "copy" / "model.json"
@@ -146,6 +265,9 @@ def test_parity_tolerance_by_hand() -> None:
     check_parity(stored, [[0.0, 10.19]], "float16")
     with pytest.raises(PackageError, match="parity"):
         check_parity(stored, [[0.0, float("nan")]], "bfloat16")
+    check_parity(stored, [[0.0, 10.19]], "bfloat16", own=True)
+    with pytest.raises(PackageError, match="run `kensa calibrate` here"):
+        check_parity(stored, [[0.0, 10.21]], "bfloat16", own=True)
 
 
 def test_parity_pictures_never_change() -> None:

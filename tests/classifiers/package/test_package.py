@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from classifiers.package.package import (
     restore_package,
     save_package,
 )
+from classifiers.package.precisions import ReducedPrecision, thresholds_in_force
 from classifiers.package.preprocessing import Preprocessing
 from classifiers.package.thresholds import Thresholds
 
@@ -67,6 +69,69 @@ def test_round_trip(make_package: MakePackage, tmp_path: Path, zones: Thresholds
     assert saved.created_at == when
     assert sorted(path.name for path in saved.path.iterdir()) == ["model.json", "model.safetensors"]
     assert [path.name for path in saved.path.parent.iterdir()] == ["model"]  # nothing temporary left
+
+
+def test_precisions_are_in_the_package_where_there_are_any(
+    make_package: MakePackage, tmp_path: Path, zones: Thresholds
+) -> None:
+    when = datetime(2026, 11, 23, 10, 0, tzinfo=UTC)
+    reduced = ReducedPrecision(
+        "float16",
+        "torch",
+        "cuda",
+        replace(zones, review=0.3),
+        ((0.5, 1.0, 2.0), (1.0, 2.0, 3.0)),
+        2,
+        0.01,
+        0.1,
+    )
+    plain = make_package(tmp_path / "plain", thresholds=zones, created_at=when)
+    assert "reduced" not in json.loads((plain.path / "model.json").read_text())
+    saved = make_package(tmp_path / "model", thresholds=zones, created_at=when, reduced=[reduced])
+    assert load_package(saved.path) == saved
+    assert saved.digest != plain.digest
+    assert saved.reduced_to("torch", "float16") == reduced
+    assert saved.reduced_to("torch", "bfloat16") is saved.reduced_to("openvino", "float16") is None
+
+    def altered(**changes: object) -> Path:
+        folder = tmp_path / "altered"
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.copytree(saved.path, folder)
+
+        def change(content: dict[str, Any]) -> None:
+            content["reduced"][0] |= changes
+
+        rewrite(folder, change)
+        return folder
+
+    for changes, message in (
+        ({"precision": "float32"}, "reduced.precision must be one of"),
+        ({"engine": ""}, "reduced.engine must be text"),
+        ({"flips": -1}, "reduced.flips must be a count"),
+        ({"score_shift": 1.5}, "reduced.score_shift must be a number from 0 to 1"),
+        ({"parity": [[1.0]]}, "reduced must be objects with parity, a list of rows of 3 numbers"),
+        ({"thresholds": None}, "reduced must be objects with thresholds"),
+        ({"mood": 1}, "unexpected keyword argument 'mood'"),
+    ):
+        with pytest.raises(PackageError, match=message):
+            load_package(altered(**changes))
+
+    def change(content: dict[str, Any]) -> None:
+        content["reduced"] *= 2
+
+    rewrite(saved.path, change)
+    with pytest.raises(PackageError, match="one entry for an engine and precision"):
+        load_package(saved.path)
+
+
+def test_the_thresholds_in_force_are_those_of_the_run(zones: Thresholds) -> None:
+    other = replace(zones, review=0.3)
+    entry = {"precision": "float16", "engine": "torch", "thresholds": asdict(other)}
+    card = {"thresholds": asdict(zones), "reduced": [entry]}
+    assert thresholds_in_force(card, {"precision": "float16"}) == other
+    assert thresholds_in_force(card, {"precision": "float32"}) == zones
+    assert thresholds_in_force(card, {"precision": "float16", "engine": "openvino"}) == zones
+    assert thresholds_in_force({"thresholds": asdict(zones)}, {"precision": "float16"}) == zones
 
 
 def test_a_package_comes_back_from_its_files(package: ModelPackage, tmp_path: Path) -> None:

@@ -64,11 +64,18 @@ def test_any_value_in_any_place_under_a_right_digest(
     package: ModelPackage, copy: Path, data: st.DataObject
 ) -> None:
     content = json.loads((package.path / "model.json").read_text())
+    content["reduced"] = [
+        {
+            **{"precision": "float16", "engine": "torch", "device": "cuda", "flips": 1},
+            **{"score_shift": 0.1, "logit_shift": 1.0},
+            **{"thresholds": content["thresholds"], "parity": content["parity"]},
+        }
+    ]
     place: Any = content
     key = data.draw(st.sampled_from(sorted(content)))
-    while isinstance(place[key], dict) and place[key] and data.draw(st.booleans()):
+    while isinstance(place[key], dict | list) and place[key] and data.draw(st.booleans()):
         place = place[key]
-        key = data.draw(st.sampled_from(sorted(place)))
+        key = data.draw(st.sampled_from(sorted(place) if isinstance(place, dict) else range(len(place))))
     place[key] = data.draw(VALUES)
     text = json.dumps(
         {name: value for name, value in content.items() if name != "digest"},
