@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +15,17 @@ from numpy.typing import NDArray
 
 from classifiers.data.dataset import Dataset, defective_mask, label_matrix
 from classifiers.data.overlap import role_of
-from classifiers.errors import ClassifierError
+from classifiers.engines.choice import fast_precisions
+from classifiers.engines.engine import PRECISIONS
+from classifiers.errors import ClassifierError, PackageError
 from classifiers.measure.effective_size import effective_size
 from classifiers.measure.evaluation import dataset_logits
 from classifiers.measure.intervals import most_misses, needed_without_misses, upper_bound
 from classifiers.measure.metrics import auroc
 from classifiers.measure.reference import as_json, reference_of
 from classifiers.package.package import ModelPackage, build_model, save_package
+from classifiers.package.parity import DECIMALS, parity_pictures
+from classifiers.package.precisions import ReducedPrecision
 from classifiers.package.thresholds import Thresholds
 from classifiers.predict import Predictor, to_prediction
 from sources.picture_statistics import PictureStatistics, picture_statistics
@@ -43,12 +49,18 @@ def calibrate(
     target_escape_rate: float = 0.05,
     target_overkill: float | None = 0.05,
     device: str = "auto",
-    precision: str = "auto",
+    engine: str = "auto",
+    precisions: Sequence[str] | None = None,
     batch_size: int = 32,
     command: str = "",
     progress: Callable[[int, int], None] | None = None,
 ) -> ModelPackage:
     """Write a new package with a temperature and thresholds fitted to labelled pictures.
+
+    The temperature is that of float32. In every other precision the pictures are scored anew, and thresholds
+    are chosen from these scores. A precision that cannot be had is left out, with the reason in the package
+    (`training.calibration.refused`): one that moves the logits too far, that allows no thresholds, or that
+    flags more good pictures than float32 does by its bound.
 
     Args:
         package: from `train`, or from an earlier calibration, whose result is replaced.
@@ -58,7 +70,9 @@ def calibrate(
         target_overkill: the largest share of good pictures that may be rejected automatically, in (0, 1);
             None asks for none, so that few good pictures, or no one, will do: see `choose_thresholds`.
         device: as for `Predictor`.
-        precision: as for `Predictor`; use the one that will inspect.
+        engine: as for `Predictor`; use the one that will inspect.
+        precisions: in which to calibrate beside float32, which is always there; None for those that the
+            device is fast in.
         batch_size: as for `Predictor`.
         command: recorded in the package.
         progress: called with (pictures done, pictures).
@@ -75,36 +89,69 @@ def calibrate(
     defective = defective_mask(dataset, package.good_class)
     # The cheap refusals come before the predictions.
     check_enough(int(defective.sum()), int((~defective).sum()), target_escape_rate, target_overkill)
-    predictor = Predictor(package, device=device, precision=precision, batch_size=batch_size)
+    if strange := [each for each in precisions or () if each not in PRECISIONS]:
+        raise CalibrationError(f"{strange[0]!r} is no precision: choose of {', '.join(PRECISIONS)}")
+    # Nothing of an earlier calibration is to decide what this one may compute in.
+    plain = replace(
+        package,
+        thresholds=None,
+        reduced=(),
+        training={name: told for name, told in package.training.items() if name != "calibration"},
+    )
+    opened = partial(Predictor, device=device, engine=engine, batch_size=batch_size)
+    predictor = opened(plain, precision="float32")
+    wanted = fast_precisions(predictor.device.type) if precisions is None else precisions
+    others = [each for each in dict.fromkeys(wanted) if each != "float32"]
+
+    def progress_of(number: int) -> Callable[[int, int], None] | None:
+        """Return what is told of the `number`-th pass over the pictures, of all of them."""
+        if progress is None:
+            return None
+        return lambda done, total: progress(number * total + done, (1 + len(others)) * total)
+
     measured: dict[int, PictureStatistics] = {}
 
     def measure(index: int, pixels: NDArray[np.uint8]) -> None:
         measured[index] = picture_statistics(pixels)
 
-    raw = dataset_logits(predictor, dataset, progress=progress, seen=measure) * package.temperature
+    raw = dataset_logits(predictor, dataset, progress=progress_of(0), seen=measure) * package.temperature
     targets = torch.from_numpy(label_matrix(dataset, package.classes))
     multi_label = package.task == "multi-label"
     temperature = fit_temperature(raw, targets, multi_label=multi_label)
-    prediction = to_prediction(package, raw / temperature)
-    scores = prediction.defect_scores
-    thresholds = choose_thresholds(
-        scores,
-        defective,
+    logits = raw / temperature
+    scores = to_prediction(package, logits).defect_scores
+
+    choose = partial(
+        choose_thresholds,
+        defective=defective,
         target_escape_rate=target_escape_rate,
         target_overkill=target_overkill,
         groups=[item.group for item in dataset.items],
         dataset_digest=dataset.digest,
     )
+    thresholds = choose(scores)
     statistics = [measured[index] for index in range(len(measured))]
     reference = reference_of(
         statistics, scores, defective, thresholds.review, [item.group for item in dataset.items]
     )
+    reduced: list[ReducedPrecision] = []
+    refused: dict[str, str] = {}
+    for number, precision in enumerate(others, start=1):
+        try:
+            other = opened(_with_temperature(plain, temperature), precision=precision)
+            found = dataset_logits(other, dataset, progress=progress_of(number))
+            reduced.append(_reduced_precision(other, found, logits, thresholds, choose))
+        except (PackageError, CalibrationError) as error:
+            refused[precision] = str(error)
     record: dict[str, Any] = {
         "command": command,
         "package_digest": package.digest,
         "n": len(dataset.items),
         "device": predictor.device.type,
+        "engine": predictor.engine.name,
         "precision": predictor.precision,
+        "precisions": ["float32", *(one.precision for one in reduced)],
+        "refused": refused,
         "loss_before": loss(raw, targets, 1.0, multi_label=multi_label),
         "loss_after": loss(raw, targets, temperature, multi_label=multi_label),
         "auroc": auroc(scores, defective),
@@ -121,8 +168,78 @@ def calibrate(
         preprocessing=package.preprocessing,
         temperature=temperature,
         thresholds=thresholds,
+        reduced=reduced,
         training={**package.training, "calibration": record},
     )
+
+
+def _with_temperature(package: ModelPackage, temperature: float) -> ModelPackage:
+    """Return a package as it will be with another temperature, which changes its parity logits too."""
+    factor = package.temperature / temperature
+    parity = tuple(tuple(logit * factor for logit in row) for row in package.parity)
+    return replace(package, temperature=temperature, parity=parity)
+
+
+def _reduced_precision(
+    predictor: Predictor,
+    logits: torch.Tensor,
+    reference: torch.Tensor,
+    thresholds: Thresholds,
+    choose: Callable[[NDArray[np.float32]], Thresholds],
+) -> ReducedPrecision:
+    """Return the calibration of a reduced precision.
+
+    Args:
+        predictor: computes in it.
+        logits: (N, K) of the calibration pictures, by this predictor.
+        reference: the same in float32.
+        thresholds: of float32.
+        choose: returns thresholds for scores (N,).
+
+    Raises:
+        CalibrationError: no thresholds keep the targets, or they cost too much.
+    """
+    scores, before = (to_prediction(predictor.package, each).defect_scores for each in (logits, reference))
+    own = choose(scores)
+    check_cost(own, thresholds)
+    pictures = torch.stack([predictor.transform(picture) for picture in parity_pictures()])
+    parity = predictor.logits(pictures).tolist()
+    return ReducedPrecision(
+        precision=predictor.precision,
+        engine=predictor.engine.name,
+        device=predictor.device.type,
+        thresholds=own,
+        parity=tuple(tuple(round(logit, DECIMALS) for logit in row) for row in parity),
+        flips=count_flips(thresholds, before, own, scores),
+        score_shift=float(np.abs(scores.astype(np.float64) - before).max()),
+        logit_shift=float((logits - reference).abs().max()),
+    )
+
+
+def count_flips(
+    one: Thresholds, scores: NDArray[np.float32], other: Thresholds, other_scores: NDArray[np.float32]
+) -> int:
+    """Return of how many pictures the verdicts differ; place i of both scores (N,) is picture i."""
+    pairs = zip(scores.tolist(), other_scores.tolist(), strict=True)
+    return sum(one.verdict(score) != other.verdict(other_score) for score, other_score in pairs)
+
+
+def check_cost(reduced: Thresholds, float32: Thresholds) -> None:
+    """Refuse a precision that flags more good pictures than float32 does, beyond what chance explains.
+
+    Its thresholds keep the targets all the same, but what is gained in time is paid in pictures that people
+    look at. Where no picture is good nothing is refused.
+
+    Raises:
+        CalibrationError: the message has the figures.
+    """
+    if reduced.overkill_rate is None or float32.overkill_bound is None:
+        return
+    if reduced.overkill_rate > float32.overkill_bound:
+        raise CalibrationError(
+            f"it flags {reduced.n_flagged_good} of {reduced.n_good} good pictures, float32 "
+            f"{float32.n_flagged_good} of them, and at most {float32.overkill_bound:.1%} by the 95 % bound"
+        )
 
 
 def loss(raw: torch.Tensor, targets: torch.Tensor, temperature: float, *, multi_label: bool) -> float:

@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from cli.console import out, progress_bar, safe
-from cli.model.measures import print_measures
+from cli.console import Exit, out, progress_bar, safe
+from cli.model.measures import print_measures, print_precisions
 from cli.options import GroupColumn, ImageColumn, LabelColumn, command_line
 from configs.loading import ConfigError
 
@@ -54,7 +54,17 @@ def calibrate(
         ),
     ] = None,
     device: Annotated[str, typer.Option()] = "auto",
-    precision: Annotated[str, typer.Option(help="The precision that will inspect.")] = "auto",
+    engine: Annotated[
+        str, typer.Option(help="The engine that will inspect: auto, torch or openvino.")
+    ] = "auto",
+    precision: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="auto|float32|bfloat16|float16",
+            help="A precision that may inspect, beside float32, which always may; repeatable. auto: those "
+            "that the device is fast in.",
+        ),
+    ] = None,
 ) -> None:
     """Fit temperature and thresholds to a target escape rate; write a new model package."""
     from classifiers import Predictor, load_package
@@ -86,7 +96,8 @@ def calibrate(
             target_escape_rate=target_escape_rate,
             target_overkill=overkill,
             device=device,
-            precision=precision,
+            engine=engine,
+            precisions=None if precision in (None, ["auto"]) else precision,
             command=command_line(),
             progress=progress,
         )
@@ -121,13 +132,19 @@ def calibrate(
             "  [yellow]the model does not tell good from defective pictures: to keep the target it flags "
             f"{t.overkill_rate:.0%} of the good ones; docs/training.md says what helps[/yellow]"
         )
+    refused = calibrated.training["calibration"]["refused"]
+    if calibrated.reduced:
+        print_precisions(calibrated)
+    for name, reason in refused.items():
+        out.print(f"  [yellow]not calibrated in {name}: {safe(reason)}[/yellow]")
     if test is not None:
+        predictor = Predictor(calibrated, device=device, engine=engine)
         with progress_bar("measuring") as progress:
-            measured = evaluate(
-                Predictor(calibrated, device=device, precision=precision), read(test), progress=progress
-            )
+            measured = evaluate(predictor, read(test), progress=progress)
         figures = out_folder.with_name(f"{out_folder.name}.test.json")
         figures.write_text(json.dumps(measured, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        out.print(f"\n[bold]measured on {safe(str(test))}[/bold]")
+        out.print(f"\n[bold]measured on {safe(str(test))}[/bold] ({predictor.sentence()})")
         print_measures(measured)
         out.print(f"all figures, and which label was taken for which: {safe(str(figures))}")
+    if set(refused) & set(precision or ()):
+        raise typer.Exit(Exit.attention)

@@ -1,11 +1,14 @@
 """How a model did on labelled pictures, as tables: shares with their intervals, and each class."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
 from cli.console import out, safe
+
+if TYPE_CHECKING:
+    from classifiers import ModelPackage
 
 _RATES = {
     "escape": "escape rate: defective pictures that pass",
@@ -40,6 +43,28 @@ def print_measures(measured: Mapping[str, Any]) -> None:
     if "verdicts" in measured:
         told = ", ".join(f"{count} {verdict}" for verdict, count in measured["verdicts"].items())
         out.print(f"\n{measured['n']} pictures: {told}")
+
+
+def print_precisions(package: "ModelPackage") -> None:
+    """Print what a calibrated package may compute in, with the thresholds and the figures of each."""
+    columns = ("engine", "pass below", "reject from", "escape bound", "overkill bound", "flips", "shift")
+    table = _table("precision", *columns)
+    rows = [("float32", str(package.training["calibration"]["engine"]), package.thresholds, "–", "–")]
+    rows += [
+        (each.precision, each.engine, each.thresholds, str(each.flips), f"{each.score_shift:.4f}")
+        for each in package.reduced
+    ]
+    for precision, engine, t, flips, shift in rows:
+        if t is not None:
+            reject = "–" if t.target_overkill is None else f"{t.reject:.4f}"
+            overkill = "–" if t.overkill_bound is None else f"{t.overkill_bound:.3f}"
+            table.add_row(
+                precision, engine, f"{t.review:.4f}", reject, f"{t.escape_bound:.3f}", overkill, flips, shift
+            )
+    out.print(table, soft_wrap=False)
+    out.print(
+        "flips: calibration pictures with another verdict than in float32; shift: largest change of a score"
+    )
 
 
 def _table(first: str, *columns: str) -> Table:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,18 +14,22 @@ from classifiers.data.dataset import Dataset, load_dataset
 from classifiers.data.pictures import read_pixels
 from classifiers.errors import PackageError
 from classifiers.measure.calibrate import (
+    MARGIN,
     CalibrationError,
     calibrate,
+    check_cost,
     check_enough,
     choose_thresholds,
+    count_flips,
     fit_temperature,
     loss,
 )
-from classifiers.measure.evaluation import evaluate
+from classifiers.measure.evaluation import evaluate, predict_dataset
 from classifiers.measure.reference import read_reference
-from classifiers.package.package import ModelPackage
+from classifiers.package import parity
+from classifiers.package.package import ModelPackage, load_package
 from classifiers.package.thresholds import Thresholds
-from classifiers.predict import Predictor
+from classifiers.predict import Predictor, decide
 from sources.picture_statistics import picture_statistics
 
 WriteCsv = Callable[..., Path]
@@ -257,6 +263,130 @@ def test_calibrate_end_to_end(package: ModelPackage, calibration: Dataset, tmp_p
     assert again.temperature == pytest.approx(result.temperature, rel=1e-3)
     assert again.thresholds is not None
     assert again.thresholds.review == pytest.approx(zones.review, abs=1e-4)
+
+
+@pytest.fixture(scope="module")
+def in_two(
+    package: ModelPackage, calibration: Dataset, tmp_path_factory: pytest.TempPathFactory
+) -> ModelPackage:
+    """A package that was calibrated in float32 and bfloat16, in torch, which emulates it here."""
+    return calibrate(
+        package,
+        calibration,
+        tmp_path_factory.mktemp("two") / "calibrated",
+        device="cpu",
+        engine="torch",
+        precisions=["float32", "bfloat16"],
+    )
+
+
+def test_each_precision_decides_by_thresholds_of_its_own(in_two: ModelPackage, calibration: Dataset) -> None:
+    (bfloat16,) = in_two.reduced
+    float32 = in_two.thresholds
+    assert float32 is not None
+    assert (bfloat16.precision, bfloat16.engine, bfloat16.device) == ("bfloat16", "torch", "cpu")
+    assert bfloat16.thresholds.review != float32.review
+    assert bfloat16.thresholds.escape_bound <= 0.05
+    assert 0 < bfloat16.score_shift < 0.2
+    assert bfloat16.logit_shift > 0
+    assert in_two.training["calibration"]["precisions"] == ["float32", "bfloat16"]
+    assert in_two.training["calibration"]["refused"] == {}
+    verdicts = []
+    for precision, own in (("float32", float32), ("bfloat16", bfloat16.thresholds)):
+        predictor = Predictor(in_two, device="cpu", engine="torch", precision=precision)
+        assert predictor.package.thresholds == own
+        assert (predictor.package.digest, predictor.package.temperature) == (
+            in_two.digest,
+            in_two.temperature,
+        )
+        measured = evaluate(predictor, calibration)
+        assert measured["escape"]["count"] == own.n_missed
+        assert measured["overkill"]["count"] == own.n_flagged_good
+        assert measured["automatic_reject_overkill"]["count"] == own.n_rejected_good
+        scores = predict_dataset(predictor, calibration)
+        verdicts.append([decide(predictor.package, row).verdict for row in scores.probabilities])
+    assert bfloat16.flips == sum(one != other for one, other in zip(*verdicts, strict=True))
+    assert load_package(in_two.path) == in_two
+
+
+def test_calibrating_again_forgets_what_was_calibrated(
+    in_two: ModelPackage, calibration: Dataset, tmp_path: Path
+) -> None:
+    again = calibrate(in_two, calibration, tmp_path / "again", device="cpu", engine="torch", precisions=[])
+    assert again.reduced == ()
+    assert "reduced" not in json.loads((again.path / "model.json").read_text())
+    both = calibrate(
+        in_two, calibration, tmp_path / "b", device="cpu", engine="torch", precisions=["bfloat16"]
+    )
+    assert [one.precision for one in both.reduced] == ["bfloat16"]
+
+
+def test_a_precision_that_moves_the_logits_too_far_is_left_out(
+    package: ModelPackage, calibration: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(parity.TOLERANCE, "bfloat16", 1e-6)
+    seen: list[tuple[int, int]] = []
+    result = calibrate(
+        package,
+        calibration,
+        tmp_path / "out",
+        device="cpu",
+        engine="torch",
+        precisions=["bfloat16", "float16"],
+        progress=lambda done, total: seen.append((done, total)),
+    )
+    assert [one.precision for one in result.reduced] == ["float16"]
+    assert seen[-1] == (540, 540)
+    record = result.training["calibration"]
+    assert record["precisions"] == ["float32", "float16"]
+    assert re.search(r"bfloat16 differ .* by 0\.\d+ of their spread", record["refused"]["bfloat16"])
+    with pytest.raises(CalibrationError, match="'int8' is no precision: choose of float32, bfloat16"):
+        calibrate(package, calibration, tmp_path / "none", device="cpu", precisions=["int8"])
+
+
+def test_flips_are_counted_by_hand() -> None:
+    zones = choose([0.6 + 0.005 * index for index in range(59)], [0.01 * index for index in range(59)])
+    float32, other = replace(zones, review=0.3, reject=0.7), replace(zones, review=0.4, reject=0.8)
+    scores = np.array([0.2, 0.35, 0.5, 0.75, 0.9], np.float32)
+    assert count_flips(float32, scores, float32, scores) == 0
+    assert count_flips(float32, scores, other, scores) == 2  # 0.35 passes now, 0.75 is for review
+    assert count_flips(float32, scores, other, scores + np.float32(0.1)) == 0
+    assert count_flips(float32, scores, float32, scores[::-1]) == 4
+
+
+def test_a_precision_may_not_flag_more_good_pictures_than_the_bound_of_float32() -> None:
+    bad = [0.6 + 0.005 * index for index in range(59)]
+    few, more, many = (choose(bad, [0.1] * (100 - n) + [0.65] * n) for n in (2, 5, 8))
+    assert few.overkill_bound == pytest.approx(0.0616, abs=1e-4)
+    check_cost(more, few)
+    with pytest.raises(CalibrationError, match=r"8 of 100 good pictures, float32 2 of them, .* 6\.2%"):
+        check_cost(many, few)
+    blind = choose(bad, [], overkill=None)
+    check_cost(blind, blind)
+
+
+def test_engines_agree_in_float32_more_closely_than_the_margin(
+    package: ModelPackage, calibration: Dataset, tmp_path: Path
+) -> None:
+    """So thresholds that one engine's scores gave hold for the other's."""
+    pytest.importorskip("openvino")
+    made = {
+        name: calibrate(package, calibration, tmp_path / name, device="cpu", engine=name, precisions=[])
+        for name in ("torch", "openvino")
+    }
+    for name, other in (("torch", "openvino"), ("openvino", "torch")):
+        assert made[name].training["calibration"]["engine"] == name
+        zones = made[name].thresholds
+        assert zones is not None
+        measured = evaluate(Predictor(made[name], device="cpu", engine=other), calibration)
+        assert measured["escape"]["count"] == zones.n_missed
+        assert measured["overkill"]["count"] == zones.n_flagged_good
+        assert measured["automatic_reject_overkill"]["count"] == zones.n_rejected_good
+    scores = [
+        predict_dataset(Predictor(package, device="cpu", engine=name), calibration).defect_scores
+        for name in made
+    ]
+    np.testing.assert_allclose(*scores, rtol=MARGIN / 2, atol=0)
 
 
 def test_calibrate_multi_label(

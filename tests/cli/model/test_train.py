@@ -14,6 +14,8 @@ from pypdf import PdfReader
 from classifiers import load_package
 from classifiers.data.pictures import Augmentation
 from classifiers.data.survey import Survey
+from classifiers.engines import choice
+from classifiers.package import parity
 from classifiers.training.settings import TrainSettings
 from classifiers.training.trainer import TrainProgress
 from cli import console
@@ -78,6 +80,21 @@ def test_train_then_calibrate_refuses_what_the_pictures_cannot_support(
     blind = load_package(tmp_path / "blind").thresholds
     assert blind is not None
     assert (blind.target_overkill, blind.reject) == (None, 1)
+    reduced = [*targets, "--engine", "torch", "--precision", "float32", "--precision", "bfloat16"]
+    done = kensa(*calibrate, "two", *reduced)
+    rows = {row.split()[0]: row.split() for row in done.stdout.splitlines() if " torch " in row}
+    assert set(rows) == {"float32", "bfloat16"}
+    own = load_package(tmp_path / "two").reduced[0]
+    assert rows["bfloat16"][2] == f"{own.thresholds.review:.4f}"
+    assert rows["bfloat16"][-2:] == [str(own.flips), f"{own.score_shift:.4f}"]
+    # What cannot be had is said; where it was asked for, a person has to know.
+    monkeypatch.setitem(parity.TOLERANCE, "bfloat16", 1e-9)
+    done = kensa(*calibrate, "one", *reduced, check=3)
+    assert "not calibrated in bfloat16:" in done.stdout
+    assert "of their spread" in done.stdout
+    assert load_package(tmp_path / "one").reduced == ()
+    monkeypatch.setattr(choice, "bfloat16_units", lambda: True)
+    assert "not calibrated in bfloat16:" in kensa(*calibrate, "automatic", *targets).stdout
     assert "neither a share" in kensa(*calibrate, "x", "--target-overkill", "nine", check=2).stderr
 
 
