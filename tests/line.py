@@ -105,6 +105,47 @@ def package(tmp_path_factory: pytest.TempPathFactory, pictures: Path) -> Path:
     return save_package(root / "line", network, **content, thresholds=_make_thresholds(review, reject)).path
 
 
+@pytest.fixture(scope="session")
+def package_in_two(tmp_path_factory: pytest.TempPathFactory, package: Path) -> Path:
+    """The same, calibrated by torch in bfloat16 as well, where it passes what scores lowest alone."""
+    import torch
+
+    from classifiers import Predictor, load_package, save_package
+    from classifiers.package.package import build_model
+    from classifiers.package.parity import parity_pictures
+    from classifiers.package.precisions import ReducedPrecision
+
+    plain = load_package(package)
+    reduced = Predictor(plain, device="cpu", engine="torch", precision="bfloat16")
+    logits = reduced.logits(torch.stack([reduced.transform(picture) for picture in parity_pictures()]))
+    assert plain.thresholds is not None
+    bfloat16 = ReducedPrecision(
+        precision="bfloat16",
+        engine="torch",
+        device="cpu",
+        thresholds=_make_thresholds(plain.thresholds.review / 8, plain.thresholds.reject),
+        parity=tuple(map(tuple, logits.tolist())),
+        flips=7,
+        score_shift=0.0125,
+        logit_shift=0.5,
+    )
+    return save_package(
+        tmp_path_factory.mktemp("packages") / "line",
+        build_model(plain),
+        architecture=plain.architecture,
+        model_args=plain.model_args,
+        classes=plain.classes,
+        good_class=plain.good_class,
+        task=plain.task,
+        preprocessing=plain.preprocessing,
+        thresholds=plain.thresholds,
+        reduced=[bfloat16],
+        training={
+            "calibration": {"precision": "float32", "precisions": ["float32", "bfloat16"], "engine": "torch"}
+        },
+    ).path
+
+
 def _kensa_here(*arguments: object, check: int | None = 0) -> subprocess.CompletedProcess[str]:
     """Run the command line in this process, which has imported torch already, and expect an exit code."""
     command = ["kensa", *map(str, arguments)]

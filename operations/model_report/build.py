@@ -130,6 +130,7 @@ def model_report(package: ModelPackage, asked: Asked, *, issued_at: datetime, pr
     report = replace(
         plain,
         data=data_sides(package, known),
+        calibration=calibration_of(package, package.reduced_to(predictor.engine.name, predictor.precision)),
         examination=examination(examined, asked.on.name, common),
     )
     return _with_maps(report, examined, asked, progress)

@@ -3,14 +3,16 @@
 from collections.abc import Mapping
 from typing import Any
 
-from classifiers import ModelPackage
+from classifiers import ModelPackage, Thresholds
 from classifiers.data.dataset import Dataset
 from classifiers.data.overlap import recorded_digests
 from classifiers.measure.intervals import interval, upper_bound
 from classifiers.measure.reference import read_reference
+from classifiers.package.precisions import ReducedPrecision
 from db.figures.experience import ModelExperience
 from operations.reporting.findings import pairs
 from reports.content.model import (
+    CalibratedPrecision,
     Calibration,
     DataSide,
     FieldClass,
@@ -106,21 +108,27 @@ _METRICS = {
 }
 
 
-def calibration_of(package: ModelPackage) -> Calibration | None:
-    """Say how a package was calibrated; None where it was not."""
-    t = package.thresholds
+def calibration_of(package: ModelPackage, used: ReducedPrecision | None = None) -> Calibration | None:
+    """Say how a package was calibrated; None where it was not.
+
+    Args:
+        package: as loaded.
+        used: the reduced precision that the report is about; None for float32.
+    """
+    t = package.thresholds if used is None else used.thresholds
     if t is None:
         return None
     told = _mapping(package.training.get("calibration"))
     # Written as a share; the count is a whole number again.
     not_rejected = t.n_defective - round(t.reject_recall * t.n_defective)
     bad, good = t.n_defective_effective, t.n_good_effective
+    escape, overkill = _rates(t)
     return Calibration(
         review=t.review,
         reject=t.reject,
         zones=Zones(
-            escape=share_of(t.n_missed, t.n_defective, t.target_escape_rate, t.confidence, bad),
-            flagged_good=share_of(t.n_flagged_good, t.n_good, None, t.confidence, good),
+            escape=escape,
+            flagged_good=overkill,
             not_rejected=share_of(not_rejected, t.n_defective, None, t.confidence, bad),
             rejected_good=share_of(t.n_rejected_good, t.n_good, t.target_overkill, t.confidence, good),
         ),
@@ -128,12 +136,44 @@ def calibration_of(package: ModelPackage) -> Calibration | None:
         good_groups=t.n_good_groups,
         dataset_digest=t.dataset_digest,
         confidence=t.confidence,
-        auroc=_number(told.get("auroc")),
-        loss_before=_number(told.get("loss_before")),
-        loss_after=_number(told.get("loss_after")),
-        precision=_optional_text(told.get("precision")),
+        # These three are of float32's scores.
+        auroc=_number(told.get("auroc")) if used is None else None,
+        loss_before=_number(told.get("loss_before")) if used is None else None,
+        loss_after=_number(told.get("loss_after")) if used is None else None,
+        precision=_optional_text(told.get("precision")) if used is None else used.precision,
         command=_optional_text(told.get("command")),
         pictures=_pictures(package),
+        precisions=_precisions(package, _optional_text(told.get("engine")) or "torch"),
+    )
+
+
+def _rates(t: Thresholds) -> tuple[Share, Share]:
+    """Return the escape rate and the overkill rate at the review threshold."""
+    return (
+        share_of(t.n_missed, t.n_defective, t.target_escape_rate, t.confidence, t.n_defective_effective),
+        share_of(t.n_flagged_good, t.n_good, None, t.confidence, t.n_good_effective),
+    )
+
+
+def _precisions(package: ModelPackage, engine: str) -> tuple[CalibratedPrecision, ...]:
+    """Say in which precisions a package may decide; `engine`: the one that scored in float32."""
+    if package.thresholds is None or not package.calibrated_by_precision:
+        return ()
+    float32 = ("float32", engine, package.thresholds, None, None)
+    reduced = [
+        (one.precision, one.engine, one.thresholds, one.flips, one.score_shift) for one in package.reduced
+    ]
+    return tuple(
+        CalibratedPrecision(
+            precision,
+            by,
+            t.review,
+            None if t.target_overkill is None else t.reject,
+            *_rates(t),
+            flips,
+            shift,
+        )
+        for precision, by, t, flips, shift in [float32, *reduced]
     )
 
 

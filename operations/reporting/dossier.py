@@ -120,7 +120,7 @@ def _decided_by(run: RunSummary) -> DecidedBy:
     return DecidedBy(
         run=run.reference,
         status=STATUS[run.status],
-        model=model_of(run.model),
+        model=model_of(run.model, run.settings),
         settings_digest=run.settings_digest,
         software_version=run.software_version,
     )

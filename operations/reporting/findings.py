@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from classifiers import Thresholds
+from classifiers.package.precisions import thresholds_in_force
 from db.artifacts import ArtifactStore
 from db.dispositions.history import DispositionRecord, histories
 from db.inspection.outcomes import ExplanationOutcome
@@ -78,10 +78,10 @@ def classes_of(findings: Iterable[FindingRecord]) -> tuple[tuple[str, int], ...]
     return tuple(sorted(Counter(each.class_name for each in findings).items()))
 
 
-def model_of(record: ModelRecord) -> Model:
-    """Return a model version as reports print it, with its criteria."""
+def model_of(record: ModelRecord, settings: Mapping[str, Any]) -> Model:
+    """Return a model version as reports print it, with its criteria under a run's settings."""
     card = record.card
-    t = Thresholds(**card["thresholds"])
+    t = thresholds_in_force(card, settings.get("decision", {}))
     return Model(
         name=record.name,
         architecture=record.architecture,

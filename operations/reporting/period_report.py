@@ -122,6 +122,9 @@ def _in_force(period: PeriodSummary) -> tuple[ModelInForce, ...]:
         if run.counted:  # one that waited for pictures in vain decided nothing
             key = (run.model_digest, run.settings_digest)
             pictures[key] = pictures.get(key, 0) + run.counted
-    models = {each.digest: model_of(each) for each in period.models}
+    models, frozen = {each.digest: each for each in period.models}, dict(period.settings)
     ordered = sorted(pictures.items(), key=lambda pair: (-pair[1], pair[0]))
-    return tuple(ModelInForce(models[model], settings, count) for (model, settings), count in ordered)
+    return tuple(
+        ModelInForce(model_of(models[model], frozen[settings]), settings, count)
+        for (model, settings), count in ordered
+    )

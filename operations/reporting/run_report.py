@@ -81,7 +81,7 @@ def read_run_report(
         status_note=run.note or None,
         lots=run.lots,
         stations=run.stations,
-        model=model_of(run.model),
+        model=model_of(run.model, run.settings),
         settings_digest=run.settings_digest,
         software_version=run.software_version,
         counts=counts_of(run.counts),

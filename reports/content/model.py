@@ -133,10 +133,29 @@ class PictureStatistic:
 
 
 @dataclass(frozen=True)
+class CalibratedPrecision:
+    """The thresholds in one precision, by one engine, and how far its scores are from float32's.
+
+    `reject`: None where nothing is rejected without a person. `flips`: calibration pictures with another
+    verdict than in float32. `shift`: the largest change of a score. Both are None for float32 itself.
+    """
+
+    precision: str
+    engine: str
+    review: float
+    reject: float | None
+    escape: Share
+    overkill: Share
+    flips: int | None = None
+    shift: float | None = None
+
+
+@dataclass(frozen=True)
 class Calibration:
     """The thresholds in [0, 1] and the pictures they rest on; `auroc` is of the defect score.
 
     `loss_before`, `loss_after`: mean negative log likelihood before and after the temperature.
+    `precisions`: all that the model may compute in; empty for models that do not say.
     """
 
     review: float
@@ -152,6 +171,7 @@ class Calibration:
     precision: str | None = None
     command: str | None = None
     pictures: tuple[PictureStatistic, ...] = ()
+    precisions: tuple[CalibratedPrecision, ...] = ()
 
     def __post_init__(self) -> None:
         check_thresholds("calibration", self.review, self.reject)

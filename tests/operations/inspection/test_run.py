@@ -1,5 +1,6 @@
 """The steps of a run without Prefect: accounting, one outcome per picture, resumption, evidence."""
 
+import json
 import shutil
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import timm
 import torch
 from PIL import Image
 
-from classifiers import PackageError, Predictor, Preprocessing, save_package
+from classifiers import PackageError, Predictor, Preprocessing, load_package, save_package
 from configs.loading import ConfigError, load_settings
 from db.engine import open_database
 from db.inspection.missing_images import MissingImage
@@ -25,6 +26,7 @@ from operations.inspection import run as pipeline
 from operations.inspection.evidence import attribution_box
 from operations.inspection.map_files import decode_map, encode_map
 from operations.reporting.run_report import issue_report
+from reports.attachments.manifest import RECORD, read_attached
 from sources.decoding import decode
 from sources.picture_statistics import picture_statistics
 
@@ -344,3 +346,40 @@ def test_a_run_removes_what_killed_processes_left(make_line, inspect_all, tmp_pa
         left[-1].write_bytes(b"x")
     inspect_all(line.config, overrides, stop_after=1)
     assert [path for path in left if path.exists()] == []
+
+
+def test_a_precision_decides_and_is_reported_by_thresholds_of_its_own(
+    make_line, inspect_all, package_in_two, pictures
+):
+    """Outcomes, reports and a replay have the thresholds of the precision in which the run computed."""
+    package = load_package(package_in_two)
+    zones = {"float32": package.thresholds, "bfloat16": package.reduced[0].thresholds}
+    line = make_line(
+        model={"package": str(package_in_two), "device": "cpu", "engine": "torch"},
+        artifacts={"pictures": "all"},
+    )
+    passed = {}
+    for number, (precision, own) in enumerate(zones.items(), start=1):
+        inspection, result = inspect_all(line.config, [f"model.precision={precision}"])
+        passed[precision] = result.counts.passed
+        with open_database(line.database_url) as database, database.session() as session:
+            findings = run_findings(session, inspection.run.id)
+            run = run_summary(session, inspection.run.id)
+        assert {(f.review_threshold, f.reject_threshold) for f in findings} == {(own.review, own.reject)}
+        assert run.model.thresholds["review"] == package.thresholds.review
+        line.kensa("report", "run", f"R{number:06d}")
+        (pdf,) = (line.folder / "reports").glob(f"R{number:06d}-1*.pdf")
+        record = carried(pdf)
+        assert record["model"]["criteria"]["review"]["threshold"] == own.review
+        replayed = line.json("replay", f"R{number:06d}")
+        assert {row["result"] for row in replayed} <= {"identical", "equal"}
+    assert passed["bfloat16"] < passed["float32"]
+    line.kensa("report", "period", "--lot", "L001")
+    (pdf,) = (line.folder / "reports").glob("P*.pdf")
+    (decided,) = carried(pdf)["in_force"]  # the later run's outcomes are those that count
+    assert decided["model"]["criteria"]["review"]["threshold"] == zones["bfloat16"].review
+
+
+def carried(pdf: Path) -> dict:
+    """Return the record that a report carries."""
+    return json.loads(read_attached(pdf.read_bytes()).files[RECORD])["record"]

@@ -133,6 +133,30 @@ def test_the_examination_is_counted_as_it_is_measured(tuned: Path, labels: Path)
     assert sum(one.escapes + one.overkills for one in found.worst_groups) == len(found.mistakes)
 
 
+def test_the_report_is_about_the_precision_that_inspects(
+    package: Path, package_in_two: Path, labels: Path
+) -> None:
+    two = load_package(package_in_two)
+    alone = report(package_in_two)
+    assert alone.calibration is not None
+    assert [(one.precision, one.engine, one.flips) for one in alone.calibration.precisions] == [
+        ("float32", "torch", None),
+        ("bfloat16", "torch", 7),
+    ]
+    assert two.thresholds is not None
+    assert (alone.calibration.review, alone.calibration.precision) == (two.thresholds.review, "float32")
+    examined = report(package_in_two, on=labels, precision="bfloat16")
+    assert examined.calibration is not None
+    assert examined.examination is not None
+    own = two.reduced[0].thresholds
+    assert (examined.calibration.review, examined.calibration.precision) == (own.review, "bfloat16")
+    assert examined.calibration.precisions == alone.calibration.precisions
+    assert examined.examination.precision == "bfloat16"
+    older = report(package).calibration
+    assert older is not None
+    assert older.precisions == ()
+
+
 def test_pictures_that_the_model_was_made_from_are_found(tuned: Path, labels: Path, tmp_path: Path) -> None:
     package = load_package(tuned)
     data = load_dataset(labels, group_column="group", good_class="good")

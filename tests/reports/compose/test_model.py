@@ -1,6 +1,7 @@
 """The model report: what its record says, and that the printed page says the same."""
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -19,6 +20,7 @@ from reports.content.base import AuditHead
 from reports.content.finding import Labelled
 from reports.content.model import (
     Bin,
+    CalibratedPrecision,
     Calibration,
     Case,
     ClassResult,
@@ -282,6 +284,19 @@ def test_a_calibration_without_good_pictures_claims_nothing_about_overkill() -> 
     conclusion = conclude_model(replace(record, examination=examined))
     assert conclusion.word == "Targets not shown"
     assert "no target was set for it" in conclusion.sentence
+
+
+def test_the_precisions_stand_beside_one_another() -> None:
+    plain = model_report()
+    assert plain.calibration is not None
+    float32 = CalibratedPrecision("float32", "torch", 0.2213, 0.9109, share(3, 78, 0.0964, 0.1), REJECTED)
+    half = replace(float32, precision="float16", engine="openvino", review=0.2174, flips=3, shift=0.02607)
+    both = replace(plain, calibration=replace(plain.calibration, precisions=(float32, half)))
+    text = " ".join(pages(pdf(both)))
+    assert "float16 openvino 0.2174 0.9109 9.64 %" in text
+    assert re.search(r"float16 openvino [^a-z]* 3 0\.0261", text)
+    assert "the model decides in no other" in text
+    assert "the model decides in no other" not in " ".join(pages(pdf(plain)))
 
 
 def test_a_model_that_says_nothing_of_itself_is_reported() -> None:
