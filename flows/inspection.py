@@ -1,9 +1,8 @@
-"""The inspection flow: list, decode, classify, explain, record, sign, report. Each task is a batch."""
+"""The inspection flow: decode, classify, explain, record, sign, report. Each task is a batch, or a run."""
 
 import logging
 import platform
-from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextvars import copy_context
 from functools import partial
 from pathlib import PurePosixPath
@@ -16,10 +15,8 @@ from prefect import flow, task
 from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.client.orchestration import get_client
-from prefect.futures import PrefectFuture
 from prefect.runtime import flow_run
 from prefect.states import Completed
-from prefect.task_runners import ThreadPoolTaskRunner
 
 from configs.loading import load_settings
 from configs.schema import Settings
@@ -29,6 +26,7 @@ from flows.environment import interrupt_on_signals
 from flows.observers import Observer, attention_reasons, current_observer
 from operations.inspection import run
 from operations.inspection.checkpoints import SignedHead
+from operations.inspection.line import Steps, inspect_line
 from operations.inspection.run import Batch, Inspection, RunResult
 from operations.reporting.issue import IssuedReport
 from operations.reporting.missing_reports import Late, make_up
@@ -38,12 +36,6 @@ from sources.folder import ListedImage
 
 
 # NO_CACHE: Prefect would hash every batch's pixels to look it up; what is done is known by the record.
-@task(name="list", cache_policy=NO_CACHE, persist_result=False)
-def list_batch(batches: Iterator[list[ListedImage]]) -> list[ListedImage]:
-    """Take the next batch of the listing; an empty one at its end."""
-    return next(batches, [])
-
-
 @task(name="decode", cache_policy=NO_CACHE, persist_result=False)
 def decode_batch(inspection: Inspection, number: int, listed: list[ListedImage]) -> Batch:
     """Read and decode a batch."""
@@ -102,12 +94,10 @@ def render_report(inspection: Inspection) -> IssuedReport:
 
 _log = logging.getLogger("kensa")
 _PUBLISH_S = 10
-
-# Its own type parameter is narrower than what @flow declares.
-_threads: Any = ThreadPoolTaskRunner(max_workers=16)
+_TASKS = Steps(decode_batch, classify_batch, explain_batch, record_batch)
 
 
-@flow(name="inspect", task_runner=_threads, persist_result=False)
+@flow(name="inspect", persist_result=False)
 def inspect(config: str, overrides: list[str] | None = None, trigger: str = "schedule") -> dict[str, Any]:
     """Run one inspection as the settings say, and return its summary.
 
@@ -138,24 +128,7 @@ def _inspected(settings: Settings, trigger: str, observer: Observer) -> Any:
         if (problem := _problem_telling(partial(_named, _flow_run_name(inspection)))) is not None:
             _log.warning("Prefect's run keeps the name that Prefect gave it: %s", problem)
         observer.late(make_up_missing(inspection))
-        batches = inspection.batches()
-        ahead: deque[tuple[list[ListedImage], PrefectFuture[Batch]]] = deque()
-        number = 0
-        listed = list_batch(batches)
-        while listed or ahead:
-            while (
-                listed
-                and len(ahead) <= inspection.settings.run.decode_ahead
-                and inspection.holds(listed, *(each for each, _ in ahead))
-            ):
-                number += 1
-                ahead.append((listed, decode_batch.submit(inspection, number, listed)))
-                listed = list_batch(batches)
-            batch = ahead.popleft()[1].result()
-            batch = classify_batch(inspection, batch)
-            if batch.flagged:
-                batch = explain_batch(inspection, batch)
-            observer.batch(record_batch(inspection, batch))
+        inspect_line(inspection, observer.batch, _TASKS)
         result = run.finish(inspection)
         signed = sign_head(inspection, result) if inspection.signer else None
         report = render_report(inspection) if run.wants_report(inspection, result) else None

@@ -2,8 +2,9 @@
 
 import logging
 from collections.abc import Callable
+from contextvars import ContextVar
 from functools import wraps
-from time import sleep
+from threading import Event
 from typing import ParamSpec, TypeVar
 
 from db.errors import AwayError
@@ -14,6 +15,9 @@ _log = logging.getLogger("kensa")
 
 # Seconds between attempts. A database server that is restarted, or fails over, is back within one minute.
 WAITS = [1, 2, 4, 8, 15, 30, 30, 30]
+
+# Set by who stops the threads that take steps beside the main one, which alone gets Ctrl-C.
+given_up: ContextVar[Event] = ContextVar("given_up")
 
 
 def retried(step: Callable[P, T]) -> Callable[P, T]:
@@ -31,7 +35,13 @@ def retried(step: Callable[P, T]) -> Callable[P, T]:
                 return step(*args, **kwargs)
             except AwayError as error:
                 _log.warning("%s; trying again in %d s", error, wait)
-                sleep(wait)
+                if pause(wait):
+                    raise
         return step(*args, **kwargs)
 
     return attempts
+
+
+def pause(seconds: float) -> bool:
+    """Wait for some seconds; return whether `given_up` was set meanwhile, and end then."""
+    return given_up.get(Event()).wait(seconds)

@@ -62,12 +62,16 @@ class Decoders:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Stop the processes, whatever they do."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
-        for process in self._all:
-            process.end()
+        self.end()
         self._threads.shutdown()
         for process in self._all:
             process.close()
+
+    def end(self) -> None:
+        """End the processes, whatever they do: who waits for an answer gets a refusal or an error."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        for process in self._all:
+            process.end()
 
     def held_bytes(self, item: ListedImage) -> int:
         """Return how many bytes a picture takes in a batch: those of its file and of the network's input."""

@@ -120,6 +120,7 @@ class Inspection:
         self.listed = 0
         self.inspected_before = 0
         self.unexplained = 0
+        self.unrecorded: set[str] = set()  # digests of pictures that are decided
 
     @property
     def package(self) -> ModelPackage:
@@ -399,14 +400,17 @@ def _decided_digests(inspection: Inspection, pictures: list[Picture]) -> set[str
 
 def classify(inspection: Inspection, batch: Batch) -> Batch:
     """Decide about each decoded picture."""
-    # Asked again: batches are decoded ahead, and the ones before may have recorded an equal picture since.
-    known = _decided_digests(inspection, batch.pictures)
+    # Asked again: batches are decoded ahead, and an equal picture may have been decided since. In this order:
+    # what is decided and not recorded at the first look may be recorded before the second.
+    known = set(inspection.unrecorded)
+    known |= _decided_digests(inspection, batch.pictures)
     todo = {
         p.outcome.digest: p.tensor
         for p in batch.pictures
         if p.outcome.digest is not None and p.tensor is not None and p.outcome.digest not in known
     }
     decided = decide_pictures(inspection.predictor, todo)
+    inspection.unrecorded.update(decided)
     return Batch(
         batch.number,
         [
@@ -459,6 +463,7 @@ def record(inspection: Inspection, batch: Batch) -> BatchSummary:
             outcome = replace(outcome, picture=kept)
         outcomes.append(outcome)
     result = record_batch(inspection.database, inspection.run, outcomes, actor=SYSTEM, store=inspection.store)
+    inspection.unrecorded.difference_update(o.digest for o in outcomes if o.digest is not None)
     return BatchSummary(batch.number, result)
 
 

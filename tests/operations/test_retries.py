@@ -92,7 +92,7 @@ def test_a_postgresql_server_that_stops_at_each_place_costs_no_run(
             cluster.go_on()
             down.append("up again")
 
-    monkeypatch.setattr(retries, "sleep", wait)
+    monkeypatch.setattr(retries, "pause", wait)
     places = [
         (pipeline, "register_package"),
         (pipeline, "start_or_resume_run"),
@@ -148,7 +148,11 @@ def test_a_lock_that_another_process_holds_is_waited_for(make_line, inspect_all,
     monkeypatch.setattr(engine, "BUSY_TIMEOUT_S", 0.05)
     line = make_line()
     with closing(sqlite3.connect(line.folder / "kensa.db", isolation_level=None)) as other:
-        monkeypatch.setattr(retries, "sleep", lambda _: other.execute("ROLLBACK"))
+
+        def unlock(_: float) -> None:
+            other.execute("ROLLBACK")
+
+        monkeypatch.setattr(retries, "pause", unlock)
         for name in ("record_batch", "finish_run"):
             once_before(monkeypatch, pipeline, name, lambda: other.execute("BEGIN IMMEDIATE"))
         _, result = inspect_all(line.config)
@@ -157,7 +161,7 @@ def test_a_lock_that_another_process_holds_is_waited_for(make_line, inspect_all,
 
 def test_only_what_may_pass_is_tried_again(monkeypatch):
     waits: list[int] = []
-    monkeypatch.setattr(retries, "sleep", waits.append)
+    monkeypatch.setattr(retries, "pause", waits.append)
     for final in (StorageError("the disk is full"), RecordError("it contradicts itself"), ValueError("no")):
 
         def fails(error: Exception = final) -> None:
