@@ -8,6 +8,7 @@ import os
 import resource
 import signal
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from multiprocessing.connection import Connection
@@ -61,10 +62,10 @@ Answer = str | PictureFacts | Refusal
 
 
 def serve(descriptor: int) -> None:
-    """Take tasks from a socket until it is closed, and answer each.
+    """Take tasks from a socket until it is closed, and answer one after the other.
 
-    With each task comes the descriptor of the memory that it concerns. A digest (SHA-256) answers `Reading`,
-    `PictureFacts` answer `Decoding`, and a `Refusal` either.
+    They come in groups, with the descriptor of the memory that they concern. A digest (SHA-256) answers
+    `Reading`, `PictureFacts` answer `Decoding`, and a `Refusal` either.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; who asks ends this process
     with Connection(descriptor) as connection:
@@ -78,21 +79,21 @@ def serve(descriptor: int) -> None:
         connection.send(None)
         while True:
             try:
-                task: Task = connection.recv()
+                tasks: Sequence[Task] = connection.recv()
                 memory = recv_handle(connection)
             except (EOFError, ConnectionError):
                 return  # who asks has closed the socket, or is dead
-            # Were who asks killed, nobody else would end a decoder that does not come to its end.
-            signal.setitimer(signal.ITIMER_REAL, work.seconds + _GRACE)
             try:
-                answer = desk.answer(task, memory)
-            finally:
-                os.close(memory)
-            signal.setitimer(signal.ITIMER_REAL, 0)
-            try:
-                connection.send(answer)
+                for task in tasks:
+                    # Were who asks killed, nobody else would end a decoder that does not come to its end.
+                    signal.setitimer(signal.ITIMER_REAL, work.seconds + _GRACE)
+                    answer = desk.answer(task, memory)
+                    signal.setitimer(signal.ITIMER_REAL, 0)
+                    connection.send(answer)
             except ConnectionError:
                 return
+            finally:
+                os.close(memory)
 
 
 class _Desk:

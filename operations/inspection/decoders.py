@@ -30,6 +30,7 @@ from sources.folder import MAX_BYTES, ListedImage
 
 _START = 300.0  # seconds that a process may take to start, on a machine that is busy
 _MOST = 16  # processes, unless told: each takes some 40 MB
+_GROUP = 16  # tasks that a process is given together
 
 # glibc would give the memory of each picture back, and take it anew for the next: a quarter of the time.
 _MALLOC = {"MALLOC_MMAP_THRESHOLD_": str(2**25), "MALLOC_TRIM_THRESHOLD_": str(2**26)}
@@ -96,26 +97,38 @@ class Decoders:
         Raises:
             SourceError: no process can be started on this machine.
         """
-        futures = [self._threads.submit(self._answer, task, memory) for task in tasks]
+        # In groups, which cost this process less than tasks one by one; small ones, so that none waits alone.
+        size = min(_GROUP, -(-len(tasks) // len(self._all))) or 1
+        groups = [tasks[first : first + size] for first in range(0, len(tasks), size)]
+        futures = [self._threads.submit(self._answers, group, memory) for group in groups]
         try:
-            return [future.result() for future in futures]
+            return [answer for future in futures for answer in future.result()]
         finally:
             # The descriptor is about to be closed, and the next file that is opened gets its number.
             wait([future for future in futures if not future.cancel()])
 
-    def _answer(self, task: Task, memory: int) -> Answer:
-        process = self._idle.get()
-        try:
-            return process.ask(task, memory)
-        except _DeadError:
-            pass
-        finally:
-            self._idle.put(process)
+    def _answers(self, tasks: Sequence[Task], memory: int) -> list[Answer]:
+        answers: list[Answer] = []
+        while len(answers) < len(tasks):
+            process = self._idle.get()
+            try:
+                answers += process.ask(tasks[len(answers) :], memory)
+            except _DeadError as error:
+                answers += error.answers
+            else:
+                continue
+            finally:
+                self._idle.put(process)
+            answers.append(self._answer_alone(tasks[len(answers)], memory))
+        return answers
+
+    def _answer_alone(self, task: Task, memory: int) -> Answer:
+        """Return the answer to a task at which a process ended."""
         # The kernel may have ended it for what another process took.
         with self._one_alone:
             resting = [self._idle.get() for _ in self._all]
             try:
-                return resting[0].ask(task, memory)
+                return resting[0].ask([task], memory)[0]
             except _DeadError as error:
                 return Refusal(f"the process that worked on it ended ({error})")
             finally:
@@ -163,15 +176,18 @@ class Shelf:
         place = self._places[position]
         return memoryview(self._memory)[place : place + self._listed[position].size]
 
-    def network_input(self, position: int) -> FloatInput:
-        """Return the network's input (3, H, W) of a picture that was decoded."""
-        count = self._input_bytes // 4
-        flat = np.frombuffer(self._memory, np.float32, count, position * self._input_bytes)
-        return flat.reshape(self._shape)
+    def network_inputs(self) -> FloatInput:
+        """Return the network's inputs (B, 3, H, W) of all pictures; of those not decoded, nothing useful."""
+        count = len(self._listed) * self._input_bytes // 4
+        return np.frombuffer(self._memory, np.float32, count).reshape(-1, *self._shape)
 
 
 class _DeadError(Exception):
-    """A process ended while it worked; says how."""
+    """A process ended while it worked; says how, and what it had answered before."""
+
+    def __init__(self, how: str, answers: list[Answer]) -> None:
+        super().__init__(how)
+        self.answers = answers
 
 
 class _Process:
@@ -183,25 +199,27 @@ class _Process:
         self._change = Lock()
         self._start()
 
-    def ask(self, task: Task, memory: int) -> Answer:
-        """Return the answer to a task.
+    def ask(self, tasks: Sequence[Task], memory: int) -> list[Answer]:
+        """Return the answers to tasks, in order; fewer where one took too long, which is the last then.
 
         Raises:
             _DeadError: the process ended. Another one is there.
             SourceError: the process does not start.
         """
         self._await_start()
+        answers: list[Answer] = []
         try:
-            self._connection.send(task)
+            self._connection.send(tasks)
             send_handle(self._connection, memory, self._process.pid)
-            if self._connection.poll(self._work.seconds):
-                answer: Answer = self._connection.recv()
-                return answer
+            while len(answers) < len(tasks):
+                if not self._connection.poll(self._work.seconds):
+                    self._replace()
+                    late = f"it takes longer than {self._work.seconds:g} seconds (run.picture_seconds)"
+                    return [*answers, Refusal(late)]
+                answers.append(self._connection.recv())
         except (EOFError, OSError) as error:
-            how = self._replace()
-            raise _DeadError(how) from error
-        self._replace()
-        return Refusal(f"it takes longer than {self._work.seconds:g} seconds (run.picture_seconds)")
+            raise _DeadError(self._replace(), answers) from error
+        return answers
 
     def end(self) -> None:
         """End the process for good, also while another thread waits for its answer."""

@@ -1,7 +1,7 @@
 """The steps from a picture's bytes to its verdict, which a run takes and a replay takes again."""
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from hashlib import sha256
 
 import torch
@@ -42,7 +42,7 @@ def decoded_picture(
 def with_facts(picture: Picture, facts: PictureFacts, prepared: FloatInput) -> Picture:
     """Put what decoding gave into a picture: what is recorded of it, and the network's input."""
     return replace(
-        picture, outcome=replace(picture.outcome, **asdict(facts)), tensor=torch.from_numpy(prepared)
+        picture, outcome=replace(picture.outcome, **vars(facts)), tensor=torch.from_numpy(prepared)
     )
 
 
@@ -61,15 +61,15 @@ def untried_picture(outcome: ImageOutcome, reason: str) -> Picture:
 
 
 def decide_pictures(
-    predictor: Predictor, tensors: Mapping[str, torch.Tensor]
+    predictor: Predictor, names: Sequence[str], inputs: torch.Tensor
 ) -> dict[str, tuple[Decision, tuple[float, ...]]]:
-    """Return the decision and the probabilities (K,) of each picture (3, H, W), all together."""
-    if not tensors:
+    """Return the decision and the probabilities (K,) of each picture, all together; inputs (B, 3, H, W)."""
+    if not names:
         return {}
-    prediction = predictor.predict(torch.stack(list(tensors.values())))
+    rows = predictor.predict(inputs).probabilities
     return {
-        name: (decide(predictor.package, row), tuple(float(p) for p in row))
-        for name, row in zip(tensors, prediction.probabilities, strict=True)
+        name: (decide(predictor.package, row), tuple(row.tolist()))
+        for name, row in zip(names, rows, strict=True)
     }
 
 

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import islice
 
+import torch
+
 from classifiers import ModelPackage, PackageError, Predictor, load_package
 from classifiers.package.package import MANIFEST_FILE
 from configs.loading import require_paths
@@ -53,7 +55,7 @@ from operations.inspection.pictures import (
     with_decision,
     with_facts,
 )
-from operations.inspection.preparation import PictureFacts, Preparation
+from operations.inspection.preparation import FloatInput, PictureFacts, Preparation
 from operations.retries import retried
 from sources.folder import ListedImage, Source
 
@@ -65,9 +67,11 @@ SYSTEM = Actor("kensa", "system")
 class Batch:
     """Pictures on their way. Not a dataclass: Prefect would search one for futures, pixel by pixel."""
 
-    def __init__(self, number: int, pictures: list[Picture]) -> None:
+    def __init__(self, number: int, pictures: list[Picture], inputs: torch.Tensor) -> None:
+        """`inputs`: the network's inputs (B, 3, H, W) of the pictures; those not decoded mean nothing."""
         self.number = number
         self.pictures = pictures
+        self.inputs = inputs
 
     @property
     def flagged(self) -> list[int]:
@@ -352,11 +356,12 @@ def decode(inspection: Inspection, number: int, listed: list[ListedImage]) -> Ba
             if digest is not None and digest not in decided:
                 first.setdefault(digest, position)
         found = shelf.decode(list(first.values()))
+        inputs = shelf.network_inputs()
         for position, picture in enumerate(pictures):
             digest = picture.outcome.digest
             if digest is not None and digest in first:
-                pictures[position] = _decoded_picture(picture, shelf, position, first[digest], found)
-    return Batch(number, pictures)
+                pictures[position] = _decoded_picture(picture, shelf, position, first[digest], found, inputs)
+    return Batch(number, pictures, torch.from_numpy(inputs))
 
 
 def _read_picture(item: ListedImage, found: str | Refusal) -> Picture:
@@ -368,14 +373,18 @@ def _read_picture(item: ListedImage, found: str | Refusal) -> Picture:
         lot=item.metadata.lot,
         station=item.metadata.station,
         captured_at=item.metadata.captured_at,
+        digest=None if isinstance(found, Refusal) else found,
     )
-    if isinstance(found, Refusal):
-        return untried_picture(outcome, found.reason)
-    return Picture(replace(outcome, digest=found))
+    return untried_picture(outcome, found.reason) if isinstance(found, Refusal) else Picture(outcome)
 
 
 def _decoded_picture(
-    picture: Picture, shelf: Shelf, position: int, first: int, found: dict[int, PictureFacts | Refusal]
+    picture: Picture,
+    shelf: Shelf,
+    position: int,
+    first: int,
+    found: dict[int, PictureFacts | Refusal],
+    inputs: FloatInput,
 ) -> Picture:
     """Put what became of the `first` of equal pictures into the one at `position`."""
     answer = found[first]
@@ -386,7 +395,7 @@ def _decoded_picture(
     picture = replace(picture, data=shelf.data(position))
     if isinstance(answer, Refusal):
         return refused_picture(picture, answer.reason)
-    return with_facts(picture, answer, shelf.network_input(position))
+    return with_facts(picture, answer, inputs[position])
 
 
 @retried
@@ -405,11 +414,16 @@ def classify(inspection: Inspection, batch: Batch) -> Batch:
     known = set(inspection.unrecorded)
     known |= _decided_digests(inspection, batch.pictures)
     todo = {
-        p.outcome.digest: p.tensor
-        for p in batch.pictures
-        if p.outcome.digest is not None and p.tensor is not None and p.outcome.digest not in known
+        picture.outcome.digest: position
+        for position, picture in enumerate(batch.pictures)
+        if picture.outcome.digest is not None
+        and picture.tensor is not None
+        and picture.outcome.digest not in known
     }
-    decided = decide_pictures(inspection.predictor, todo)
+    inputs = batch.inputs
+    if len(todo) < len(batch.pictures):
+        inputs = batch.inputs[list(todo.values())]
+    decided = decide_pictures(inspection.predictor, list(todo), inputs)
     inspection.unrecorded.update(decided)
     return Batch(
         batch.number,
@@ -419,6 +433,7 @@ def classify(inspection: Inspection, batch: Batch) -> Batch:
             else picture
             for picture in batch.pictures
         ],
+        batch.inputs,
     )
 
 
@@ -437,7 +452,7 @@ def explain(inspection: Inspection, batch: Batch) -> Batch:
         picture = pictures[position]
         inspection.unexplained += sum(f.explanation is None or f.explanation.map is None for f in found)
         pictures[position] = replace(picture, outcome=replace(picture.outcome, findings=found))
-    return Batch(batch.number, pictures)
+    return Batch(batch.number, pictures, batch.inputs)
 
 
 @retried

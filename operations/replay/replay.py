@@ -111,8 +111,10 @@ class Replayer:
         """Take the steps of a run: decide all, then explain what is flagged."""
         package = machine.predictor.package
         tensors = {name: p.tensor for name, p in pictures.items() if p.tensor is not None}
-        for name, chosen in decide_pictures(machine.predictor, tensors).items():
-            pictures[name] = with_decision(package, pictures[name], *chosen)
+        if tensors:
+            inputs = torch.stack(list(tensors.values()))
+            for name, chosen in decide_pictures(machine.predictor, list(tensors), inputs).items():
+                pictures[name] = with_decision(package, pictures[name], *chosen)
         flagged = [p for p in pictures.values() if p.decision is not None and p.decision.flagged]
         if flagged:
             explained = explain_findings(machine.explainer, machine.predictor, memory, flagged)

@@ -102,7 +102,7 @@ def outcomes(
             if isinstance(decoded[at], PictureFacts):
                 facts, prepared = prepare(data, HOW)
                 assert decoded[at] == facts
-                assert np.array_equal(shelf.network_input(at), prepared)
+                assert np.array_equal(shelf.network_inputs()[at], prepared)
     for process in decoders._all:
         assert process._process.returncode is not None
     return found
