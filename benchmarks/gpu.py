@@ -17,9 +17,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import deque
-from collections.abc import Callable, Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -28,13 +27,21 @@ from typing import Any
 import numpy as np
 import timm
 import torch
-from PIL import Image
 from torch import Tensor, nn
 
+from benchmarks.bare_line import (
+    NETWORKS,
+    SIZE,
+    line_settings,
+    make_pictures,
+    network,
+    prepare_all,
+    prepared,
+    save_line_package,
+    timed_line,
+)
+
 ROOT = Path(__file__).parent.parent
-NETWORKS = ("resnet50", "mobilenetv3_large_100")
-CLASSES = 10
-SIZE = 224
 WORKERS = 16
 
 
@@ -68,17 +75,6 @@ class Section:
         """Wait for what the GPU was told to do."""
         if self.cuda:
             torch.cuda.synchronize()
-
-
-def network(name: str, device: str = "cpu") -> nn.Module:
-    """Return a network in eval mode with random weights, the same ones each time."""
-    torch.manual_seed(0)
-    model: nn.Module = timm.create_model(name, num_classes=CLASSES).eval()
-    with torch.no_grad():  # norms whose initial value is zero would switch blocks off
-        for parameter in model.parameters():
-            if parameter.ndim == 1:
-                parameter.add_(0.02 * torch.randn_like(parameter))
-    return model.requires_grad_(False).to(device)
 
 
 def machine(section: Section) -> None:
@@ -251,93 +247,23 @@ def line(section: Section) -> None:
         # Forked before CUDA is in use: sixteen processes that import torch anew take half a minute.
         with get_context("fork").Pool(cores) as pool:
             pool.map(
-                partial(_make_pictures, root / "pictures"), np.array_split(np.arange(pictures), 4 * cores)
+                partial(make_pictures, root / "pictures"), np.array_split(np.arange(pictures), 4 * cores)
             )
             files = sorted((root / "pictures").iterdir())
             for name in NETWORKS[1:] if section.small else NETWORKS:
                 _inspect(section, root, name, files, pool)
 
 
-def _make_pictures(folder: Path, numbers: Iterable[int]) -> None:
-    """Write JPEGs of 640 x 480 pixels, grainy as a camera's, some 100 KB each."""
-    rows, columns = np.mgrid[0:480, 0:640]
-    for number in numbers:
-        chance = np.random.default_rng(int(number))
-        light = 120 + 40 * np.sin(rows / chance.uniform(20, 90) + columns / chance.uniform(20, 90))
-        pixels = light[..., None] + chance.normal(0, 9, (480, 640, 1)) + chance.normal(0, 3, (480, 640, 3))
-        picture = Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
-        picture.save(folder / f"P{number:06d}.jpg", quality=90)
-
-
-def _prepare(preprocessing: Any, file: Path) -> Tensor:
-    """Do what a run does with a picture's bytes: read, hash, decode, measure, resize, normalise."""
-    from hashlib import sha256
-
-    from sources.decoding import decode
-    from sources.picture_statistics import picture_statistics
-
-    torch.set_num_threads(1)
-    data = file.read_bytes()
-    sha256(data).hexdigest()
-    pixels = decode(data).pixels
-    picture_statistics(pixels)
-    prepared: Tensor = preprocessing.transform(pixels)
-    return prepared
-
-
-def _prepare_all(preprocessing: Any, files: Iterable[Path]) -> None:
-    for file in files:
-        _prepare(preprocessing, file)
-
-
-def _save_package(folder: Path, name: str, review: float) -> None:
-    """Save a package of random weights with a review threshold."""
-    from classifiers.package.package import save_package
-    from classifiers.package.preprocessing import Preprocessing
-    from classifiers.package.thresholds import Thresholds
-
-    save_package(
-        folder,
-        network(name),
-        architecture=name,
-        model_args={},
-        classes=tuple(f"c{index}" for index in range(CLASSES)),
-        good_class="c0",
-        task="single-label",
-        preprocessing=Preprocessing((SIZE, SIZE), fit="stretch"),
-        thresholds=Thresholds(
-            review=review,
-            reject=1.0,
-            target_escape_rate=0.05,
-            escape_rate=0.0,
-            escape_bound=0.05,
-            n_missed=0,
-            overkill_rate=0.0,
-            overkill_bound=0.05,
-            n_flagged_good=0,
-            target_overkill=0.05,
-            reject_overkill_rate=0.0,
-            reject_overkill_bound=0.05,
-            n_rejected_good=0,
-            reject_recall=0.5,
-            n_defective=100,
-            n_good=100,
-            n_defective_groups=100,
-            n_good_groups=100,
-            confidence=0.95,
-            dataset_digest="0" * 64,
-        ),
-    )
-
-
 def _inspect(section: Section, root: Path, name: str, files: list[Path], pool: Any) -> None:
     """Add the rows of one network: bare decoding, bare network, and runs without and with findings."""
     from classifiers import Predictor, load_package
+    from operations.inspection.preparation import Preparation
 
-    _save_package(root / name, name, review=1.0)
+    save_line_package(root / name, name, review=1.0)
     package = load_package(root / name)
     shares = [list(share) for share in np.array_split(np.array(files, dtype=object), 4 * WORKERS)]
-    prepare = partial(_prepare_all, package.preprocessing)
+    how = Preparation(package.preprocessing, 2**27, None)
+    prepare = partial(prepare_all, how)
     pool.map(prepare, [files[:1]] * WORKERS)  # the workers' imports
     begun = time.perf_counter()
     pool.map(prepare, shares, chunksize=1)
@@ -346,12 +272,22 @@ def _inspect(section: Section, root: Path, name: str, files: list[Path], pool: A
     batch = torch.randn(4 if section.small else 1024, 3, SIZE, SIZE)
     network_rate = len(batch) / section.seconds(partial(predictor.logits, batch))
     with ThreadPoolExecutor(WORKERS) as threads:
-        few = torch.stack(list(threads.map(partial(_prepare, package.preprocessing), files[:512])))
+        few = torch.stack(
+            [torch.from_numpy(each) for each in threads.map(partial(prepared, how), files[:512])]
+        )
     scores = predictor.predict(few).defect_scores
-    _save_package(root / f"{name}-flags", name, review=float(np.quantile(scores, 0.99)))
+    save_line_package(root / f"{name}-flags", name, review=float(np.quantile(scores, 0.99)))
     bare = min(decoding, network_rate)
     for folder, what in ((name, "no findings"), (f"{name}-flags", "1 % explained by sise-fast")):
-        taken, flagged = _run(root, folder, section.device)
+        settings = line_settings(
+            root / "pictures",
+            root / folder,
+            root / f"{folder}-run",
+            model={"device": section.device, "batch_size": 256},
+            explainer={"batch_size": 256},
+            run={"batch_size": 256, "decode_ahead": WORKERS, "held_bytes": 2**34, "decoders": WORKERS},
+        )
+        taken, flagged = timed_line(settings)
         section.add(
             network=name,
             precision=predictor.precision,
@@ -363,41 +299,6 @@ def _inspect(section: Section, root: Path, name: str, files: list[Path], pool: A
             bare_network_per_s=round(network_rate),
             share_of_bare=round(len(files) / taken / bare, 3),
         )
-
-
-def _run(root: Path, package: str, device: str) -> tuple[float, int]:
-    """Inspect the folder as the flow does, without Prefect and report; return seconds and findings."""
-    from configs.schema import Settings
-    from operations.inspection import run
-
-    settings = Settings.model_validate(
-        {
-            "source": {"uri": str(root / "pictures")},
-            "model": {"package": str(root / package), "device": device, "batch_size": 256},
-            "explainer": {"batch_size": 256},
-            "run": {"batch_size": 256, "decode_ahead": WORKERS, "held_bytes": 2**34, "decoders": WORKERS},
-            "database": {"url": f"sqlite:///{root / package}.db"},
-            "artifacts": {"uri": str(root / f"{package}.artifacts")},
-            "report": {"enabled": False},
-        }
-    )
-    with run.open_inspection(settings, "manual") as inspection, ThreadPoolExecutor(WORKERS) as threads:
-        begun = time.perf_counter()
-        batches = inspection.batches()
-        ahead: deque[Future[run.Batch]] = deque()
-        number = findings = 0
-        listed = next(batches, [])
-        while listed or ahead:
-            while listed and len(ahead) <= settings.run.decode_ahead:
-                number += 1
-                ahead.append(threads.submit(run.decode, inspection, number, listed))
-                listed = next(batches, [])
-            batch = run.classify(inspection, ahead.popleft().result())
-            if batch.flagged:
-                batch = run.explain(inspection, batch)
-            findings += len(run.record(inspection, batch).result.findings)
-        run.finish(inspection)
-        return time.perf_counter() - begun, findings
 
 
 @torch.inference_mode()
