@@ -243,7 +243,7 @@ def processor() -> str:
 
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    options.add_argument("--networks", nargs="+", default=list(NETWORKS), metavar="NAME")
+    options.add_argument("--networks", nargs="*", default=list(NETWORKS), metavar="NAME")
     options.add_argument("--engine", help="as model.engine; the one that is taken by itself when absent")
     options.add_argument("--pictures", type=int, default=1024)
     options.add_argument("--rounds", type=int, default=3)
