@@ -18,7 +18,7 @@ from reports.document import Block, Document, FindingPages, finding_anchor
 from reports.errors import ReportError
 from reports.pdf import finding_figures
 from reports.pdf.framed_region import region_sentence
-from reports.pdf.layout import Asset, Laid, Layout, own_font
+from reports.pdf.layout import Asset, Laid, Layout, Sheets, own_font
 from reports.pdf.page_room import picture_room
 from reports.pdf.templates import OWN, OwnFolder, print_block
 from reports.style import Style
@@ -68,8 +68,10 @@ class _Page:
     anchor: str
 
 
-def render_block(job: Job) -> Rendered:
+def render_block(job: Job, sheets: Sheets | None = None) -> Rendered:
     """Lay a block out and write it to its file.
+
+    `sheets`: the document's so far, where this process renders several of its blocks.
 
     Raises:
         ReportError: see `templates.print_block` and `layout.Layout`.
@@ -78,7 +80,7 @@ def render_block(job: Job) -> Rendered:
     style = job.document.style
     own = None if style.templates is None else OwnFolder(style.templates)
     sheet = style_sheet(style, own, leads=job.index == 0)
-    layout = Layout(printed.html, sheet, _Assets(printed.assets, own))
+    layout = Layout(printed.html, sheet, _Assets(printed.assets, own), sheets)
     if printed.has_numbers and job.numbers is None:
         return Rendered(layout.laid, None, prints_numbers=True)
     job.target.write_bytes(layout.write())

@@ -111,16 +111,32 @@ class Laid:
     bookmarks: tuple[Bookmark, ...]
 
 
+class Sheets:
+    """The style sheets of one document, each parsed once, with the fonts that it declares."""
+
+    def __init__(self) -> None:
+        self._parsed: dict[str, tuple[CSS, _Fonts]] = {}
+
+    def parsed(self, css: str, fetcher: MemoryFetcher) -> tuple[CSS, _Fonts]:
+        """Return a style sheet and its fonts, which the fetcher fetches the first time."""
+        if css not in self._parsed:
+            fonts = _Fonts()
+            self._parsed[css] = CSS(string=css, url_fetcher=fetcher, font_config=fonts), fonts
+        return self._parsed[css]
+
+
 class Layout:
     """HTML laid out under a style sheet, with the assets to which both may refer.
+
+    `sheets`: those of the document so far, where a process lays out several of its blocks.
 
     Raises:
         ReportError: the document asks for something that it was not handed.
     """
 
-    def __init__(self, html: str, css: str, find: Find) -> None:
+    def __init__(self, html: str, css: str, find: Find, sheets: Sheets | None = None) -> None:
         self._html, self._css, self._find = html, css, find
-        self._document = self._render(css, find)
+        self._document = self._render(css, find, sheets or Sheets())
 
     @property
     def laid(self) -> Laid:
@@ -157,7 +173,7 @@ class Layout:
             def find(url: str, boxes: Asset = boxes) -> Asset | None:
                 return boxes if url == _BOXES else self._find(url)
 
-            self._document = self._render(face + self._css, find)
+            self._document = self._render(face + self._css, find, Sheets())
             pdf = self._draw_pdf()
         return pdf
 
@@ -166,10 +182,9 @@ class Layout:
         self._document.url_fetcher.check()  # pictures inside SVG are asked for when they are drawn
         return pdf
 
-    def _render(self, css: str, find: Find) -> Any:
+    def _render(self, css: str, find: Find, sheets: Sheets) -> Any:
         fetcher = MemoryFetcher(find)
-        fonts = _Fonts()
-        style = CSS(string=css, url_fetcher=fetcher, font_config=fonts)
+        style, fonts = sheets.parsed(css, fetcher)
         document = HTML(string=self._html, base_url="kensa:part", url_fetcher=fetcher).render(
             stylesheets=[style], font_config=fonts
         )

@@ -18,6 +18,7 @@ from reports.document import Document, FindingPages
 from reports.errors import ReportError
 from reports.pdf.blocks import Job, Rendered, page_numbers, render_block
 from reports.pdf.join import join
+from reports.pdf.layout import Sheets
 
 _log = logging.getLogger("kensa")
 
@@ -77,6 +78,7 @@ class Workshop:
     def __init__(self, workers: int) -> None:
         self._workers = workers
         self._pool: ProcessPoolExecutor | None = None
+        self._sheets = Sheets()
 
     def render(self, jobs: Sequence[Job]) -> list[Rendered]:
         """Render blocks, in the order given.
@@ -97,7 +99,7 @@ class Workshop:
                 tries -= 1
                 _log.warning("a process that rendered a report died; its pages are rendered again")
                 self.close()
-        return [done[at] if at in done else render_block(job) for at, job in enumerate(jobs)]
+        return [done[at] if at in done else render_block(job, self._sheets) for at, job in enumerate(jobs)]
 
     def _open(self) -> ProcessPoolExecutor:
         if self._pool is None:

@@ -153,6 +153,13 @@ def _environment(folder: Path | None) -> ImmutableSandboxedEnvironment:
     return environment
 
 
+def compile_templates() -> None:
+    """Compile kensa's own templates, for the processes that are forked from this one."""
+    environment = _environment(None)
+    for name in environment.list_templates(extensions=["html", "svg"]):
+        environment.get_template(name)
+
+
 def _failing_template(trace: TracebackType | None) -> str:
     """Return the innermost template in a traceback: Jinja gives its frames the template's file and lines."""
     place = "template"
