@@ -17,6 +17,7 @@ from configs.credentials import masked_url
 from configs.loading import ConfigError
 from configs.schema import Settings
 from flows.environment import PrefectError
+from flows.forked_runs import fork_runs
 from flows.inspection import inspect
 
 _log = logging.getLogger("kensa")
@@ -42,6 +43,7 @@ def serve_inspection(settings: Settings, config: str, overrides: list[str]) -> N
             "no Prefect server: schedules need one that stays. Start it with `prefect server start` and set"
             " PREFECT_API_URL (http://127.0.0.1:4200/api, say)"
         )
+    fork_runs()
     runner = Runner(name=settings.name, pause_on_shutdown=False, limit=1)
     runner.add_flow(
         inspect,
