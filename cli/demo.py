@@ -9,9 +9,10 @@ from typing import Annotated
 import typer
 
 import classifiers
-from cli.console import debugging, out, print_table, progress_bar, safe
+from cli.console import out, print_table, progress_bar, safe
 from cli.findings import FINDING_COLUMNS
-from cli.run import ConsoleObserver
+from cli.run import inspect_here
+from configs.loading import load_settings
 from db.engine import open_database
 from db.queries.findings import FindingFilter, find_findings
 from sources.decoding import decode
@@ -27,14 +28,6 @@ def demo(
     ),
 ) -> None:
     """Show the main job on synthetic surfaces: no network, no GPU, no server."""
-    from flows.environment import check_prefect_server, prepare_prefect
-
-    prepare_prefect(quiet=not debugging.get())
-    check_prefect_server(quiet=not debugging.get())
-    # Prefect reads its environment when it is imported.
-    from flows.inspection import inspect
-    from flows.observers import observed_by
-
     line = folder / "line"
     if not line.is_dir():
         _make_line(line)
@@ -44,15 +37,15 @@ def demo(
         f"report.folder={folder / 'reports'}",
     ]
     overrides = [*record, f"source.uri={line}", f"model.package={PACKAGE}"]
-    with ConsoleObserver() as observer, observed_by(observer):
-        summary = inspect("demo", overrides, trigger="manual")
+    ended = inspect_here(load_settings("demo", overrides))
     with open_database(f"sqlite:///{folder / 'kensa.db'}") as database, database.session() as session:
-        findings = find_findings(session, FindingFilter(run=summary["run"]), limit=_COUNT)
+        findings = find_findings(session, FindingFilter(run=ended.result.reference), limit=_COUNT)
     findings.sort(key=lambda finding: -finding.score)
     out.print()
     print_table(findings, FINDING_COLUMNS, empty="no findings")
     out.print(f"\n{_against_truth(line, {finding.uri for finding in findings})}")
-    out.print(f"\nThe report: [bold]{safe(summary['report'])}[/bold]")
+    if ended.report is not None:
+        out.print(f"\nThe report: [bold]{safe(str(ended.report.path))}[/bold]")
     out.print("\nWorth typing next:")
     kensa = Path(sys.argv[0]).name if shutil.which("kensa") else _relative(Path(sys.argv[0]))
     settings = "" if folder == Path("demo") else "".join(f" --set {setting}" for setting in record)

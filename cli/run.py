@@ -1,8 +1,11 @@
 """Commands that inspect: now, or on a schedule; and what the terminal shows of a run."""
 
+import atexit
+import gc
 import os
 import sys
 from collections.abc import Mapping
+from importlib import import_module
 from threading import Timer
 from typing import TYPE_CHECKING, Annotated, Self
 
@@ -22,7 +25,6 @@ from cli.console import (
 from cli.options import Config, Overrides, config_name, open_record, person, settings_of
 from configs.loading import ConfigError, require_paths
 from configs.schema import Settings
-from flows.observers import attention_reasons
 
 if TYPE_CHECKING:
     from db.inspection.missing_images import MissingImage
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from operations.inspection.run import BatchSummary, Inspection, RunResult
     from operations.reporting.issue import IssuedReport
     from operations.reporting.missing_reports import Late
+    from operations.whole_run import EndedRun
 
 
 # From a run's end on, how long Prefect may take to note it and to tell its server what is left.
@@ -111,16 +114,9 @@ class ConsoleObserver:
             out.print(f"  report: {safe(str(report.path))}")
             print_unsealed(report)
 
-    def failed(self, error: BaseException) -> None:
-        """Leave the error to the command, which prints it."""
 
-    def untold(self, problem: str) -> None:
-        """Say that Prefect shows less than the record holds."""
-        err.print(f"  Prefect was not told of this result, which the record holds: {safe(problem)}")
-
-
-class RunObserver(ConsoleObserver):
-    """Shows the run of `kensa run`, and decides its exit code: Prefect may fail after it, or hang."""
+class FlowConsole(ConsoleObserver):
+    """Shows a run of Prefect's flow, and decides the exit code: Prefect may fail after it, or hang."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -132,6 +128,8 @@ class RunObserver(ConsoleObserver):
         self, result: "RunResult", signed: "SignedHead | None", report: "IssuedReport | None"
     ) -> None:
         """Print the end, and take note whether something in it needs a person."""
+        from operations.whole_run import attention_reasons
+
         super().finished(result, signed, report)
         self.code = Exit.attention if attention_reasons(result, signed, report) else 0
         self._limit_prefect()
@@ -144,7 +142,7 @@ class RunObserver(ConsoleObserver):
     def untold(self, problem: str) -> None:
         """Say once that Prefect shows less than the record holds."""
         if not self._told:
-            super().untold(problem)
+            err.print(f"  Prefect was not told of this result, which the record holds: {safe(problem)}")
         self._told = True
 
     def _limit_prefect(self) -> None:
@@ -207,18 +205,59 @@ def run(
         return
     if reason is not None:
         raise ConfigError("--reason goes with --abandon")
-    from flows.environment import PrefectError, check_prefect_server, prepare_prefect
+    # Settings are checked before anything starts.
+    settings = _checked_settings(config, overrides)
+    from flows.environment import named_server
 
-    # Settings are checked before anything starts; then Prefect, which reads its environment at import.
-    _checked_settings(config, overrides)
-    prepare_prefect(quiet=not debugging.get())
-    check_prefect_server(quiet=not debugging.get())
+    if named_server(quiet=not debugging.get()) is None:
+        ended = inspect_here(settings)
+        raise typer.Exit(Exit.attention if ended.attention_reasons() else 0)
+    raise typer.Exit(_inspect_as_flow(config_name(config), overrides))
+
+
+def inspect_here(settings: Settings) -> "EndedRun":
+    """Inspect in this process, without Prefect, and show it; end the command where it is interrupted."""
+    from flows.environment import interrupted_by_signals
+
+    with ConsoleObserver() as observer:
+        try:
+            with interrupted_by_signals():
+                _import_operations()
+                from operations.whole_run import inspect_source
+
+                return inspect_source(settings, "manual", observer)
+        except KeyboardInterrupt as error:
+            raise typer.Exit(print_error(error)) from error
+
+
+def _import_operations() -> None:
+    """Import what a run needs without the garbage collector, which walks through it again and again.
+
+    All of it stays to the end: a tenth of the import's time, and later half a second for each collection.
+    """
+    if "torch" in sys.modules:
+        return
+    gc.disable()
+    try:
+        import_module("operations.whole_run")
+        import_module("reports.pdf.render")
+    finally:
+        gc.freeze()
+        atexit.register(gc.unfreeze)  # libraries look for leaks when the interpreter ends
+        gc.enable()
+
+
+def _inspect_as_flow(config: str, overrides: list[str] | None) -> int:
+    """Inspect as a run of Prefect's flow, which Prefect's server shows; return the exit code."""
+    from flows.environment import PrefectError, check_prefect_server
+
+    check_prefect_server()
     from flows.inspection import inspect
     from flows.observers import observed_by
 
-    with RunObserver() as observer, observed_by(observer):
+    with FlowConsole() as observer, observed_by(observer):
         try:
-            inspect(config_name(config), overrides, trigger="manual")
+            inspect(config, overrides, trigger="manual")
         except BaseException as error:
             if observer.error is not None:
                 observer.code, observer.error = print_error(observer.error), None
@@ -228,7 +267,7 @@ def run(
                 raise PrefectError(f"Prefect did not begin the run: {error}") from error
             else:
                 observer.untold(f"{type(error).__name__}: {error}")
-    raise typer.Exit(observer.code or 0)
+    return observer.code or 0
 
 
 def _checked_settings(config: str | None, overrides: list[str] | None) -> Settings:
@@ -260,7 +299,7 @@ def serve(config: Config = None, overrides: Overrides = None) -> None:
 
     settings = _checked_settings(config, overrides)
     prepare_prefect(quiet=False)
-    check_prefect_server(quiet=False)
+    check_prefect_server()
     from flows.serving import serve_inspection
 
     serve_inspection(settings, config_name(config), overrides or [])

@@ -1,4 +1,4 @@
-"""Prefect's environment for the command line: no telemetry, no noise, no process left behind.
+"""Prefect's environment for the command line: which server, no telemetry, no noise.
 
 Import this before `prefect`: it reads its settings once, at import.
 """
@@ -6,37 +6,20 @@ Import this before `prefect`: it reads its settings once, at import.
 import logging
 import os
 import signal
-import subprocess
-import sys
 import threading
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 _DEFAULTS = {
     "DO_NOT_TRACK": "1",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-    # A first ephemeral server migrates its database: 10 to 35 s, where Prefect allows 20.
-    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180",
     "PREFECT_CLI_PROMPT": "false",
 }
 
 
-# What the temporary server runs: uvicorn, and a thread that waits for the end of its input. The input is a
-# pipe that this process holds open: it ends with this process, also after a kill -9.
-_TIED = """
-import os, runpy, signal, sys, threading, time
-def end_with_parent():
-    sys.stdin.read()
-    os.kill(os.getpid(), signal.SIGTERM)
-    time.sleep(5)
-    os._exit(1)
-threading.Thread(target=end_with_parent, daemon=True).start()
-sys.argv = sys.argv[1:]
-runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
-"""
-
-
 class PrefectError(RuntimeError):
-    """Prefect cannot be used: its server is away, does not start, or has ended."""
+    """Prefect cannot be used: its server is away or has ended."""
 
 
 def prepare_prefect(*, quiet: bool) -> None:
@@ -55,22 +38,58 @@ def prepare_prefect(*, quiet: bool) -> None:
         os.environ.setdefault("PREFECT_LOGGING_EXTRA_LOGGERS", "kensa")
 
 
-def interrupt_on_signals() -> None:
-    """Let SIGTERM end a run as Ctrl-C does. Called in the flow: Prefect sets a handler of its own before.
+@contextmanager
+def interrupted_by_signals() -> Iterator[None]:
+    """Let SIGTERM end what is done within as Ctrl-C does.
 
-    The exception of Prefect's handler may strike in its own bookkeeping, which then raises something else.
-    SIGINT is set too: a shell starts what runs in the background with it ignored.
+    In a flow too, where Prefect has set a handler of its own: the exception of that one may strike in
+    Prefect's bookkeeping, which then raises something else. SIGINT is set because a shell starts what runs
+    in the background with it ignored.
     """
-    if threading.current_thread() is threading.main_thread():
-        for each in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(each, signal.default_int_handler)
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {
+        each: signal.signal(each, signal.default_int_handler) for each in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
 
 
-def check_prefect_server(*, quiet: bool) -> None:
-    """Ask the Prefect server that PREFECT_API_URL names whether it is there; without one, prepare one.
+def named_server(*, quiet: bool) -> str | None:
+    """Return the address of the Prefect server that environment, profile or project file names, if any.
 
-    Args:
-        quiet: whether what a temporary server prints is kept from the terminal.
+    Prefect itself is asked, prepared as by `prepare_prefect`; but its import takes longer than a small run,
+    so it is left alone where none of the places in which it looks can name a server.
+    """
+    if not _may_be_named():
+        return None
+    prepare_prefect(quiet=quiet)
+    from prefect.settings import get_current_settings
+
+    return get_current_settings().api.url
+
+
+def _may_be_named() -> bool:
+    if {"PREFECT_API_URL", "PREFECT_PROFILE", "PREFECT_PROFILES_PATH"} & {
+        name.upper() for name in os.environ
+    }:
+        return True
+    home = Path(os.environ.get("PREFECT_HOME") or "~/.prefect").expanduser()
+    words = {
+        home / "profiles.toml": b"prefect_api_url",
+        Path(".env"): b"prefect_",
+        Path("prefect.toml"): b"",
+        Path("pyproject.toml"): b"tool.prefect",
+    }
+    return any(file.is_file() and word in file.read_bytes().lower() for file, word in words.items())
+
+
+def check_prefect_server() -> None:
+    """Ask the Prefect server that is named, if one is, whether it is there.
 
     Raises:
         PrefectError: it does not answer.
@@ -80,43 +99,11 @@ def check_prefect_server(*, quiet: bool) -> None:
 
     url = get_current_settings().api.url
     if url is None:
-        _tie_temporary_server(quiet)
         return
     with get_client(sync_client=True) as client:
         problem = client.api_healthcheck()
     if problem is not None:
         raise PrefectError(
             f"the Prefect server at {url} does not answer ({problem}): start it, correct PREFECT_API_URL,"
-            " or unset it to run with a temporary server"
+            " or unset it: `kensa run` needs no server"
         )
-
-
-def _tie_temporary_server(quiet: bool) -> None:
-    """Let Prefect's temporary server, which it starts with the first flow, end when this process does."""
-    from prefect.server.api.server import SubprocessASGIServer
-    from prefect.settings import get_current_settings
-
-    def start_tied(server: SubprocessASGIServer) -> subprocess.Popen[Any]:
-        # Prefect's own command and environment, but for `_TIED`, its input and a session of its own: Ctrl-C
-        # would end the server together with the run, which then could not tell it so.
-        return subprocess.Popen(
-            [
-                *(sys.executable, "-c", _TIED, "uvicorn"),
-                *("--factory", "prefect.server.api.server:create_app"),
-                *("--host", "127.0.0.1", "--port", str(server.port)),
-                *("--log-level", "error", "--lifespan", "on"),
-            ],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL if quiet else None,
-            stderr=subprocess.DEVNULL if quiet else None,
-            start_new_session=True,
-            env={
-                **os.environ,
-                "PREFECT_UI_ENABLED": "0",
-                "PREFECT__SERVER_EPHEMERAL": "1",
-                "PREFECT__SERVER_FINAL": "1",
-                **get_current_settings().to_environment_variables(exclude_unset=True),
-            },
-        )
-
-    SubprocessASGIServer._run_uvicorn_command = start_tied  # type: ignore[assignment, method-assign]

@@ -1,4 +1,4 @@
-"""Served runs, each the fork of a process that has imported what runs need, where Prefect starts an interpreter.
+"""Served runs as forks of a process that has imported what runs need; Prefect alone starts an interpreter.
 
 To import torch, timm, WeasyPrint and Prefect takes longer than a small run itself.
 """
@@ -15,7 +15,7 @@ from prefect import flow_engine
 
 
 class ForkedRun(ForkServerProcess):
-    """The process of one run. It ends as an interpreter does, which a fork of Python's fork server does not."""
+    """The process of one run; unlike others of Python's fork server, it ends as an interpreter does."""
 
     def run(self) -> None:
         """Carry the run out; then let Prefect send what it has not sent yet, and temporary folders go."""

@@ -3,6 +3,7 @@
 import logging
 import platform
 from collections.abc import Callable
+from contextlib import nullcontext
 from contextvars import copy_context
 from functools import partial
 from pathlib import PurePosixPath
@@ -22,16 +23,16 @@ from configs.loading import load_settings
 from configs.schema import Settings
 from db.queries.runs import run_lots
 from db.schema import VERDICTS
-from flows.environment import interrupt_on_signals
-from flows.observers import Observer, attention_reasons, current_observer
+from flows.environment import interrupted_by_signals
+from flows.observers import FlowObserver, current_observer
+from operations import whole_run
 from operations.inspection import run
 from operations.inspection.checkpoints import SignedHead
-from operations.inspection.line import Steps, inspect_line
+from operations.inspection.line import Steps
 from operations.inspection.run import Batch, Inspection, RunResult
 from operations.reporting.issue import IssuedReport
-from operations.reporting.missing_reports import Late, make_up
-from operations.reporting.run_report import issue_report
-from operations.retries import retried
+from operations.reporting.missing_reports import Late
+from operations.whole_run import RunSteps
 from sources.folder import ListedImage
 
 
@@ -69,32 +70,23 @@ def sign_head(inspection: Inspection, result: RunResult) -> SignedHead | None:
 @task(name="missing", cache_policy=NO_CACHE, persist_result=False)
 def make_up_missing(inspection: Inspection) -> Late:
     """Issue what earlier runs lack that were interrupted before their report or checkpoint."""
-    return make_up(
-        inspection.database,
-        inspection.store,
-        inspection.settings,
-        inspection.signer,
-        actor=run.SYSTEM,
-        inspection=inspection.settings.name,
-        held=inspection.run.kind,
-    )
+    return whole_run.make_up_missing(inspection)
 
 
 @task(name="report", cache_policy=NO_CACHE, persist_result=False)
 def render_report(inspection: Inspection) -> IssuedReport:
     """Render the run's report, seal it, and record it."""
-    return retried(issue_report)(
-        inspection.database,
-        inspection.store,
-        inspection.run.id,
-        inspection.settings.report,
-        actor=run.SYSTEM,
-    )
+    return whole_run.issue_run_report(inspection)
 
 
 _log = logging.getLogger("kensa")
 _PUBLISH_S = 10
-_TASKS = Steps(decode_batch, classify_batch, explain_batch, record_batch)
+_TASKS = RunSteps(
+    Steps(decode_batch, classify_batch, explain_batch, record_batch),
+    make_up_missing,
+    sign_head,
+    render_report,
+)
 
 
 @flow(name="inspect", persist_result=False)
@@ -110,44 +102,30 @@ def inspect(config: str, overrides: list[str] | None = None, trigger: str = "sch
         trigger: "manual" or "schedule", as the record shall say.
     """
     observer = current_observer()
-    if trigger == "manual":
-        interrupt_on_signals()
     try:
-        # The summary, or a state that holds it: who calls the flow gets the summary from Prefect either way.
-        ended: dict[str, Any] = _inspected(load_settings(config, overrides or []), trigger, observer)
-        return ended
+        with interrupted_by_signals() if trigger == "manual" else nullcontext():
+            # The summary, or a state that holds it: who calls the flow gets the summary from Prefect anyway.
+            ended: dict[str, Any] = _inspected(load_settings(config, overrides or []), trigger, observer)
+            return ended
     except BaseException as error:
         # Told here: with its server gone, Prefect raises an error of its own in place of this one.
         observer.failed(error)
         raise
 
 
-def _inspected(settings: Settings, trigger: str, observer: Observer) -> Any:
+def _inspected(settings: Settings, trigger: str, observer: FlowObserver) -> Any:
     with run.open_inspection(settings, trigger, waiting=observer.waiting) as inspection:
         observer.started(inspection)
         if (problem := _problem_telling(partial(_named, _flow_run_name(inspection)))) is not None:
             _log.warning("Prefect's run keeps the name that Prefect gave it: %s", problem)
-        observer.late(make_up_missing(inspection))
-        inspect_line(inspection, observer.batch, _TASKS)
-        result = run.finish(inspection)
-        signed = sign_head(inspection, result) if inspection.signer else None
-        report = render_report(inspection) if run.wants_report(inspection, result) else None
-        observer.finished(result, signed, report)
-        if (problem := _problem_telling(partial(_publish, inspection, result, report))) is not None:
+        ended = whole_run.complete_run(inspection, observer, _TASKS)
+        if (
+            problem := _problem_telling(partial(_publish, inspection, ended.result, ended.report))
+        ) is not None:
             observer.untold(problem)
-        summary = {
-            "run": result.reference,
-            **result.counts.as_dict(),
-            "inspected_before": result.inspected_before,
-            "unexplained": inspection.unexplained,
-            "checkpoint": signed.sentence() if signed else None,
-            "unsigned": signed is not None and signed.problem is not None,
-            "report": str(report.path) if report else None,
-            "unsealed": report is not None and report.unsealed is not None,
-        }
-        if reasons := attention_reasons(result, signed, report):
-            return Completed(name="Needs attention", message="; ".join(reasons), data=summary)
-        return summary
+        if reasons := ended.attention_reasons():
+            return Completed(name="Needs attention", message="; ".join(reasons), data=ended.summary())
+        return ended.summary()
 
 
 def _named(name: str) -> None:

@@ -1,39 +1,22 @@
-"""Who is told how a run gets on: the terminal of `kensa run`, or the log of a scheduled one."""
+"""Who is told how a flow's run gets on: the terminal of `kensa run`, or the log of a scheduled one."""
 
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
-if TYPE_CHECKING:
-    from operations.inspection.checkpoints import SignedHead
-    from operations.inspection.run import BatchSummary, Inspection, RunResult
-    from operations.reporting.issue import IssuedReport
-    from operations.reporting.missing_reports import Late
+from operations.inspection.checkpoints import SignedHead
+from operations.inspection.run import BatchSummary, Inspection, RunResult
+from operations.reporting.issue import IssuedReport
+from operations.reporting.missing_reports import Late
+from operations.whole_run import Observer
 
 _log = logging.getLogger("kensa")
 
 
-class Observer(Protocol):
-    """Told of a run's start, of each recorded batch, and of its end."""
-
-    def waiting(self, sentence: str) -> None:
-        """Take note of what is waited for before the run starts."""
-
-    def started(self, inspection: "Inspection") -> None:
-        """Take note of the run that begins or goes on."""
-
-    def late(self, late: "Late") -> None:
-        """Take note of what earlier runs lacked."""
-
-    def batch(self, summary: "BatchSummary") -> None:
-        """Take note of a recorded batch."""
-
-    def finished(
-        self, result: "RunResult", signed: "SignedHead | None", report: "IssuedReport | None"
-    ) -> None:
-        """Take note of the end."""
+class FlowObserver(Observer, Protocol):
+    """Told of a run, and of what Prefect could not be told of it."""
 
     def failed(self, error: BaseException) -> None:
         """Take note of what ended the run before its end."""
@@ -49,13 +32,13 @@ class LogObserver:
         """Log what is waited for."""
         _log.info("%s", sentence)
 
-    def started(self, inspection: "Inspection") -> None:
+    def started(self, inspection: Inspection) -> None:
         """Log the run's number, whether it is resumed, and what computes it."""
         verb = "resumed" if inspection.run.resumed else "started"
         run, computing = inspection.run, inspection.predictor.sentence()
         _log.info("run %s %s: %s, computed on %s", run.reference, verb, run.source, computing)
 
-    def late(self, late: "Late") -> None:
+    def late(self, late: Late) -> None:
         """Log what was issued for earlier runs; what went wrong has been logged as an error."""
         if late.signed is not None and late.signed.problem is None:
             _log.info("%s", late.signed.sentence())
@@ -63,13 +46,11 @@ class LogObserver:
             if report.problem is None:
                 _log.info("%s", report.sentence())
 
-    def batch(self, summary: "BatchSummary") -> None:
+    def batch(self, summary: BatchSummary) -> None:
         """Log a batch's verdicts."""
         _log.info("batch %d: %s", summary.number, summary.sentence())
 
-    def finished(
-        self, result: "RunResult", signed: "SignedHead | None", report: "IssuedReport | None"
-    ) -> None:
+    def finished(self, result: RunResult, signed: SignedHead | None, report: IssuedReport | None) -> None:
         """Log the counts, the checkpoint and where the report is."""
         _log.info("run %s finished: %s", result.reference, result.sentence())
         if signed is not None and signed.problem is None:
@@ -88,32 +69,16 @@ class LogObserver:
         _log.warning("Prefect was not told of the run's result: %s", problem)
 
 
-def attention_reasons(
-    result: "RunResult", signed: "SignedHead | None", report: "IssuedReport | None"
-) -> list[str]:
-    """Return what in a complete run needs a person, in a few words each: what exit code 3 says."""
-    counts = result.counts
-    findings = "1 finding" if result.unexplained == 1 else f"{result.unexplained} findings"
-    told = {
-        f"{counts.unreadable} unreadable": counts.unreadable,
-        f"{counts.missing} announced and missing": counts.missing,
-        f"{findings} without an explanation": result.unexplained,
-        "no checkpoint signed": signed is not None and signed.problem is not None,
-        "report without its seal": report is not None and report.unsealed is not None,
-    }
-    return [reason for reason, holds in told.items() if holds]
+_observer: ContextVar[FlowObserver] = ContextVar("kensa_observer")
 
 
-_observer: ContextVar[Observer] = ContextVar("kensa_observer")
-
-
-def current_observer() -> Observer:
+def current_observer() -> FlowObserver:
     """Return the observer set by `observed_by`, else one that logs."""
     return _observer.get(LogObserver())
 
 
 @contextmanager
-def observed_by(observer: Observer) -> Iterator[None]:
+def observed_by(observer: FlowObserver) -> Iterator[None]:
     """Let `observer` be told of the runs within."""
     token = _observer.set(observer)
     try:

@@ -8,9 +8,10 @@ from importlib import import_module
 from reports.pdf.templates import compile_templates
 
 # With what a run imports only when it comes to it: for findings, reports, seals.
-for module in (
-    *("flows.inspection", "flows.forked_runs", "explainers.sise.sise_fast", "scipy.stats", "sqlalchemy.dialects.sqlite"),
-    *("operations.reporting.seal", "reports.pdf.render"),
-):
+_MODULES = """
+    flows.forked_runs flows.inspection explainers.sise.sise_fast
+    operations.reporting.seal reports.pdf.render scipy.stats sqlalchemy.dialects.sqlite
+"""
+for module in _MODULES.split():
     import_module(module)
 compile_templates()
