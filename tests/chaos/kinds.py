@@ -54,10 +54,10 @@ def _killed_at_random(trial: Trial) -> None:
     _then_end(trial)
 
 
-def _killed_with_temporary_server(trial: Trial) -> None:
-    """A new interpreter each time, and no Prefect server but the temporary one that the run starts."""
+def _killed_without_server(trial: Trial) -> None:
+    """A new interpreter each time, and no Prefect server: the run knows nothing of Prefect."""
     trial.result.fresh = True
-    trial.environment |= {"PREFECT_API_URL": None, "PREFECT_HOME": str(trial.bench.folder / "temporary")}
+    trial.environment |= {"PREFECT_API_URL": None, "PREFECT_HOME": str(trial.bench.folder / "nowhere")}
     trial.killed_at_random(fresh=True)
     trial.run_to_end(fresh=True)
     trial.look(uris_of(trial.source), fresh=True)
@@ -224,7 +224,7 @@ KINDS = {
     **{f"killed at {point}": Kind(partial(_killed_at, point=point)) for point in POINTS},
     "killed at every point": Kind(_killed_at_every_point),
     "killed at random": Kind(_killed_at_random, share=6),
-    "killed at random, temporary server": Kind(_killed_with_temporary_server, ("sqlite",)),
+    "killed at random, no server": Kind(_killed_without_server, ("sqlite",)),
     "database restarted": Kind(_database_restarted, ("postgresql",), share=4),
     "database locked": Kind(_database_locked, ("sqlite",), share=2),
     "database full": Kind(_database_full, ("sqlite",), share=2),

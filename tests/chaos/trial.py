@@ -26,7 +26,7 @@ from tests.chaos.processes import MARK, Command, kill_all, processes_of, wait_un
 from tests.chaos.record import Record, read_record
 
 ATTEMPTS = 6
-# How long helpers (decoders, a temporary Prefect server) may take to notice that their run is dead.
+# How long helpers (decoders) may take to notice that their run is dead.
 LINGER_S = 60
 _WANTED = re.compile(
     r"artifacts/sha256/[0-9a-f]{2}/[0-9a-f]{2}/[0-9a-f]{64}"

@@ -103,6 +103,7 @@ def test_a_path_that_is_not_there_is_refused_before_prefect_starts(inspected, mo
     def started(**_: object) -> None:
         raise AssertionError("Prefect was prepared")
 
+    monkeypatch.setattr("flows.environment.named_server", started)
     monkeypatch.setattr("flows.environment.prepare_prefect", started)
     told = inspected.kensa(command, "--set", "model.package=/none", check=2).stderr
     assert "model.package: expected a folder with model.json and model.safetensors, got '/none'" in told

@@ -3,9 +3,9 @@
 from dataclasses import replace
 
 from db.inspection.runs import RunCounts
-from flows.observers import attention_reasons
 from operations.inspection.checkpoints import SignedHead
 from operations.inspection.run import RunResult
+from operations.whole_run import attention_reasons
 
 COUNTS = RunCounts(
     listed=4, passed=2, review=1, reject=1, unreadable=0, carried_over=0, missing=0, findings=2
