@@ -36,6 +36,6 @@ def fork_runs() -> None:
         forkserver.ensure_running()
     finally:
         signal.signal(signal.SIGINT, before)
-    flow_engine.multiprocessing = SimpleNamespace(  # type: ignore[assignment]
+    flow_engine.multiprocessing = SimpleNamespace(  # type: ignore[assignment, attr-defined]
         get_context=lambda _: SimpleNamespace(Process=ForkedRun)
     )

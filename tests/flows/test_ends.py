@@ -20,8 +20,11 @@ def forks_in(home: str) -> list[int]:
     """The fork server of a `kensa serve` with this Prefect home, and the runs that it has forked."""
     found = []
     for process in processes_in(home):
-        command = Path(f"/proc/{process}/cmdline")
-        if command.exists() and b"multiprocessing.forkserver" in command.read_bytes():
+        try:
+            command = Path(f"/proc/{process}/cmdline").read_bytes()
+        except OSError:
+            continue  # ended meanwhile
+        if b"multiprocessing.forkserver" in command:
             found.append(process)
     return found
 
