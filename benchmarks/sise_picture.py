@@ -67,7 +67,7 @@ def draw(label: str, seed: int) -> Image.Image:
     target = torch.tensor([package.classes.index(label)])
     explanation = create_explainer("sise", predictor.model)(image, target)
     model = predictor.model.requires_grad_(False)
-    taps, _ = probe(model, 0, image, target, layers=None, activation="softmax")
+    taps, *_ = probe(model, 0, image, target, layers=None, activation="softmax")
     block_maps = [explanation.block_maps[tap.name][0] for tap in taps]
     rows = []
     for number, tap in enumerate(taps):
@@ -100,11 +100,9 @@ def _extremes(
     """Paint the masks of a layer with the highest and the lowest score, and the picture through each."""
     features = tap.features[tap.alpha[0] > 0]
     features = features[features.amax(dim=(1, 2)) > features.amin(dim=(1, 2))]
-    floor = image.new_zeros(image.shape[1], 1, 1)  # 0 in normalised space: the mean colour of the package
     block = Block(0, tap.name, features)
-    scored = score_masks(
-        model, image, target[None], [block], activation="softmax", batch_size=16, floor=floor
-    )[0]
+    # What is masked out becomes 0 in normalised space: the mean colour of the package.
+    scored = score_masks(model, image, target[None], [block], activation="softmax", batch_size=16)[0]
     order = scored.scores[:, 0].argsort()
     masks = minmax(upsample(features, (image.shape[2], image.shape[3])))
     parts = []

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
 from explainers.explanation import Explanation, Targets
-from explainers.isolation import Rows, isolated, model_device, private_images, private_rows
+from explainers.isolation import Rows, default_modes, model_device, private_images, private_rows
 from explainers.options import checked
+
+# How an explainer works, not what it makes: fields that are no options and are not recorded.
+_MEANS = ("model", "forward", "constant")
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,12 +24,20 @@ class Explainer(ABC):
     Attributes:
         model: returns (B, K) logits. It is only run, on a private copy, when the explainer is called, and
             never changed: not its mode, gradients, hooks, buffers, weights.
+        forward: computes the logits of masked pictures in the place of a copy of the model, from
+            (n, C, H, W) float32, contiguous, on the model's device: (n, K) logits of the same function, on
+            any runtime, in the precision that the option of that name records. It sees one shape in a call.
+            SISE's methods and RISE use it. None: a private copy of the model in that precision.
+        constant: the model never changes while this explainer is in use. Then SISE's methods keep their
+            private copies of it, and what they have found out about its layers, from call to call.
     """
 
     method: ClassVar[str]
     """Name under which `create_explainer` makes it."""
 
     model: nn.Module = field(repr=False)
+    forward: Callable[[Tensor], Tensor] | None = field(default=None, repr=False, kw_only=True)
+    constant: bool = field(default=False, repr=False, kw_only=True)
 
     def __post_init__(self) -> None:
         # Frozen from here on; a frozen dataclass lets its own __init__ set values in this way alone.
@@ -35,7 +47,7 @@ class Explainer(ABC):
     @classmethod
     def option_names(cls) -> tuple[str, ...]:
         """Return the names of the options, in the order of the signature."""
-        return tuple(option.name for option in fields(cls) if option.init and option.name != "model")
+        return tuple(option.name for option in fields(cls) if option.init and option.name not in _MEANS)
 
     @property
     def parameters(self) -> dict[str, Any]:
@@ -59,16 +71,12 @@ class Explainer(ABC):
             ExplainerError: bad pictures or targets; NaN or infinity from the model; a model that the
                 method cannot explain; a missing package.
         """
-        with isolated(self.model, images, reparameterise=self._reparameterised()) as model:
-            device = model_device(model, images)
+        device = model_device(self.model, images)
+        with default_modes(device):
             pictures = private_images(images, device)
-            explanation = self._explain(model, pictures, private_rows(targets, len(pictures), device))
+            explanation = self._explain(pictures, private_rows(targets, len(pictures), device))
         return explanation.to(images.device)
 
     @abstractmethod
-    def _explain(self, model: nn.Module, pictures: Tensor, rows: Rows) -> Explanation:
-        """Explain `rows` of `pictures` (B, C, H, W) float32 with a private copy of the model."""
-
-    def _reparameterised(self) -> bool:
-        """Return whether RepVGG-like branches are folded first: not where the user named layers."""
-        return True
+    def _explain(self, pictures: Tensor, rows: Rows) -> Explanation:
+        """Explain `rows` of `pictures` (B, C, H, W) float32, with a copy made by `private_copy`."""

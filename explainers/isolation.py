@@ -6,6 +6,7 @@ import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import torch
@@ -19,16 +20,12 @@ from explainers.explanation import Targets
 def isolated(model: nn.Module, images: Tensor, *, reparameterise: bool = False) -> Iterator[nn.Module]:
     """Yield a private float32 evaluation copy of a model, under torch's default modes.
 
-    A copy is used, not set-and-restore: so mode, gradients, `requires_grad`, hooks, buffers and dtype of the
-    caller's model cannot be left changed, not by an exception and not by another thread. The copy is made at
-    every call, because weights may have changed since the last one; it costs less than one of the hundreds
-    of passes that follow. Inside the block, autocast and inference mode are off (parameters made under
-    inference mode become ordinary ones in the copy). Random state is restored at the end.
+    The copy is made at every call, because weights may have changed since the last one.
 
     Args:
-        model: any eager module; one wrapped by `torch.compile` is unwrapped.
+        model: see `private_copy`.
         images: tensor whose device counts when the model has no parameters.
-        reparameterise: fold RepVGG / MobileOne branches of timm models (same function, fewer operations).
+        reparameterise: see `private_copy`.
 
     Yields:
         The copy, on the model's own device.
@@ -36,8 +33,13 @@ def isolated(model: nn.Module, images: Tensor, *, reparameterise: bool = False) 
     Raises:
         ExplainerError: the model cannot be copied.
     """
-    device = model_device(model, images)
-    eager = getattr(model, "_orig_mod", model)
+    with default_modes(model_device(model, images)):
+        yield private_copy(model, reparameterise=reparameterise)
+
+
+@contextmanager
+def default_modes(device: torch.device) -> Iterator[None]:
+    """Run a block under torch's default modes, without gradients; random state is restored at its end."""
     cuda = [device] if device.type == "cuda" else []
     with (
         torch.inference_mode(False),
@@ -45,21 +47,38 @@ def isolated(model: nn.Module, images: Tensor, *, reparameterise: bool = False) 
         torch.autocast(device.type, enabled=False),
         torch.random.fork_rng(devices=cuda),
     ):
-        try:
-            private = copy.deepcopy(eager)
-        except (RuntimeError, TypeError) as error:
-            raise ExplainerError(
-                f"{model_name(model)} cannot be copied ({error}); explain an eager, uncompiled module"
-            ) from error
-        if not isinstance(private, nn.Module):
-            raise ExplainerError(f"{type(model).__name__} is not a torch module")
-        # One memory format, whatever the caller's: the last digits of a convolution depend on it.
-        private = private.float().to(memory_format=torch.contiguous_format).eval().requires_grad_(False)
-        if reparameterise and type(private).__module__.startswith("timm."):
-            from timm.utils.model import reparameterize_model
+        yield
 
-            private = reparameterize_model(private, inplace=True).requires_grad_(False)
-        yield private
+
+def private_copy(model: nn.Module, *, reparameterise: bool = False) -> nn.Module:
+    """Return a private float32 evaluation copy of a model; to be called under `default_modes`.
+
+    A copy is used, not set-and-restore: so mode, gradients, `requires_grad`, hooks, buffers and dtype of the
+    caller's model cannot be left changed, not by an exception and not by another thread. Parameters made
+    under inference mode become ordinary ones in the copy.
+
+    Args:
+        model: any eager module; one wrapped by `torch.compile` is unwrapped.
+        reparameterise: fold RepVGG / MobileOne branches of timm models (same function, fewer operations).
+
+    Raises:
+        ExplainerError: the model cannot be copied.
+    """
+    try:
+        private = copy.deepcopy(getattr(model, "_orig_mod", model))
+    except (RuntimeError, TypeError) as error:
+        raise ExplainerError(
+            f"{model_name(model)} cannot be copied ({error}); explain an eager, uncompiled module"
+        ) from error
+    if not isinstance(private, nn.Module):
+        raise ExplainerError(f"{type(model).__name__} is not a torch module")
+    # One memory format, whatever the caller's: the last digits of a convolution depend on it.
+    private = private.float().to(memory_format=torch.contiguous_format).eval().requires_grad_(False)
+    if reparameterise and type(private).__module__.startswith("timm."):
+        from timm.utils.model import reparameterize_model
+
+        private = reparameterize_model(private, inplace=True).requires_grad_(False)
+    return private
 
 
 @contextmanager
@@ -93,9 +112,7 @@ def model_name(model: nn.Module) -> str:
 
 def model_device(model: nn.Module, images: Tensor) -> torch.device:
     """Return the device of the model's first parameter or buffer; of the pictures when it has neither."""
-    for tensor in (*model.parameters(), *model.buffers()):
-        return tensor.device
-    return images.device
+    return next(chain(model.parameters(), model.buffers()), images).device
 
 
 def private_images(images: Tensor, device: torch.device) -> Tensor:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from explainers.errors import ExplainerError
 from explainers.explainer import Explainer
@@ -40,12 +41,21 @@ def explainer_options(name: str) -> tuple[str, ...]:
     return _explainer_class(name).option_names()
 
 
-def create_explainer(name: str, model: nn.Module, **options: Any) -> Explainer:
+def create_explainer(
+    name: str,
+    model: nn.Module,
+    *,
+    forward: Callable[[Tensor], Tensor] | None = None,
+    constant: bool = False,
+    **options: Any,
+) -> Explainer:
     """Return an explainer for a model.
 
     Args:
         name: one of `list_explainers()`.
         model: returns (B, K) logits; timm CNNs and plain VGGs and ResNets need no layer names.
+        forward: computes the logits of masked pictures, on another runtime, say; see `Explainer`.
+        constant: the model never changes, so that private copies of it may be kept; see `Explainer`.
         **options: of the method, see `explainer_options` and the class that `_METHODS` names; for "sise":
             layers, activation, mu, batch_size, baseline, fusion, mean, std, precision.
 
@@ -66,7 +76,7 @@ def create_explainer(name: str, model: nn.Module, **options: Any) -> Explainer:
     for option in options:
         if option not in known:
             raise ExplainerError(f"{name} has no option {option!r}; it has: {', '.join(known)}")
-    return method(model, **options)
+    return method(model, forward=forward, constant=constant, **options)
 
 
 def _explainer_class(name: str) -> type[Explainer]:

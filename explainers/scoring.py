@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from explainers.errors import ExplainerError
@@ -20,6 +21,7 @@ DTYPES: dict[str, torch.dtype] = {
     "bfloat16": torch.bfloat16,
     "float16": torch.float16,
 }
+_CHUNK = 64  # masks at full size at a time, where their statistics need it
 
 
 def probabilities(logits: Tensor, activation: Activation) -> Tensor:
@@ -87,11 +89,13 @@ class Block:
         image: index in the batch.
         layer: name.
         features: (n, h, w) float32, off the graph, none of them constant.
+        statistics: what `mask_statistics` returns of them, where it is known already.
     """
 
     image: int
     layer: str
     features: Tensor
+    statistics: tuple[Tensor, Tensor, Tensor] | None = None
 
 
 @dataclass(frozen=True)
@@ -104,8 +108,9 @@ class Scored:
         low: (n,) float32, smallest value of each feature map at full size; the mask is (map - low) / span.
         span: (n,) float32, its range.
         area: (n,) float32, sum of the mask over the picture, in pixels.
-        passes: (R,) int64, masked pictures behind the scores of each class.
-        error: (R,) float32, root mean square error of scores that were predicted instead, 0 if none was.
+        passes: (R,) int64 on the CPU, masked pictures behind the scores of each class.
+        error: (R,) float32 on the CPU, root mean square error of scores that were predicted instead, 0 if
+            none was.
     """
 
     scores: Tensor
@@ -125,14 +130,16 @@ def prepare_for_masks(model: nn.Module, precision: Precision) -> None:
 
 
 def score_masks(
-    model: nn.Module,
+    forward: Callable[[Tensor], Tensor],
     images: Tensor,
     classes: Tensor,
     blocks: Sequence[Block],
     *,
     activation: Activation,
     batch_size: int,
-    floor: Tensor,
+    floor: Tensor | None = None,
+    dtype: torch.dtype = torch.float32,
+    memory_format: torch.memory_format = torch.contiguous_format,
 ) -> list[Scored]:
     """Score the pictures seen through their masks: docs/sise.md, "Scores and layer maps".
 
@@ -142,13 +149,16 @@ def score_masks(
     exist for one chunk at a time.
 
     Args:
-        model: in evaluation mode, in the type in which the masked passes are to run.
+        forward: from masked pictures (n, C, H, W) in `dtype` and `memory_format` to logits (n, K); it must
+            not keep the pictures, as the next ones are written over them.
         images: (B, C, H, W) float32.
         classes: (B, R) int64, the classes to score each picture for.
         blocks: at least one.
         activation: see `probability`.
         batch_size: most masked pictures in one forward pass.
-        floor: (C, 1, 1) float32, what a fully masked pixel becomes.
+        floor: (C, 1, 1) float32, what a fully masked pixel becomes; None for 0.
+        dtype: of what `forward` takes.
+        memory_format: of what `forward` takes.
 
     Returns:
         One result per block.
@@ -163,49 +173,103 @@ def score_masks(
     for block, end in zip(blocks, ends, strict=True):
         wanted[end - len(block.features) : end] = classes[block.image]
     scores = images.new_zeros(wanted.shape)
-    low, span, area = (images.new_zeros(chunks * batch_size) for _ in range(3))
     sound = torch.zeros(chunks * batch_size, dtype=torch.bool, device=images.device)
-    dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
     size = (images.shape[2], images.shape[3])
+    statistics = [block.statistics or mask_statistics(block.features, size) for block in blocks]
 
     with torch.inference_mode():
-        lifted = images - floor
+        # Up-sampling is linear: what is stretched to [0, 1] at the layer's own resolution is so at full size.
+        stretched = [
+            (block.features - low[:, None, None]) / span[:, None, None]
+            for block, (low, span, _) in zip(blocks, statistics, strict=True)
+        ]
+        lifted = images if floor is None else images - floor
         masked = torch.zeros((batch_size, *images.shape[1:]), dtype=dtype, device=images.device).contiguous(
-            memory_format=torch.channels_last
+            memory_format=memory_format
         )
         for first in range(0, chunks * batch_size, batch_size):
             chunk = slice(first, first + batch_size)
-            for block, end in zip(blocks, ends, strict=True):
-                begin = end - len(block.features)
+            for block, small, end in zip(blocks, stretched, ends, strict=True):
+                begin = end - len(small)
                 at = slice(max(begin, chunk.start), min(end, chunk.stop))
                 if at.start >= at.stop:
                     continue
-                masks = upsample(block.features[at.start - begin : at.stop - begin], size)
-                low[at] = masks.amin(dim=(1, 2))
-                span[at] = masks.amax(dim=(1, 2)) - low[at]
-                masks = masks.sub_(low[at, None, None]).div_(span[at, None, None])
-                area[at] = masks.sum(dim=(1, 2))
-                inside = slice(at.start - first, at.stop - first)
-                torch.addcmul(floor, lifted[block.image], masks[:, None], out=masked[inside])
-            logits = model(masked)
+                masks = upsample(small[at.start - begin : at.stop - begin], size)[:, None]
+                inside = masked[at.start - first : at.stop - first]
+                if floor is None:
+                    torch.mul(lifted[block.image], masks, out=inside)
+                else:
+                    torch.addcmul(floor, lifted[block.image], masks, out=inside)
+            logits = forward(masked)
             scores[chunk] = probabilities(logits, activation).gather(1, wanted[chunk])
             sound[chunk] = torch.isfinite(logits).all(dim=1)
 
+    unsound = (~sound).tolist()
     results = []
-    for block, end in zip(blocks, ends, strict=True):
+    for block, (low, span, area), end in zip(blocks, statistics, ends, strict=True):
         part = slice(end - len(block.features), end)
-        if not bool(sound[part].all()):
-            bad = f"{int((~sound[part]).sum())} of {len(block.features)}"
+        if any(unsound[part]):
             raise ExplainerError(
-                f"the model gave NaN or infinity for {bad} masked pictures of layer {block.layer!r}, "
-                f"image {block.image} of the batch, in {dtype}; check the weights, or use "
-                "precision='float32'"
+                f"the model gave NaN or infinity for {sum(unsound[part])} of {len(block.features)} masked "
+                f"pictures of layer {block.layer!r}, image {block.image} of the batch, in {dtype}; check the "
+                "weights, or use precision='float32'"
             )
-        passes = torch.full((classes.shape[1],), len(block.features), device=images.device)
-        results.append(
-            Scored(scores[part], low[part], span[part], area[part], passes, images.new_zeros(len(passes)))
-        )
+        passes = torch.full((classes.shape[1],), len(block.features))
+        results.append(Scored(scores[part], low, span, area, passes, torch.zeros(len(passes))))
     return results
+
+
+def mask_statistics(features: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
+    """Return what feature maps would have at full size: their smallest value, range and mask area.
+
+    They are not brought to full size for it. Bilinear up-sampling is linear, so the sum over the picture is a
+    weighted sum over the map. Within a cell of four map positions the extremes lie at the cell's outermost
+    pixels, whose places are known where the picture is a whole multiple of the map. Only elsewhere are the
+    maps brought to full size, for the extremes.
+
+    Args:
+        features: (n, h, w) float32, none of them constant.
+        size: (H, W).
+
+    Returns:
+        (n,) each: low, span, and the area in pixels of (map - low) / span.
+    """
+    height, width = features.shape[1:]
+    whole = size[0] % height == 0 and size[1] % width == 0
+    outer = (
+        _outermost_values(_outermost_values(features, size[0] // height, 1), size[1] // width, 2)
+        if whole
+        else None
+    )
+    if outer is None:
+        full = [
+            torch.stack(upsample(each, size).flatten(1).aminmax(dim=1))
+            for each in torch.split(features, _CHUNK)
+        ]
+        low, high = torch.cat(full, dim=1)
+    else:
+        low, high = outer.flatten(1).aminmax(dim=1)
+    span = high - low
+    rows, columns = (_column_sums(n, m, features) for n, m in ((height, size[0]), (width, size[1])))
+    total = (features @ columns) @ rows
+    return low, span, (total - size[0] * size[1] * low) / span
+
+
+def _outermost_values(maps: Tensor, factor: int, dim: int) -> Tensor:
+    """Return the values at the pixels next to each map position along one side: (n, 2h, w) or (n, h, 2w)."""
+    if factor % 2:  # a pixel falls on the position itself
+        return maps
+    near = 1.0 / (2 * factor)
+    first, last = maps.narrow(dim, 0, 1), maps.narrow(dim, maps.shape[dim] - 1, 1)
+    before = torch.cat([first, maps.narrow(dim, 0, maps.shape[dim] - 1)], dim)
+    after = torch.cat([maps.narrow(dim, 1, maps.shape[dim] - 1), last], dim)
+    return torch.cat([torch.lerp(maps, before, near), torch.lerp(maps, after, near)], dim)
+
+
+def _column_sums(small: int, large: int, like: Tensor) -> Tensor:
+    """Return how much each of `small` positions counts in the sum over `large` pixels: (small,)."""
+    identity = torch.eye(small, device=like.device, dtype=like.dtype)[None]
+    return F.interpolate(identity, size=large, mode="linear", align_corners=False)[0].sum(dim=1)
 
 
 def weighted_masks(

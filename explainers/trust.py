@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
@@ -11,7 +12,13 @@ from torchvision.transforms.v2.functional import gaussian_blur
 
 from explainers.drawing import top_mask
 from explainers.errors import ExplainerError
-from explainers.isolation import isolated, model_device, private_images, private_rows
+from explainers.isolation import (
+    default_modes,
+    model_device,
+    private_copy,
+    private_images,
+    private_rows,
+)
 from explainers.options import checked
 from explainers.scoring import Activation, check_class_count, probability
 
@@ -29,6 +36,7 @@ def drop_increase(
     keep: float = 0.15,
     activation: Activation = "softmax",
     masking: Masking = "hard",
+    forward: Callable[[Tensor], Tensor] | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return Drop and Increase: pictures are scored again with all but the top `keep` of their pixels masked.
 
@@ -39,7 +47,7 @@ def drop_increase(
     maps dropped by 0 to 3 %, and that of maps pushed off the defect by 7 to 100 %, mostly over 90 %.
 
     Pixels where the map is 0 are never among the top ones (see `explainers.drawing.top_mask`), so an
-    undefined map keeps nothing. Computed in float32 on a private copy of the model.
+    undefined map keeps nothing. Computed in float32 on a private copy of the model, or by `forward`.
 
     Args:
         model: returns (B, K) logits.
@@ -49,6 +57,7 @@ def drop_increase(
         keep: share of the pixels left, in (0, 1].
         activation: "softmax" or "sigmoid", as in the explainer.
         masking: "hard" or "soft", see above.
+        forward: computes the logits in the place of a copy of the model, see `Explainer`.
 
     Returns:
         (B,) float32 masked scores O in [0, 1]; (B,) float32 drop, max(0, Y - O) / Y in percent, 0 where Y
@@ -59,14 +68,15 @@ def drop_increase(
     """
     checked("activation", activation)
     checked("masking", masking)
-    with isolated(model, images) as private:
-        pictures, classes, values = rows_to_judge(private, images, targets, maps)
+    with default_modes(model_device(model, images)):
+        pictures, classes, values = rows_to_judge(model, images, targets, maps)
         kept = np.stack([top_mask(one, keep) for one in values.cpu().numpy()])
         shown = torch.from_numpy(kept).to(pictures.device)[:, None].to(pictures.dtype)
         masked = _shown_on_mean_colour(pictures, shown) if masking == "soft" else pictures * shown
-        whole_scores, masked_scores = (
-            class_scores(private, batch, classes, activation) for batch in (pictures, masked)
-        )
+        judge = private_copy(model) if forward is None else forward
+        both = torch.cat([pictures, masked])
+        scores = class_scores(judge, both, classes.repeat(2), activation)
+        whole_scores, masked_scores = scores.chunk(2)
         drop = (100.0 * (whole_scores - masked_scores).clamp_min(0.0) / whole_scores).nan_to_num(0.0)
         increase = masked_scores > whole_scores
         return masked_scores.to(images.device), drop.to(images.device), increase.to(images.device)
@@ -78,7 +88,9 @@ def _shown_on_mean_colour(pictures: Tensor, shown: Tensor) -> Tensor:
     kernel = 2 * max(1, round(2 * sigma)) + 1
     feathered = shown
     if kernel // 2 < min(pictures.shape[2:]):  # else the picture is too small to have a soft edge
-        feathered = gaussian_blur(shown, [kernel, kernel], [sigma, sigma])
+        # Rows and columns one after the other: the same, in 34 steps a pixel and not 289 at 224 pixels.
+        feathered = gaussian_blur(shown, [kernel, 1], [sigma, sigma])
+        feathered = gaussian_blur(feathered, [1, kernel], [sigma, sigma])
     own = pictures.mean(dim=(2, 3), keepdim=True)
     return own + (pictures - own) * feathered
 
@@ -89,7 +101,7 @@ def rows_to_judge(
     """Return copies, on the model's device, of what a metric judges: a picture, class and map for each row.
 
     Args:
-        model: the private copy that is going to be run.
+        model: what is judged; pictures, classes and maps go to its device.
         images: (N, C, H, W) float, normalised.
         targets: (N,) whole numbers, class indices.
         maps: (N, H, W) float.
@@ -116,7 +128,7 @@ def rows_to_judge(
 
 
 def class_scores(
-    model: nn.Module,
+    model: Callable[[Tensor], Tensor],
     pictures: Tensor,
     classes: Tensor,
     activation: Activation,

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from explainers.errors import ExplainerError
 from explainers.explainer import Explainer
 from explainers.explanation import OK, UNDEFINED, Explanation, Layer
-from explainers.isolation import Rows, hooked, model_name
+from explainers.isolation import Rows, hooked, model_name, private_copy
 from explainers.maps import FLAT, minmax
 from explainers.scoring import Activation, check_class_count, probability
 from explainers.sise.layers import checked_logits
@@ -48,7 +48,12 @@ class Baseline(Explainer):
     def _attribute(self, model: nn.Module, pictures: Tensor, rows: Rows) -> Attribution:
         """Return the raw maps of `rows` of `pictures` (B, C, H, W) float32, by a private model."""
 
-    def _explain(self, model: nn.Module, pictures: Tensor, rows: Rows) -> Explanation:
+    def _reparameterised(self) -> bool:
+        """Return whether RepVGG-like branches are folded first: not where the user named layers."""
+        return True
+
+    def _explain(self, pictures: Tensor, rows: Rows) -> Explanation:
+        model = private_copy(self.model, reparameterise=self._reparameterised())
         scores = self._scores(model, pictures, rows)
         with finite_logits(model):
             found = self._attribute(model, pictures, rows)

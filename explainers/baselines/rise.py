@@ -42,8 +42,10 @@ class Rise(Baseline):
     precision: Precision = "float32"
 
     def _attribute(self, model: nn.Module, pictures: Tensor, rows: Rows) -> Attribution:
-        dtype = DTYPES[self.precision]
-        prepare_for_masks(model, self.precision)
+        dtype, form, forward = torch.float32, torch.contiguous_format, self.forward
+        if forward is None:
+            dtype, form, forward = DTYPES[self.precision], torch.channels_last, model
+            prepare_for_masks(model, self.precision)
         size = (pictures.shape[2], pictures.shape[3])
         grids, shifts = self._drawn(size)
         asked = rows.by_image()
@@ -54,10 +56,10 @@ class Rise(Baseline):
                 chunk = slice(start, start + self.batch_size)
                 masks = grown(grids[chunk].to(pictures.device), shifts[chunk].to(pictures.device), size)
                 for image, own in asked.items():
-                    masked = (pictures[image] * masks[:, None]).to(dtype, memory_format=torch.channels_last)
+                    masked = (pictures[image] * masks[:, None]).to(dtype, memory_format=form)
                     # A last chunk that is shorter is filled up: the model sees one shape only.
                     masked = F.pad(masked, (0, 0) * 3 + (0, self.batch_size - len(masks)))
-                    spread = probabilities(model(masked), self.activation)[: len(masks)]
+                    spread = probabilities(forward(masked), self.activation)[: len(masks)]
                     scores[own, chunk] = spread[:, rows.targets[own]].T
                     sums[own] += torch.einsum("fn,nhw->fhw", scores[own, chunk], masks)
             sums /= self.p * self.masks

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -39,7 +39,7 @@ def probe(
     layers: Sequence[str] | None,
     activation: Activation,
     compare: bool = True,
-) -> tuple[list[Tap], Tensor]:
+) -> tuple[list[Tap], Tensor, int]:
     """Run one picture forward once, and backward once for each class; return the chosen layers.
 
     See docs/sise.md, "Layers" and "Masks".
@@ -54,7 +54,8 @@ def probe(
         compare: see `layers.candidates`.
 
     Returns:
-        The chosen layers, shallow to deep; (R,) float32 scores of the whole picture.
+        The chosen layers, shallow to deep; (R,) float32 scores of the whole picture; the model's number of
+        classes.
 
     Raises:
         ExplainerError: see `layers.candidates` and `layers.choose`; a class the model does not have; NaN or
@@ -63,9 +64,13 @@ def probe(
     with torch.enable_grad():
         found = candidates(model, picture, layers, compare=compare)
         check_class_count(targets, found.logits.shape[1])
-        for name, feature in found.features.items():
-            _check_finite(feature, model, f"layer {name!r}", index, "feature maps")
-        _check_finite(found.logits, model, "the logits", index, "values")
+        _check_finite(
+            {f"layer {name!r}": feature for name, feature in found.features.items()},
+            model,
+            index,
+            "feature maps",
+        )
+        _check_finite({"the logits": found.logits}, model, index, "values")
         by_class = [
             gradients(
                 found,
@@ -76,17 +81,20 @@ def probe(
         ]
     taps = []
     for name in choose(found, by_class[0], model):
-        for each in by_class:
-            _check_finite(each[name], model, f"layer {name!r}", index, "gradients")
         alpha = torch.stack([each[name][0].sum(dim=(1, 2)) for each in by_class])
-        taps.append(Tap(name, found.features[name].detach()[0], alpha))
+        taps.append(Tap(name, found.features[name].detach()[0].contiguous(), alpha))
+    # What is not finite in a gradient is not finite in its sum.
+    _check_finite({f"layer {tap.name!r}": tap.alpha for tap in taps}, model, index, "gradients")
     logits = found.logits.detach().expand(len(targets), -1)
-    return taps, probability(logits, targets, activation)
+    return taps, probability(logits, targets, activation), logits.shape[1]
 
 
-def _check_finite(values: Tensor, model: nn.Module, layer: str, index: int, what: str) -> None:
-    if not bool(torch.isfinite(values).all()):
-        raise ExplainerError(
-            f"{model_name(model)} gives NaN or infinity in the {what} of {layer}, image {index} of the "
-            "batch; check its weights and the normalisation of the picture"
-        )
+def _check_finite(values: Mapping[str, Tensor], model: nn.Module, index: int, what: str) -> None:
+    """Raise ExplainerError naming the first place whose values are not finite; wait for the device once."""
+    sound = [torch.isfinite(each).all() for each in values.values()]
+    for place, fine in zip(values, torch.stack(sound).tolist() if sound else [], strict=True):
+        if not fine:
+            raise ExplainerError(
+                f"{model_name(model)} gives NaN or infinity in the {what} of {place}, image {index} of the "
+                "batch; check its weights and the normalisation of the picture"
+            )

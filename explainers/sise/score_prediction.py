@@ -21,7 +21,7 @@ def spread(points: Tensor, count: int) -> Tensor:
     those before it.
 
     Args:
-        points: (n, d) float.
+        points: (n, d) float, on the CPU.
         count: groups wanted, 1 or more.
 
     Returns:
@@ -36,9 +36,12 @@ def spread(points: Tensor, count: int) -> Tensor:
         begun.append(gap.argmax())
     centres = points[torch.stack(begun)]
     for _ in range(_ROUNDS):
+        before = centres
         member = F.one_hot(torch.cdist(points, centres).argmin(dim=1), count).to(points.dtype)
         sizes = member.sum(dim=0)[:, None]
         centres = torch.where(sizes > 0, (member.T @ points) / sizes.clamp_min(1), centres)
+        if torch.equal(centres, before):
+            break
     nearest: Tensor = torch.unique(torch.cdist(centres, points).argmin(dim=1))
     return nearest
 
@@ -47,7 +50,7 @@ def predict_scores(points: Tensor, at: Tensor, scores: Tensor) -> tuple[Tensor, 
     """Return every mask's scores, predicted from those of some by Gaussian-process regression of the logits.
 
     Args:
-        points: (n, d) float, see `sise_fast._mask_points`.
+        points: (n, d) float on the CPU, as all of these, see `sise_fast._mask_points`.
         at: (k,) int64, which of them are scored.
         scores: (k, R) float32 in [0, 1].
 
@@ -64,16 +67,16 @@ def predict_scores(points: Tensor, at: Tensor, scores: Tensor) -> tuple[Tensor, 
         predicted = values.mean(dim=0).expand(len(points), -1)
         left_out = values.mean(dim=0).expand(len(at), -1)
     else:
-        trials = [
-            _regress(between, to_known, values, reach * apart.median(), noise)
-            for reach in _REACH
-            for noise in _NOISE
-        ]
-        residuals = torch.stack([residual for residual, _ in trials])  # (trials, k, R)
+        reach = (torch.tensor(_REACH, dtype=values.dtype) * apart.median()).repeat_interleave(len(_NOISE))
+        noise = torch.tensor(_NOISE, dtype=values.dtype).repeat(len(_REACH))
+        residuals, weights, mean = _regress(between, values, reach, noise)
         best = residuals.square().mean(dim=1).argmin(dim=0)  # (R,)
-        own = torch.arange(len(best), device=best.device)
-        predicted = torch.stack([prediction for _, prediction in trials])[best, :, own].T
+        own = torch.arange(len(best))
         left_out = values - residuals[best, :, own].T
+        kernels = {trial: _matern(to_known / reach[trial]) for trial in set(best.tolist())}
+        predicted = torch.stack(
+            [kernels[int(t)] @ weights[t, :, r] + mean[t, r] for r, t in enumerate(best)], dim=1
+        )
     everywhere = torch.sigmoid(predicted).float()
     everywhere[at] = scores
     error = (torch.sigmoid(left_out) - scores.double()).square().mean(dim=0).sqrt().float()
@@ -84,17 +87,27 @@ def predict_scores(points: Tensor, at: Tensor, scores: Tensor) -> tuple[Tensor, 
     return everywhere, error
 
 
-def _regress(
-    between: Tensor, to_known: Tensor, values: Tensor, reach: Tensor, noise: float
-) -> tuple[Tensor, Tensor]:
-    """Return leave-one-out residuals (k, R) and the prediction (n, R) for one length scale and noise."""
+def _regress(between: Tensor, values: Tensor, reach: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return what regression gives for each of T length scales and noises.
+
+    Args:
+        between: (k, k) distances of the known points.
+        values: (k, R) at the known points.
+        reach: (T,) length scales.
+        noise: (T,) variances.
+
+    Returns:
+        (T, k, R) leave-one-out residuals; (T, k, R) weights and (T, R) means: the prediction at a point is
+        its kernel with the known points times the weights, plus the mean.
+    """
     inverse = torch.linalg.inv(
-        _matern(between / reach) + noise * torch.eye(len(between), device=between.device)
+        _matern(between / reach[:, None, None])
+        + noise[:, None, None] * torch.eye(len(between), dtype=between.dtype)
     )
-    mean = (inverse.sum(dim=0) @ values) / inverse.sum()
-    weights = inverse @ (values - mean)
+    mean = (inverse.sum(dim=1) @ values) / inverse.sum(dim=(1, 2))[:, None]
+    weights = inverse @ (values - mean[:, None])
     # Leave-one-out in closed form: Rasmussen and Williams 2006, equation 5.12.
-    return weights / inverse.diagonal()[:, None], _matern(to_known / reach) @ weights + mean
+    return weights / inverse.diagonal(dim1=1, dim2=2)[:, :, None], weights, mean
 
 
 def _matern(distance: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from explainers.errors import ExplainerError
 from explainers.explainer import Explainer
 from explainers.explanation import OK, PARTIAL, UNDEFINED, Explanation, Layer
-from explainers.isolation import Rows
+from explainers.isolation import Rows, private_copy
 from explainers.maps import FLAT, Fusion, fuse, minmax, otsu_threshold
 from explainers.scoring import (
     Activation,
@@ -22,16 +22,26 @@ from explainers.scoring import (
     score_masks,
     weighted_masks,
 )
+from explainers.sise.copies import (
+    Copies,
+    Forward,
+    Structure,
+    checked_forward,
+    folded_copy,
+    forward_of,
+    in_precision,
+    same_probes,
+)
 from explainers.sise.folding import Pairs, fold, foldable_pairs
 from explainers.sise.probing import Tap, probe
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Kept(Block):
     """A block whose maps at least one of the picture's classes keeps.
 
     Attributes:
-        keeps: (R, n) bool, which maps each class keeps.
+        keeps: (R, n) bool on the CPU, which maps each class keeps.
     """
 
     keeps: Tensor
@@ -75,9 +85,12 @@ class Sise(Explainer):
     mean: Sequence[float] | None = None
     std: Sequence[float] | None = None
     precision: Precision = "float32"
-    # Structure of a model met before -> which of its batch norms can be folded: what takes extra passes to
-    # find out is found out once.
-    _foldable: dict[tuple[tuple[str, type], ...], Pairs] = field(default_factory=dict, init=False, repr=False)
+    # Structures of models met before, and which of their batch norms can be folded: what takes extra passes
+    # to find out is found out once.
+    _met: set[Structure] = field(default_factory=set, init=False, repr=False)
+    _foldable: dict[Structure, Pairs] = field(default_factory=dict, init=False, repr=False)
+    # Of a constant model; as many as there were calls at the same time.
+    _kept_copies: list[Copies] = field(default_factory=list, init=False, repr=False)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -87,75 +100,155 @@ class Sise(Explainer):
                 "baseline='black' needs the normalisation's mean and std, one per channel, std > 0"
             )
 
-    def _reparameterised(self) -> bool:
-        return self.layers is None
+    def _explain(self, pictures: Tensor, rows: Rows) -> Explanation:
+        try:
+            copies = self._kept_copies.pop()  # nobody else's for this call
+        except IndexError:
+            plain = private_copy(self.model, reparameterise=self.layers is None)
+            copies = Copies(plain, tuple((name, type(module)) for name, module in plain.named_modules()))
+        explanation = self._explained(copies, pictures, rows)
+        if self.constant:
+            self._kept_copies.append(copies)
+        return explanation
 
-    def _explain(self, model: nn.Module, pictures: Tensor, rows: Rows) -> Explanation:
-        floor = self._floor(pictures)
+    def _explained(self, copies: Copies, pictures: Tensor, rows: Rows) -> Explanation:
+        floor = self._floor(pictures)  # before the long work: it may refuse the pictures
         asked = rows.by_image()
+        model, layers = self._way(copies, pictures, rows)
         probes: dict[int, tuple[list[Tap], Tensor]] = {}
         kept: list[Kept] = []
-        structure = tuple((name, type(module)) for name, module in model.named_modules())
+        outputs = 0
+        compare = copies.structure not in self._met
         for image, own in asked.items():
-            probes[image] = probe(
+            taps, scores, outputs = probe(
                 model,
                 image,
                 pictures[image, None],
                 rows.targets[own],
-                layers=self.layers,
+                layers=layers,
                 activation=self.activation,
-                compare=structure not in self._foldable and not probes,
+                compare=compare and not probes,
             )
-            kept += [block for tap in probes[image][0] if (block := self._kept(image, tap)) is not None]
+            probes[image] = taps, scores
+            kept += self._kept(image, taps)
+        self._met.add(copies.structure)
         classes = rows.targets.new_zeros(len(pictures), max(map(len, asked.values())))
         for image, own in asked.items():
             classes[image, : len(own)] = rows.targets[own]
-        if structure not in self._foldable:
-            self._foldable[structure] = foldable_pairs(model, pictures[:1])
-        fold(model, self._foldable[structure])
-        prepare_for_masks(model, self.precision)
-        scored = self._scored(model, pictures, classes, kept, floor) if kept else []
+        scored = []
+        if kept:
+            forward = self._forward_for_masks(copies, pictures[:1], outputs)
+            scored = self._scored(forward, pictures, classes, kept, floor)
         made = {
             (block.image, block.layer): (one, _layer_maps(block, one, pictures.shape[2:]))
             for block, one in zip(kept, scored, strict=True)
         }
         return self._assembled(pictures, rows, probes, made)
 
+    def _way(self, copies: Copies, pictures: Tensor, rows: Rows) -> tuple[nn.Module, Sequence[str] | None]:
+        """Return the copy that the gradient pass runs on, and the layers to name to it.
+
+        Once the layer rule has chosen the layers of a constant model, they are named: nothing else has to be
+        looked at. And its folded copy takes fewer steps.
+        """
+        if not self.constant:
+            return copies.plain, self.layers
+        size = (pictures.shape[2], pictures.shape[3])
+        if size not in copies.ways:
+            copies.ways[size] = self._layer_names(copies, pictures, rows)
+        names = copies.ways[size]
+        if names is None or copies.folded is None:
+            return copies.plain, self.layers
+        return copies.folded, names
+
+    def _layer_names(self, copies: Copies, pictures: Tensor, rows: Rows) -> tuple[str, ...] | None:
+        """Return the chosen layers, if they can be had by their names from the folded copy; else None."""
+        image, own = next(iter(rows.by_image().items()))
+        asked = image, pictures[image, None], rows.targets[own]
+        taps, *_ = probe(copies.plain, *asked, layers=self.layers, activation=self.activation)
+        if copies.folded is None:
+            copies.folded = folded_copy(copies.plain, self._pairs(copies, pictures[:1]))
+        names = tuple(tap.name for tap in taps)
+        if not set(names) <= {name for name, _ in copies.folded.named_modules()}:
+            return None
+        again, *_ = probe(copies.folded, *asked, layers=names, activation=self.activation)
+        return names if same_probes(taps, again) else None
+
+    def _pairs(self, copies: Copies, picture: Tensor) -> Pairs:
+        """Return which batch norms can be folded, found out once for a structure."""
+        if copies.structure not in self._foldable:
+            self._foldable[copies.structure] = foldable_pairs(copies.plain, picture)
+        return self._foldable[copies.structure]
+
+    def _forward_for_masks(self, copies: Copies, picture: Tensor, outputs: int) -> Forward:
+        """Return what scores masked pictures; a copy of a model that may change is used up by it."""
+        if self.forward is not None:
+            return checked_forward(self.forward, outputs)
+        if copies.folded is None:
+            fold(copies.plain, self._pairs(copies, picture))
+            prepare_for_masks(copies.plain, self.precision)
+            return forward_of(copies.plain)
+        if copies.masked is None:
+            copies.masked = in_precision(copies.folded, self.precision)
+        return forward_of(copies.masked)
+
     def _keeps(self, alpha: Tensor) -> Tensor:
         """Return which maps each class keeps: (R, C) bool, of alpha (R, C)."""
         return alpha > self.mu * alpha.amax(dim=1, keepdim=True)
 
     def _scored(
-        self, model: nn.Module, pictures: Tensor, classes: Tensor, kept: Sequence[Kept], floor: Tensor
+        self,
+        forward: Forward,
+        pictures: Tensor,
+        classes: Tensor,
+        kept: Sequence[Kept],
+        floor: Tensor | None,
     ) -> list[Scored]:
         """Return the scores of every mask of every block; a class's passes are the masks it keeps."""
-        scored = score_masks(
-            model,
+        scored = self._model_scores(forward, pictures, classes, kept, floor)
+        return [replace(one, passes=block.keeps.sum(dim=1)) for block, one in zip(kept, scored, strict=True)]
+
+    def _model_scores(
+        self,
+        forward: Forward,
+        pictures: Tensor,
+        classes: Tensor,
+        blocks: Sequence[Block],
+        floor: Tensor | None,
+    ) -> list[Scored]:
+        """Return the model's scores of every mask of some blocks."""
+        return score_masks(
+            forward.call,
             pictures,
             classes,
-            kept,
+            blocks,
             activation=self.activation,
             batch_size=self.batch_size,
             floor=floor,
+            dtype=forward.dtype,
+            memory_format=forward.memory_format,
         )
-        return [replace(one, passes=block.keeps.sum(dim=1)) for block, one in zip(kept, scored, strict=True)]
 
     def _finished_map(self, fused: Tensor) -> Tensor:
         """Return a fused map (H, W) in [0, 1] after the method's last step."""
         return fused
 
-    def _kept(self, image: int, tap: Tap) -> Kept | None:
+    def _kept(self, image: int, taps: Sequence[Tap]) -> list[Kept]:
         """Return the maps that become masks: those that a class keeps and that are not constant."""
-        keeps = self._keeps(tap.alpha) & _varied(tap.features)
-        union = keeps.any(dim=0)
-        if not bool(union.any()):
-            return None
-        return Kept(image, tap.name, tap.features[union], keeps[:, union])
+        told = on_cpu([torch.cat([tap.alpha, _varied(tap.features)[None].float()]) for tap in taps])
+        kept = []
+        for tap, one in zip(taps, told, strict=True):
+            keeps = self._keeps(one[:-1]) & (one[-1] > 0)
+            at = keeps.any(dim=0).nonzero()[:, 0]
+            if len(at):
+                features = tap.features[at.to(tap.features.device)]
+                kept.append(Kept(image, tap.name, features, keeps=keeps[:, at]))
+        return kept
 
-    def _floor(self, pictures: Tensor) -> Tensor:
+    def _floor(self, pictures: Tensor) -> Tensor | None:
         channels = pictures.shape[1]
         if self.baseline == "mean":
-            return pictures.new_zeros(channels, 1, 1)
+            return None
         mean, std = pictures.new_tensor(self.mean), pictures.new_tensor(self.std)
         if len(mean) != channels:
             raise ExplainerError(f"mean and std have {len(mean)} values, the images {channels} channels")
@@ -175,10 +268,14 @@ class Sise(Explainer):
         block_maps: dict[str, list[Tensor]] = {layer.name: [] for layer in layers}
         masks: dict[str, list[int]] = {layer.name: [] for layer in layers}
         errors: dict[str, list[float]] = {layer.name: [] for layer in layers}
-        fused, status = [], []
+        places = list(made)
+        alive = on_cpu([made[place][1].flatten(1).any(dim=1) for place in places]) if made else []
+        told = dict(zip(places, (one.tolist() for one in alive), strict=True))
+        fused: list[Tensor] = []
+        remarks: list[str] = []
         for image, (taps, _) in probes.items():
             for row in range(len(taps[0].alpha)):
-                own, remarks = [], []
+                own, own_remarks = [], []
                 for tap in taps:
                     count, error, block_map = 0, 0.0, empty
                     if (image, tap.name) in made:
@@ -190,14 +287,16 @@ class Sise(Explainer):
                     block_maps[tap.name].append(block_map)
                     masks[tap.name].append(count)
                     errors[tap.name].append(error)
-                    if not bool(block_map.any()):
-                        remarks.append(f"{tap.name}: {self._why_empty(tap, row, count)}")
+                    if not (count and told[image, tap.name][row]):
+                        own_remarks.append(f"{tap.name}: {self._why_empty(tap, row, count)}")
                 fused.append(self._finished_map(fuse(own, self.fusion)) if own else empty)
-                reasons = "; ".join(remarks)
-                if not bool(fused[-1].any()):
-                    status.append(f"{UNDEFINED}: {reasons}")
-                else:
-                    status.append(f"{PARTIAL}: {reasons}" if reasons else OK)
+                remarks.append("; ".join(own_remarks))
+        status = []
+        for defined, reasons in zip(torch.stack(fused).flatten(1).any(dim=1).tolist(), remarks, strict=True):
+            if not defined:
+                status.append(f"{UNDEFINED}: {reasons}")
+            else:
+                status.append(f"{PARTIAL}: {reasons}" if reasons else OK)
         return Explanation(
             maps=torch.stack(fused),
             block_maps={name: torch.stack(each) for name, each in block_maps.items()},
@@ -215,7 +314,7 @@ class Sise(Explainer):
     def _why_empty(self, tap: Tap, row: int, count: int) -> str:
         if count:
             return "its map is constant"
-        if bool(self._keeps(tap.alpha[row, None]).any()):
+        if bool(self._keeps(tap.alpha[row, None].cpu()).any()):
             return "every kept map is constant"
         return "no map with a positive gradient"
 
@@ -242,6 +341,13 @@ class AdaSise(Sise):
         return keeps
 
 
+def on_cpu(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """Return tensors of one type on the CPU; the device is waited for once."""
+    together = torch.cat([one.flatten() for one in tensors]).cpu()
+    parts = torch.split(together, [one.numel() for one in tensors])
+    return [part.view(one.shape) for part, one in zip(parts, tensors, strict=True)]
+
+
 def _varied(features: Tensor) -> Tensor:
     """Return which maps (n, h, w) are not constant: (n,) bool."""
     span = features.amax(dim=(1, 2)) - features.amin(dim=(1, 2))
@@ -250,7 +356,11 @@ def _varied(features: Tensor) -> Tensor:
 
 def _layer_maps(block: Kept, scored: Scored, size: Sequence[int]) -> Tensor:
     """Return V of docs/sise.md, "Scores and layer maps", per class: (R, H, W) float32 in [0, 1]."""
-    parts = block.keeps * scored.scores.double().T[: len(block.keeps)] / scored.area.double()
+    parts = (
+        block.keeps.to(scored.scores.device)
+        * scored.scores.double().T[: len(block.keeps)]
+        / scored.area.double()
+    )
     sums = weighted_masks(block.features, scored.low, scored.span, parts, (size[0], size[1]))
     # No mask exceeds 1, so no V exceeds the sum of its weights. Against that sum it is judged flat or not.
     return minmax(sums, noise=FLAT * parts.sum(dim=1)).float()

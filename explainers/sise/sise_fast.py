@@ -8,15 +8,14 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from explainers.maps import upsample
-from explainers.scoring import Block, Scored, score_masks
+from explainers.scoring import Block, Scored, mask_statistics
+from explainers.sise.copies import Forward
 from explainers.sise.score_prediction import predict_scores, spread
-from explainers.sise.sise import Kept, Sise
+from explainers.sise.sise import Kept, Sise, on_cpu
 
 _SIDE = 16  # masks are compared at this resolution at most
-_CHUNK = 64  # masks at full size at a time
 _DEEPER = 2.5  # times as many scored masks in a layer as in the one before it
 _LEAST = 4  # scored masks of a layer, where the share allows
 
@@ -51,33 +50,42 @@ class SiseFast(Sise):
     contrast: float = 1.5
 
     def _scored(
-        self, model: nn.Module, pictures: Tensor, classes: Tensor, kept: Sequence[Kept], floor: Tensor
+        self,
+        forward: Forward,
+        pictures: Tensor,
+        classes: Tensor,
+        kept: Sequence[Kept],
+        floor: Tensor | None,
     ) -> list[Scored]:
         """Return the scores of chosen masks, and predictions of the others'."""
         size = (pictures.shape[2], pictures.shape[3])
         measured = [mask_statistics(block.features, size) for block in kept]
-        points = [
-            _mask_points(block.features, low, span)
-            for block, (low, span, _) in zip(kept, measured, strict=True)
-        ]
+        # Choosing and predicting are many small steps, which a GPU would wait for Python to start.
+        points = on_cpu(
+            [
+                _mask_points(block.features, low, span)
+                for block, (low, span, _) in zip(kept, measured, strict=True)
+            ]
+        )
         chosen = [spread(one, count) for one, count in zip(points, self._pass_counts(kept), strict=True)]
-        scored = score_masks(
-            model,
+        scored = self._model_scores(
+            forward,
             pictures,
             classes,
-            [Block(b.image, b.layer, b.features[at]) for b, at in zip(kept, chosen, strict=True)],
-            activation=self.activation,
-            batch_size=self.batch_size,
-            floor=floor,
+            [
+                _part(block, statistics, at.to(pictures.device))
+                for block, statistics, at in zip(kept, measured, chosen, strict=True)
+            ],
+            floor,
         )
+        known = on_cpu([one.scores for one in scored])
         results = []
-        for block, one, at, own, (low, span, area) in zip(
-            kept, scored, chosen, points, measured, strict=True
+        for block, own, at, scores, (low, span, area) in zip(
+            kept, points, chosen, known, measured, strict=True
         ):
-            classes_here = len(block.keeps)
-            scores, error = predict_scores(own, at, one.scores[:, :classes_here])
+            predicted, error = predict_scores(own, at, scores[:, : len(block.keeps)])
             passes = torch.where(block.keeps.any(dim=1), len(at), 0)
-            results.append(Scored(scores, low, span, area, passes, error))
+            results.append(Scored(predicted.to(pictures.device), low, span, area, passes, error))
         return results
 
     def _pass_counts(self, kept: Sequence[Kept]) -> list[int]:
@@ -104,57 +112,10 @@ class SiseFast(Sise):
         return fused**self.contrast
 
 
-def mask_statistics(features: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
-    """Return what feature maps would have at full size: their smallest value, range and mask area.
-
-    They are not brought to full size for it. Bilinear up-sampling is linear, so the sum over the picture is a
-    weighted sum over the map. Within a cell of four map positions the extremes lie at the cell's outermost
-    pixels, whose places are known where the picture is a whole multiple of the map. Only elsewhere are the
-    maps brought to full size, for the extremes.
-
-    Args:
-        features: (n, h, w) float32, none of them constant.
-        size: (H, W).
-
-    Returns:
-        (n,) each: low, span, and the area in pixels of (map - low) / span.
-    """
-    height, width = features.shape[1:]
-    whole = size[0] % height == 0 and size[1] % width == 0
-    outer = (
-        _outermost_values(_outermost_values(features, size[0] // height, 1), size[1] // width, 2)
-        if whole
-        else None
-    )
-    if outer is None:
-        full = [
-            torch.stack(upsample(each, size).flatten(1).aminmax(dim=1))
-            for each in torch.split(features, _CHUNK)
-        ]
-        low, high = torch.cat(full, dim=1)
-    else:
-        low, high = outer.flatten(1).aminmax(dim=1)
-    span = high - low
-    rows, columns = (_column_sums(n, m, features) for n, m in ((height, size[0]), (width, size[1])))
-    total = torch.einsum("h,nhw,w->n", rows, features, columns)
-    return low, span, (total - size[0] * size[1] * low) / span
-
-
-def _outermost_values(maps: Tensor, factor: int, dim: int) -> Tensor:
-    """Return the values at the pixels next to each map position along one side: (n, 2h, w) or (n, h, 2w)."""
-    if factor % 2:  # a pixel falls on the position itself
-        return maps
-    near = 1.0 / (2 * factor)
-    first, last = maps.narrow(dim, 0, 1), maps.narrow(dim, maps.shape[dim] - 1, 1)
-    before = torch.cat([first, maps.narrow(dim, 0, maps.shape[dim] - 1)], dim)
-    after = torch.cat([maps.narrow(dim, 1, maps.shape[dim] - 1), last], dim)
-    return torch.cat([torch.lerp(maps, before, near), torch.lerp(maps, after, near)], dim)
-
-
-def _column_sums(small: int, large: int, like: Tensor) -> Tensor:
-    """Return how much each of `small` positions counts in the sum over `large` pixels: (small,)."""
-    identity = torch.eye(small, device=like.device, dtype=like.dtype)[None]
-    return F.interpolate(identity, size=large, mode="linear", align_corners=False)[0].sum(dim=1)
+def _part(block: Block, statistics: tuple[Tensor, Tensor, Tensor], at: Tensor) -> Block:
+    """Return some masks of a block."""
+    low, span, area = statistics
+    return Block(block.image, block.layer, block.features[at], (low[at], span[at], area[at]))
 
 
 def _mask_points(features: Tensor, low: Tensor, span: Tensor) -> Tensor:

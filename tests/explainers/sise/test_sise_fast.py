@@ -11,8 +11,8 @@ from sklearn.gaussian_process.kernels import Matern
 
 from explainers import ExplainerError, create_explainer
 from explainers.maps import upsample
+from explainers.scoring import mask_statistics
 from explainers.sise.score_prediction import predict_scores, spread
-from explainers.sise.sise_fast import mask_statistics
 
 
 @pytest.mark.parametrize(
@@ -53,13 +53,14 @@ def test_predicted_scores_are_those_of_a_gaussian_process():
     known = points[at].double()
     apart = torch.pdist(known)
     reach = float(torch.cat([apart, apart]).median())
-    residuals, predicted = score_prediction._regress(
-        torch.cdist(known, known),
-        torch.cdist(points.double(), known, compute_mode="donot_use_mm_for_euclid_dist"),
-        scores.double(),
-        torch.tensor(reach, dtype=torch.float64),
-        1e-2,
+    tried = torch.tensor([0.5 * reach, reach], dtype=torch.float64)
+    noise = torch.tensor([1e-1, 1e-2], dtype=torch.float64)
+    residuals, weights, means = (
+        each[1]
+        for each in score_prediction._regress(torch.cdist(known, known), scores.double(), tried, noise)
     )
+    to_known = torch.cdist(points.double(), known, compute_mode="donot_use_mm_for_euclid_dist")
+    predicted = score_prediction._matern(to_known / reach) @ weights + means
     mean_free = GaussianProcessRegressor(Matern(reach, "fixed", nu=1.5), alpha=1e-2, optimizer=None)
     kernel = mean_free.kernel(known.numpy()) + 1e-2 * np.eye(5)
     mean = np.linalg.solve(kernel, scores.double().numpy()).sum() / np.linalg.inv(kernel).sum()
