@@ -9,9 +9,8 @@ from PIL import Image
 from classifiers import Predictor, load_package
 from configs.loading import ConfigError
 from configs.schema import ExplainerSettings
-from explainers import drop_increase
 from explainers.drawing import figure
-from operations.inspection.evidence import explainer_for
+from operations.inspection.evidence import explainer_for, judged_maps
 from sources.decoding import decode
 from sources.errors import Unreadable
 
@@ -54,9 +53,7 @@ def explain_picture(
     name, score = package.classes[index], float(probabilities[index])
     if not explanation.defined[0]:
         return f"{name} {score:.3f}: {explanation.status[0]}; nothing to draw"
-    masked, drop, increase = drop_increase(
-        predictor.model, images, targets, explanation.maps, activation=package.activation, masking="soft"
-    )
+    masked, drop, increase = judged_maps(predictor, images, targets, explanation.maps)
     top, left, bottom, right = preprocessing.content_box(decoded.height, decoded.width)
     fused = explanation.maps[0, top:bottom, left:right].cpu().numpy()
     blocks = [

@@ -44,6 +44,9 @@ class Memory:
 def explainer_for(predictor: Predictor, chosen: ExplainerSettings) -> Explainer:
     """Make an explainer of the network in use, with what its package says of activation and colours.
 
+    Masked pictures are scored by the engine. The torch engine is no gain there: the explainer's own copy of
+    the network, on the same device and in the same precision, has its batch norms folded.
+
     Settings that belong to another method (`mu` to SISE, say) are left out; `chosen.options` are not.
 
     Raises:
@@ -59,7 +62,33 @@ def explainer_for(predictor: Predictor, chosen: ExplainerSettings) -> Explainer:
         "precision": predictor.precision,
     }
     options = {name: value for name, value in shared.items() if name in known}
-    return create_explainer(chosen.method, predictor.model, **options, **chosen.options)
+    return create_explainer(
+        chosen.method,
+        predictor.model,
+        forward=None if predictor.engine.name == "torch" else predictor.engine,
+        constant=True,  # nothing changes a predictor's network
+        **options,
+        **chosen.options,
+    )
+
+
+def judged_maps(
+    predictor: Predictor, images: torch.Tensor, targets: torch.Tensor, maps: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return what the record keeps of how far to trust maps: `drop_increase`, computed in float32.
+
+    Raises:
+        ExplainerError: see `drop_increase`.
+    """
+    return drop_increase(
+        predictor.model,
+        images,
+        targets,
+        maps,
+        activation=predictor.package.activation,
+        masking="soft",
+        forward=predictor.engine if predictor.engine.precision == "float32" else predictor.model,
+    )
 
 
 def explain_findings(
@@ -110,13 +139,8 @@ def explain_each(
     """
     try:
         explanation = explainer(images, targets)
-        masked, drop, increase = drop_increase(
-            predictor.model,
-            images[explanation.images],
-            explanation.targets,
-            explanation.maps,
-            activation=predictor.package.activation,
-            masking="soft",
+        masked, drop, increase = judged_maps(
+            predictor, images[explanation.images], explanation.targets, explanation.maps
         )
     except ExplainerError as error:
         if len(images) == 1:
