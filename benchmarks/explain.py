@@ -1,6 +1,6 @@
 """Measure what an explanation costs, as ratios of times taken side by side in one process.
 
-    python benchmarks/explain.py [--models resnet18 …] [--device cpu] [--out FILE.json]
+    python benchmarks/explain.py [--models resnet18 …] [--only g h …] [--device cpu] [--out FILE.json]
 
 The two of a ratio are timed in turns (A B A B); the medians of --repeats (5) rounds are compared. Weights are
 random, pictures 224 x 224. Precision is reduced (bfloat16 on a CPU, float16 on CUDA) unless said otherwise:
@@ -11,19 +11,26 @@ random, pictures 224 x 224. Precision is reduced (bfloat16 on a CPU, float16 on 
   d  eight findings explained one by one against together
   e  peak memory with few masks and with many, each in a process of its own
   f  SISE at several chunk sizes, and the parts that sise-fast's time is made of
+  g  a finding as a run explains it (sise-fast, and Drop), now against --against (a git revision), each in a
+     process of its own; and the rank correlation of their maps
+  h  (a) and (b) with OpenVINO in float32: SISE against as many bare passes of the same engine; Score-CAM's
+     masked pass in torchcam and pytorch-grad-cam against SISE's by that engine
 
-a, d and f use only the strongest --masks maps (by the option mu), as a VGG-16 has 1472. Fixed costs weigh
+a, d, f and h use only the strongest --masks maps (by the option mu), as a VGG-16 has 1472. Fixed costs weigh
 more with few maps, so that this is no advantage.
 """
 
 import argparse
 import json
+import os
 import resource
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -45,12 +52,14 @@ SCORE_CAM_LAYER = {
     "vgg16": "features.8",
 }
 SIZE = 224
+AGAINST = "a5c760d"  # before engines, and before an explainer kept anything from call to call
 
 
 class Bench:
     """One model and picture on one device."""
 
-    def __init__(self, name: str, device: str, repeats: int, masks: int) -> None:
+    def __init__(self, name: str, device: str, repeats: int, masks: int, against: str = AGAINST) -> None:
+        self.against = against
         self.name, self.device, self.repeats = name, torch.device(device), repeats
         torch.manual_seed(0)
         self.model = timm.create_model(name, num_classes=10).eval().to(self.device)
@@ -71,7 +80,7 @@ class Bench:
     def _mu(self, masks: int) -> float:
         """Return the mu by which the `masks` strongest maps of the first picture are kept."""
         with isolated(self.model, self.images) as private:
-            taps, _ = probe(private, 0, self.images[:1], self.targets[:1], layers=None, activation="softmax")
+            taps, *_ = probe(private, 0, self.images[:1], self.targets[:1], layers=None, activation="softmax")
         shares = torch.cat([(tap.alpha[0] / tap.alpha[0].max()).clamp_min(0) for tap in taps])
         ordered = shares[shares > 0].sort(descending=True).values
         return 0.0 if len(ordered) <= masks else min(0.999, float(ordered[masks]))
@@ -92,6 +101,22 @@ class Bench:
             work()
         rounds = [[self.timed(work) for work in works] for _ in range(self.repeats)]
         return [statistics.median(column) for column in zip(*rounds, strict=True)]
+
+    def save_package(self, folder: Path) -> None:
+        """Save the model as a package."""
+        from classifiers.package.package import save_package
+        from classifiers.package.preprocessing import Preprocessing
+
+        save_package(
+            folder,
+            self.model,
+            architecture=self.name,
+            model_args={},
+            classes=tuple(f"c{index}" for index in range(10)),
+            good_class="c0",
+            task="single-label",
+            preprocessing=Preprocessing((SIZE, SIZE), fit="stretch"),
+        )
 
     def explainer(self, method: str = "sise", **options: Any) -> Any:
         options = {"precision": self.precision, "batch_size": self.chunk, **options}
@@ -274,7 +299,171 @@ def bench_f(bench: Bench) -> dict[str, Any]:
     }
 
 
-BENCHES = {"a": bench_a, "b": bench_b, "c": bench_c, "d": bench_d, "e": bench_e, "f": bench_f}
+def bench_g(bench: Bench) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory() as folder, checkout(Path(folder) / "before", bench.against) as before:
+        work = Path(folder)
+        bench.save_package(work / "package")
+        torch.save((bench.images.cpu(), bench.targets.tolist()), work / "pictures.pt")
+        here = Path(__file__).resolve().parents[1]
+        both = [Finder(tree, work, bench) for tree in (before, here)]
+        for finder in both:
+            for _ in bench.images:  # each once, to warm up
+                finder.seconds()
+        rounds = [[finder.seconds() for finder in both] for _ in range(bench.repeats * len(bench.images))]
+        then, now = (statistics.median(column) for column in zip(*rounds, strict=True))
+        maps = [finder.maps() for finder in both]
+    from explainers.metrics.sanity import rank_correlation
+
+    ranks = rank_correlation(maps[0], maps[1])
+    return {
+        "before_s": then,
+        "now_s": now,
+        "engine": both[1].engine,
+        "least_rank_correlation": float(ranks.min()),
+        "median_rank_correlation": float(ranks.median()),
+        "ratio": then / now,
+    }
+
+
+@contextmanager
+def checkout(folder: Path, revision: str) -> Iterator[Path]:
+    """Check a revision of this repository out for the time of the block."""
+    git = ["git", "-C", str(Path(__file__).resolve().parent), "worktree"]
+    subprocess.run([*git, "add", "--quiet", "--detach", str(folder), revision], check=True)
+    try:
+        yield folder
+    finally:
+        subprocess.run([*git, "remove", "--force", str(folder)], check=True)
+
+
+class Finder:
+    """A process that explains findings by the code of one checkout."""
+
+    def __init__(self, tree: Path, work: Path, bench: Bench) -> None:
+        self._maps = work / f"maps-{tree.name}.pt"
+        # Without this folder on the path, where a module has the name of a room (db).
+        command = [sys.executable, "-P", __file__, "--finder", str(work), str(self._maps)]
+        # Threads of the process whose turn it is not must not spin.
+        environment = os.environ | {"PYTHONPATH": str(tree), "OMP_WAIT_POLICY": "passive"}
+        command += ["--device", str(bench.device), "--threads", str(torch.get_num_threads())]
+        self._process = subprocess.Popen(
+            command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        self.engine = self._answer("")
+
+    def _answer(self, asked: str) -> str:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        if asked:
+            print(asked, file=self._process.stdin, flush=True)
+        answer = self._process.stdout.readline().strip()
+        if not answer:
+            raise RuntimeError(f"a process that explains findings ended with {self._process.wait()}")
+        return answer
+
+    def seconds(self) -> float:
+        """Return the seconds that the next finding takes."""
+        return float(self._answer("next"))
+
+    def maps(self) -> torch.Tensor:
+        """Return the last map of each picture, and end the process."""
+        self._answer("save")
+        self._process.communicate()
+        maps: torch.Tensor = torch.load(self._maps)
+        return maps
+
+
+def find(work: Path, kept: Path, device: str) -> None:
+    """Explain a finding for each line of the input, as a run does; the other end is `Finder`."""
+    from classifiers import Predictor, load_package
+    from configs.schema import ExplainerSettings
+    from operations.inspection.evidence import explain_each, explainer_for
+
+    predictor = Predictor(load_package(work / "package"), device=device)
+    chunk = 256 if predictor.device.type == "cuda" else 16
+    explainer = explainer_for(predictor, ExplainerSettings(method="sise-fast", batch_size=chunk))
+    images, targets = torch.load(work / "pictures.pt")
+    images = images.to(predictor.device)
+    engine = getattr(predictor, "engine", None)
+    print("torch" if engine is None else engine.name, flush=True)
+    maps: dict[int, torch.Tensor] = {}
+    for number, asked in enumerate(sys.stdin):
+        at = number % len(images)
+        if asked.strip() == "save":
+            torch.save(torch.stack([maps[index] for index in range(len(images))]), kept)
+            print("saved", flush=True)
+            continue
+        begun = time.perf_counter()
+        (_, explanation), *_ = explain_each(explainer, predictor, images[at, None], [[targets[at]]])
+        if predictor.device.type == "cuda":
+            torch.cuda.synchronize()
+        took = time.perf_counter() - begun
+        if explanation is not None:
+            maps[at] = explanation.maps[0].cpu()
+        print(took, flush=True)
+
+
+def bench_h(bench: Bench) -> dict[str, Any]:
+    from pytorch_grad_cam import ScoreCAM as GradCamScoreCam
+    from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+    from torchcam.methods import ScoreCAM as TorchCamScoreCam
+
+    from classifiers import Predictor, load_package
+
+    with tempfile.TemporaryDirectory() as folder:
+        bench.save_package(Path(folder) / "package")
+        predictor = Predictor(load_package(Path(folder) / "package"), device="cpu", engine="openvino")
+    layer = SCORE_CAM_LAYER[bench.name]
+    module = dict(bench.model.named_modules())[layer]
+    image, target = bench.images[:1], int(bench.targets[0])
+    by_engine = {"precision": predictor.precision, "forward": predictor.engine, "constant": True}
+    whole = bench.explainer(mu=bench.mu, **by_engine)
+    one_layer = bench.explainer(layers=[layer], **by_engine)
+    passes, few = (total_masks(bench.explain(each)()) for each in (whole, one_layer))
+    chunk = bench.images.new_zeros(-(-passes // -(-passes // bench.chunk)), 3, SIZE, SIZE)
+
+    def bare() -> None:
+        for _ in range(-(-passes // len(chunk))):
+            predictor.engine(chunk)
+
+    def torchcam() -> None:
+        with TorchCamScoreCam(bench.model, layer, batch_size=bench.chunk) as cam:
+            with torch.no_grad():
+                scores = bench.model(image)
+            cam(target, scores)
+
+    def grad_cam() -> None:
+        with GradCamScoreCam(bench.model, [module]) as cam:
+            cam.batch_size = bench.chunk
+            cam(image, [ClassifierOutputTarget(target)])
+
+    ours, alone, small, first, second = bench.medians(
+        bench.explain(whole), bare, bench.explain(one_layer), torchcam, grad_cam
+    )
+    alone *= passes / (-(-passes // len(chunk)) * len(chunk))
+    maps = next(iter(bench.explain(one_layer)().layers)).maps
+    masked, theirs = small / few, min(first, second) / maps
+    return {
+        "masks": passes,
+        "sise_s": ours,
+        "bare_s": alone,
+        "ratio": ours / alone,
+        "masked_ms": 1e3 * masked,
+        "score_cam_ms": 1e3 * theirs,
+        "score_cam_ratio": theirs / masked,
+    }
+
+
+BENCHES = {
+    "a": bench_a,
+    "b": bench_b,
+    "c": bench_c,
+    "d": bench_d,
+    "e": bench_e,
+    "f": bench_f,
+    "g": bench_g,
+    "h": bench_h,
+}
 
 
 def main() -> None:
@@ -285,8 +474,15 @@ def main() -> None:
     options.add_argument("--repeats", type=int, default=5)
     options.add_argument("--masks", type=int, default=256)
     options.add_argument("--out")
+    options.add_argument("--against", default=AGAINST, help="git revision that (g) compares with")
     options.add_argument("--peak", type=int, help=argparse.SUPPRESS)
+    options.add_argument("--finder", nargs=2, type=Path, help=argparse.SUPPRESS)
+    options.add_argument("--threads", type=int, default=torch.get_num_threads())
     chosen = options.parse_args()
+    torch.set_num_threads(chosen.threads)
+    if chosen.finder is not None:
+        find(*chosen.finder, chosen.device)
+        return
     if chosen.peak is not None:
         print(json.dumps(peak(chosen.models[0], chosen.device, chosen.peak)))
         return
@@ -294,7 +490,7 @@ def main() -> None:
     print(f"{machine}, torch {torch.__version__}, timm {timm.__version__}, {torch.get_num_threads()} threads")
     results: dict[str, dict[str, Any]] = {}
     for name in chosen.models:
-        bench = Bench(name, chosen.device, chosen.repeats, chosen.masks)
+        bench = Bench(name, chosen.device, chosen.repeats, chosen.masks, chosen.against)
         results[name] = {}
         for letter in chosen.only:
             results[name][letter] = BENCHES[letter](bench)
