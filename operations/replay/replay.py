@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
 from pydantic import ValidationError
 
 from classifiers import ModelPackage, PackageError, Predictor
