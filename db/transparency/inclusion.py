@@ -182,9 +182,10 @@ def check_proof(proof: Mapping[str, Any], checkpoint: str, trusted: Sequence[Ver
     if (proof.get("format"), proof.get("version")) != (FORMAT, VERSION):
         raise RecordError(f"not a proof of this kind: expected {FORMAT!r}, version {VERSION}")
     if proof.get("tree_size") != signed.tree_size:
+        size = short_text(str(proof.get("tree_size")))
         raise RecordError(
-            f"the proof is for a log of {proof.get('tree_size')} events, the checkpoint for one of "
-            f"{signed.tree_size}: take the checkpoint that the proof was made for, or a new proof"
+            f"the proof is for a log of {size} events, the checkpoint for one of {signed.tree_size}: "
+            "take the checkpoint that the proof was made for, or a new proof"
         )
     entries = proof.get("events")
     if not isinstance(entries, list) or not entries:

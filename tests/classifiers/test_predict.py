@@ -248,7 +248,7 @@ def test_parity_refuses_a_network_that_answers_differently(package: ModelPackage
 
 
 def test_parity_notices_another_resize(package: ModelPackage, monkeypatch: pytest.MonkeyPatch) -> None:
-    def crude(self: Preprocessing, pixels: np.ndarray) -> np.ndarray:
+    def crude(self: Preprocessing, pixels: np.ndarray, *rest: object) -> np.ndarray:
         height, width = self.input_size
         return np.array(Image.fromarray(pixels).resize((width, height), Image.Resampling.NEAREST))
 
