@@ -86,6 +86,8 @@ class Predictor:
         self.batch_size = batch_size
         self.device = resolve_device(device)
         first = automatic_engine(self.device.type) if engine == "auto" else engine
+        if engine == "auto" and precision not in ("auto", "float32") and not package.calibrated_by_precision:
+            first = "torch"  # as before 0.3: no calibration says how another engine's rounding moves scores
         if first not in ENGINES:
             raise PackageError(f"engine must be 'auto' or one of {ENGINES}, not {engine!r}")
         if precision not in ("auto", *PRECISIONS):
@@ -107,6 +109,7 @@ class Predictor:
             self.refusal = str(error)
             _log.warning("engine torch is used: %s", error)
             self.engine = self._checked_engine("torch", precision)
+        self._warn_of_thresholds()
         reduced = package.reduced_to(self.engine.name, self.engine.precision)
         if reduced is not None:
             self.package = replace(package, thresholds=reduced.thresholds)
@@ -138,14 +141,6 @@ class Predictor:
     def _checked_engine(self, name: str, precision: str) -> Engine:
         """Return an engine whose logits are the validated ones; EngineError with the figure otherwise."""
         if precision != "auto":
-            told = self.package.training.get("calibration")
-            scored = told.get("precision", precision) if isinstance(told, dict) else precision
-            if scored != precision and not self.package.calibrated_by_precision:
-                _log.warning(
-                    "the thresholds of %s are from scores in %s, and it is to decide in %s: nothing shows "
-                    "that they keep their targets there; run `kensa calibrate` again",
-                    *(self.package.path, scored, precision),
-                )
             return self._engine(name, precision)
         *reduced, last = automatic_precisions(self.package, self.device, name)
         for each in reduced:
@@ -154,6 +149,17 @@ class Predictor:
             except EngineError as error:
                 _log.warning("precision %s is not used: %s", each, error)
         return self._engine(name, last)
+
+    def _warn_of_thresholds(self) -> None:
+        """Warn where a package of before 0.3 decides in another precision than its thresholds are from."""
+        told = self.package.training.get("calibration")
+        scored = told.get("precision", self.precision) if isinstance(told, dict) else self.precision
+        if scored != self.precision and not self.package.calibrated_by_precision:
+            _log.warning(
+                "the thresholds of %s are from scores in %s, and it is to decide in %s: nothing shows "
+                "that they keep their targets there; run `kensa calibrate` again",
+                *(self.package.path, scored, self.precision),
+            )
 
     def _engine(self, name: str, precision: str) -> Engine:
         package = self.package
@@ -164,7 +170,16 @@ class Predictor:
                 f"keeps its targets there: run `kensa calibrate --engine {name} --precision {precision}`, or "
                 "set model.precision to auto"
             )
-        engine: Engine
+        stored = package.parity if reduced is None else reduced.parity
+        pictures = torch.stack([self.transform(picture) for picture in parity_pictures()]).to(self.device)
+
+        def check(engine: Engine) -> None:
+            for _ in range(2):  # the second time may be another way: a CUDA graph
+                try:
+                    check_parity(stored, engine(pictures).tolist(), precision, own=reduced is not None)
+                except PackageError as error:
+                    raise EngineError(f"engine {name} is not for this package: {error}") from error
+
         if name == "openvino":
             # Loaded for this engine alone: it is an extra, and takes its time.
             from classifiers.engines.openvino_engine import open_openvino_engine
@@ -174,16 +189,9 @@ class Predictor:
                     f"engine openvino computes on the CPU, not on {self.device}: set model.engine to torch, "
                     "or model.device to cpu"
                 )
-            engine = open_openvino_engine(self.model, self.package, precision)
-        else:
-            engine = TorchEngine(self.model, precision, len(self.package.classes))
-        stored = package.parity if reduced is None else reduced.parity
-        pictures = torch.stack([self.transform(picture) for picture in parity_pictures()]).to(self.device)
-        for _ in range(2):  # the second time may be another way: a CUDA graph
-            try:
-                check_parity(stored, engine(pictures).tolist(), precision, own=reduced is not None)
-            except PackageError as error:
-                raise EngineError(f"engine {name} is not for this package: {error}") from error
+            return open_openvino_engine(self.model, self.package, precision, check)
+        engine = TorchEngine(self.model, precision, len(self.package.classes))
+        check(engine)
         return engine
 
     def transform(self, pixels: NDArray[np.uint8]) -> torch.Tensor:
@@ -203,11 +211,11 @@ class Predictor:
             )
         parts = [torch.empty(0, len(self.package.classes))]
         for chunk in torch.split(batch, self.batch_size) if len(batch) else ():
-            chunk = chunk.to(self.device, memory_format=torch.channels_last, non_blocking=True)
+            chunk = chunk.to(self.device, non_blocking=True)
             part = self.engine(chunk)
             if self.precision != "float32" and not bool(torch.isfinite(part).all()):
                 with torch.inference_mode():
-                    part = self.model(chunk)
+                    part = self.model(chunk.to(memory_format=torch.channels_last))
             parts.append(part.cpu())
         logits = torch.cat(parts)
         if not bool(torch.isfinite(logits).all()):

@@ -12,7 +12,7 @@ import os
 import secrets
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 _log = logging.getLogger("kensa")
@@ -103,7 +103,11 @@ def _private_folder() -> Iterator[int]:
 
 
 def _own_file(name: str, folder: int) -> bytes:
-    """Return the content of a regular file of this account; any other is removed, and FileNotFoundError."""
+    """Return the content of a file that this account alone writes; any other is removed.
+
+    Raises:
+        FileNotFoundError: there is none, or it was removed.
+    """
     try:
         file = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder)
     except FileNotFoundError:
@@ -113,7 +117,9 @@ def _own_file(name: str, folder: int) -> bytes:
         raise FileNotFoundError(name) from None
     with os.fdopen(file, "rb") as opened:
         found = os.fstat(file)
-        if stat.S_ISREG(found.st_mode) and found.st_uid == os.geteuid():
+        own = stat.S_ISREG(found.st_mode) and found.st_uid == os.geteuid()
+        # Without a name it was replaced just now; with two it is also where others may write.
+        if own and not found.st_mode & 0o022 and found.st_nlink <= 1:
             return opened.read()
     os.unlink(name, dir_fd=folder)
     raise FileNotFoundError(name)
@@ -121,13 +127,17 @@ def _own_file(name: str, folder: int) -> bytes:
 
 def _remove_oldest(folder: int) -> None:
     """Remove the oldest models beyond `MOST_MODELS` and `MOST_BYTES`, and what killed processes left."""
+    files = []
     with os.scandir(folder) as entries:
-        files = [(entry.stat(follow_symlinks=False), entry.name) for entry in entries]
+        for entry in entries:
+            with suppress(FileNotFoundError):  # another process was faster
+                files.append((entry.stat(follow_symlinks=False), entry.name))
     kept = 0
     for number, (found, name) in enumerate(sorted(files, key=lambda file: -file[0].st_mtime_ns)):
         kept += found.st_size
         if number >= MOST_MODELS or kept > MOST_BYTES:
-            os.unlink(name, dir_fd=folder)
+            with suppress(FileNotFoundError):
+                os.unlink(name, dir_fd=folder)
 
 
 def _tell(error: OSError) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import warnings
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +19,8 @@ from classifiers.engines.openvino_library import load_openvino
 
 if TYPE_CHECKING:
     from classifiers.package.package import ModelPackage
+
+_log = logging.getLogger("kensa")
 
 # What OpenVINO calls a precision: as a setting, and among a processor's capabilities.
 _PRECISIONS = {"float32": ("f32", "FP32"), "bfloat16": ("bf16", "BF16"), "float16": ("f16", "FP16")}
@@ -58,19 +62,44 @@ class OpenVinoEngine:
         return torch.from_numpy(self._logits)
 
 
-def open_openvino_engine(model: torch.nn.Module, package: ModelPackage, precision: str) -> OpenVinoEngine:
+def open_openvino_engine(
+    model: torch.nn.Module,
+    package: ModelPackage,
+    precision: str,
+    check: Callable[[OpenVinoEngine], None],
+) -> OpenVinoEngine:
     """Return a package's network compiled by OpenVINO for this processor.
 
     Args:
         model: the package's network in eval mode, float32, on the CPU, its logits divided by the temperature.
         package: what it is made of.
         precision: "float32", "bfloat16" or "float16".
+        check: raises EngineError where an engine's logits are not the validated ones. A compiled model that
+            an earlier start kept and that fails is discarded, and compiled once more.
 
     Raises:
-        EngineError: OpenVINO is not installed, this processor does not compute in the precision, or OpenVINO
-            cannot convert the network.
+        EngineError: OpenVINO is not installed or does not work, this processor does not compute in the
+            precision, OpenVINO cannot convert or compute the network, or `check` refused it.
     """
     library = load_openvino()
+    try:
+        return _opened_engine(library, model, package, precision, check)
+    except EngineError:
+        raise
+    except Exception as error:  # whatever OpenVINO stumbles over: torch may do
+        told = " ".join(str(error).split())[:300]
+        raise EngineError(
+            f"engine openvino cannot compute {package.architecture}: {type(error).__name__}: {told}"
+        ) from error
+
+
+def _opened_engine(
+    library: Any,
+    model: torch.nn.Module,
+    package: ModelPackage,
+    precision: str,
+    check: Callable[[OpenVinoEngine], None],
+) -> OpenVinoEngine:
     core = library.Core()
     wanted, capability = _PRECISIONS[precision]
     if capability not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
@@ -86,18 +115,29 @@ def open_openvino_engine(model: torch.nn.Module, package: ModelPackage, precisio
         # Whoever limits torch (OMP_NUM_THREADS) means the processor, not the library.
         "INFERENCE_NUM_THREADS": torch.get_num_threads(),
     }
+
+    def checked(compiled: Any) -> OpenVinoEngine:
+        engine = OpenVinoEngine(compiled, precision, _release(library), len(package.classes))
+        check(engine)
+        return engine
+
     key = _cache_key(core, package, options)
-    compiled = _imported_model(core, key, options)
-    if compiled is None:
+    kept = load_compiled(key)  # by an earlier start: tracing takes seconds
+    if kept is not None:
         try:
-            compiled = core.compile_model(_converted_model(model, package), "CPU", options)
-        except Exception as error:  # whatever tracing and conversion stumble over is a fact about the network
-            told = " ".join(str(error).split())[:300]
-            raise EngineError(
-                f"engine openvino cannot compute {package.architecture}: {type(error).__name__}: {told}"
-            ) from error
-        keep_compiled(key, compiled.export_model().getvalue())
-    return OpenVinoEngine(compiled, precision, _release(library), len(package.classes))
+            return checked(core.import_model(kept, "CPU", options))
+        except (EngineError, RuntimeError) as error:
+            _log.warning("the compiled model that was kept is not used, and is made anew: %s", error)
+            discard_compiled(key)
+    compiled = core.compile_model(_converted_model(model, package), "CPU", options)
+    engine = checked(compiled)
+    try:
+        exported = compiled.export_model().getvalue()
+    except RuntimeError as error:
+        _log.warning("the compiled model is not kept, which costs seconds at each start: %s", error)
+    else:
+        keep_compiled(key, exported)
+    return engine
 
 
 def _cache_key(core: Any, package: ModelPackage, options: dict[str, Any]) -> str:
@@ -115,18 +155,6 @@ def _cache_key(core: Any, package: ModelPackage, options: dict[str, Any]) -> str
         ],
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
-
-
-def _imported_model(core: Any, key: str, options: dict[str, Any]) -> Any:
-    """Return the compiled model that an earlier start kept, or None: tracing takes seconds."""
-    kept = load_compiled(key)
-    if kept is None:
-        return None
-    try:
-        return core.import_model(kept, "CPU", options)
-    except RuntimeError:
-        discard_compiled(key)
-        return None
 
 
 def _converted_model(model: torch.nn.Module, package: ModelPackage) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+from collections import Counter
 
 import torch
 
@@ -20,8 +21,8 @@ class TorchEngine:
 
     On a GPU small networks wait for Python, which starts kernels one by one. A CUDA graph starts all of them
     at once: on an H200 it was faster at every batch size (docs/results.md). A graph has one input size: it is
-    recorded when a size comes for the second time. What comes once, such as a run's last batch, is computed
-    eagerly.
+    recorded when a size comes for the second time; the size that came least often makes place. What comes
+    once, such as a run's last batch, is computed eagerly.
 
     Args:
         model: the network in eval mode, its logits divided by the temperature; float32, on its device.
@@ -38,7 +39,7 @@ class TorchEngine:
         self._dtype = PRECISIONS[precision]
         self._model = model if precision == "float32" else copy.deepcopy(model).to(self._dtype)
         self._recording = next(model.parameters()).is_cuda
-        self._sizes: set[int] = set()
+        self._uses: Counter[int] = Counter()
         self._graphs: dict[int, _Graph] = {}
 
     @torch.inference_mode()
@@ -54,15 +55,26 @@ class TorchEngine:
     def _graph(self, batch: torch.Tensor) -> _Graph | None:
         """Return the recorded pass for a batch of this size, if it is worth one."""
         size = len(batch)
-        if size not in self._graphs and size in self._sizes and len(self._graphs) < _MOST_GRAPHS:
+        self._uses[size] += 1
+        if size not in self._graphs and self._has_place(size):
             try:
                 self._graphs[size] = _Graph(self._model, batch)
             except RuntimeError as error:
                 # Not every network can be recorded: one that looks at its own values cannot, for example.
                 _log.warning("CUDA graphs are not used, as the network cannot be recorded: %s", error)
                 self._recording = False
-        self._sizes.add(size)
         return self._graphs.get(size)
+
+    def _has_place(self, size: int) -> bool:
+        """Return whether a size is worth a graph; one of less use makes place for it."""
+        if self._uses[size] < 2:
+            return False
+        if len(self._graphs) == _MOST_GRAPHS:
+            least = min(self._graphs, key=self._uses.__getitem__)
+            if self._uses[least] >= self._uses[size]:
+                return False
+            del self._graphs[least]
+        return True
 
 
 class _Graph:

@@ -98,8 +98,8 @@ def calibrate(
         reduced=(),
         training={name: told for name, told in package.training.items() if name != "calibration"},
     )
-    opened = partial(Predictor, device=device, engine=engine, batch_size=batch_size)
-    predictor = opened(plain, precision="float32")
+    opened = partial(Predictor, device=device, batch_size=batch_size)
+    predictor = opened(plain, engine=engine, precision="float32")
     wanted = fast_precisions(predictor.device.type) if precisions is None else precisions
     others = [each for each in dict.fromkeys(wanted) if each != "float32"]
 
@@ -138,7 +138,10 @@ def calibrate(
     refused: dict[str, str] = {}
     for number, precision in enumerate(others, start=1):
         try:
-            other = opened(_with_temperature(plain, temperature), precision=precision)
+            # By the engine that a run takes: what another one is calibrated to would never be used.
+            other = opened(
+                _with_temperature(plain, temperature), engine=predictor.engine.name, precision=precision
+            )
             found = dataset_logits(other, dataset, progress=progress_of(number))
             reduced.append(_reduced_precision(other, found, logits, thresholds, choose))
         except (PackageError, CalibrationError) as error:

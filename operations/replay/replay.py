@@ -39,7 +39,7 @@ from operations.inspection.pictures import (
     hashed_picture,
     with_decision,
 )
-from operations.replay.compare import TOLERANCES, Comparison, compare
+from operations.replay.compare import TOLERANCES, Comparison, Tolerance, compare
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,7 @@ class _Machine:
     max_pixels: int
     grey_range: tuple[int, int] | None
     origin: str
+    tolerance: Tolerance
     instead: str | None
 
 
@@ -133,12 +134,11 @@ class Replayer:
             except _ImpossibleError as error:
                 raise LookupError(str(error)) from error
 
-        tolerance = TOLERANCES[machine.predictor.precision]
-        found = compare(one, picture.outcome, memory.maps, stored, tolerance)
+        found = compare(one, picture.outcome, memory.maps, stored, machine.tolerance)
         details = {
             **_figures(found),
             "differences": [asdict(difference) for difference in found.differences],
-            "tolerance": asdict(tolerance),
+            "tolerance": asdict(machine.tolerance),
             "model_from": machine.origin,
             **machine.predictor.facts(),
         }
@@ -198,6 +198,7 @@ class Replayer:
                 max_pixels=limits["max_pixels"],
                 grey_range=None if grey is None else (grey[0], grey[1]),
                 origin=origin,
+                tolerance=TOLERANCES[decision["precision"]],
                 instead=instead,
             )
         except (KeyError, ValidationError) as error:
@@ -210,18 +211,23 @@ class Replayer:
     ) -> tuple[Predictor, str | None]:
         """Return a predictor, and why it computes by torch where another engine was recorded.
 
-        torch is the reference that every engine was held against: what it computes tells as much, as another
-        device in the same precision does.
+        torch is the reference that every engine was held against, and float32 the precision: what they
+        compute tells as much, within the tolerance of the recorded precision. They decide by the recorded
+        thresholds. Nothing shows that torch rounds as the recorded engine does in a reduced precision.
         """
-        predictor = partial(
-            Predictor, package, device=self._device, precision=precision, batch_size=batch_size
-        )
+        # OpenVINO computes on the CPU alone, which "auto" is not where there is a GPU.
+        device = "cpu" if engine == "openvino" and self._device == "auto" else self._device
+        opened = partial(Predictor, package, batch_size=batch_size)
         try:
-            return predictor(engine=engine), None
+            return opened(device=device, engine=engine, precision=precision), None
         except EngineError as error:
             if engine == "torch":
                 raise
-            return predictor(engine="torch"), f"computed by torch, and recorded by {engine}: {error}"
+            note = f"computed by torch, and recorded by {engine}: {error}"
+        predictor = opened(device=self._device, engine="torch", precision="float32")
+        if (recorded := package.reduced_to(engine, precision)) is not None:
+            predictor.package = replace(package, thresholds=recorded.thresholds)
+        return predictor, note
 
     def _package(self, digest: str) -> tuple[ModelPackage, str]:
         if digest not in self._packages:

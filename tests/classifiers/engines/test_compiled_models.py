@@ -16,7 +16,7 @@ from classifiers.engines.compiled_models import (
     keep_compiled,
     load_compiled,
 )
-from classifiers.package.package import ModelPackage
+from classifiers.package.package import ModelPackage, build_model, save_package
 from classifiers.predict import Predictor
 
 KEY, OTHER = "a" * 64, "b" * 64
@@ -172,3 +172,36 @@ def test_the_second_start_traces_nothing(package: ModelPackage, monkeypatch: pyt
     assert torch.equal(Predictor(package, device="cpu", engine="openvino").engine(batch), first)
     assert traced == [1]
     assert load_compiled(file.name) != b"not a model"
+
+
+@pytest.mark.skipif(find_spec("openvino") is None, reason="the extra openvino is absent")
+def test_a_kept_model_that_answers_differently_is_made_anew(
+    package: ModelPackage, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    batch = torch.rand(3, 3, 32, 32)
+    first = Predictor(package, device="cpu", engine="openvino").engine(batch)
+    (own,) = cache_folder().iterdir()
+    Predictor(other_network(package, tmp_path / "other"), device="cpu", engine="openvino")
+    (other,) = set(cache_folder().iterdir()) - {own}
+    planted = load_compiled(other.name)
+    assert planted is not None
+    keep_compiled(own.name, planted)
+    assert torch.equal(Predictor(package, device="cpu", engine="openvino").engine(batch), first)
+    assert "differ from the validated ones" in caplog.text
+    assert load_compiled(own.name) != planted
+
+
+def other_network(package: ModelPackage, folder: Path) -> ModelPackage:
+    network = build_model(package)
+    with torch.no_grad():
+        network.get_classifier().bias.add_(torch.arange(len(package.classes)))
+    return save_package(
+        folder,
+        network,
+        architecture=package.architecture,
+        model_args=package.model_args,
+        classes=package.classes,
+        good_class=package.good_class,
+        task=package.task,
+        preprocessing=package.preprocessing,
+    )

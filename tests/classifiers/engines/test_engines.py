@@ -132,6 +132,21 @@ def test_auto_takes_torch_where_openvino_cannot_and_says_why(
 
 
 @needs_openvino
+@pytest.mark.usefixtures("installed")
+@pytest.mark.parametrize("where", ["_cache_key", "OpenVinoEngine"])
+def test_auto_takes_torch_whatever_openvino_stumbles_over(
+    package: ModelPackage, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("out of resources")
+
+    monkeypatch.setattr(openvino_engine, where, broken)
+    predictor = Predictor(package, device="cpu")
+    assert predictor.engine.name == "torch"
+    assert "RuntimeError: out of resources" in (predictor.refusal or "")
+
+
+@needs_openvino
 def test_an_engine_that_answers_differently_is_refused_with_the_figure(
     package: ModelPackage, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,7 +7,9 @@ import os
 import shutil
 import sqlite3
 import sys
+from dataclasses import replace
 from importlib.util import find_spec
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -28,6 +30,7 @@ from db.verification.walk import verify
 from operations.inspection import run as pipeline
 from operations.inspection.packages import keep_files
 from operations.replay.compare import TOLERANCES
+from operations.replay.replay import Replayer
 
 
 @pytest.fixture
@@ -286,3 +289,17 @@ def test_a_replay_computes_by_the_recorded_engine_or_says_that_it_does_not(
     assert engines.count("openvino") == engines.count("torch") == 24
     assert all(details["openvino"].startswith("20") for details in replayed if "openvino" in details)
     assert all(details["torch"] == torch.__version__ for details in replayed)
+
+
+def test_without_the_engine_of_a_reduced_precision_torch_decides_in_float32_by_its_thresholds(
+    package_in_two, monkeypatch
+):
+    """A record by OpenVINO in bfloat16, on a machine without it: no torch calibration is there to go by."""
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    package = load_package(package_in_two)
+    by_openvino = replace(package.reduced[0], engine="openvino")
+    package = replace(package, reduced=(by_openvino,))
+    predictor, note = Replayer._predictor(SimpleNamespace(_device="cpu"), package, "openvino", "bfloat16", 8)
+    assert (predictor.engine.name, predictor.precision) == ("torch", "float32")
+    assert predictor.package.thresholds == by_openvino.thresholds != package.thresholds
+    assert "computed by torch, and recorded by openvino: " in note
