@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -223,13 +223,17 @@ def start_or_resume_run(
     host: str,
     trigger: str = "manual",
     computing: Mapping[str, str] | None = None,
+    check: Callable[[Session], None] | None = None,
 ) -> RunHandle:
     """Start a run under the next number, or resume the latest unfinished run of the same kind.
 
     Of the same kind are runs with the same source, settings digest and model. `settings` are recorded as they
-    are; `computing`, what this process computes with, is in the event.
+    are; `computing`, what this process computes with, is in the event. `check` may refuse by an error, while
+    nobody else can begin a run.
     """
     with db.write() as recorder:
+        if check is not None:
+            check(recorder.session)
         row = recorder.session.scalar(_unfinished(source, model.digest, [settings_digest]))
         resumed = row is not None
         if row is None:
@@ -264,12 +268,35 @@ def unfinished_run(session: Session, kind: RunKind) -> RunHandle | None:
 
 
 def latest_unfinished_run(
-    session: Session, source: str, model_digest: str, settings_digests: Sequence[str]
+    session: Session,
+    source: str,
+    model_digest: str,
+    settings_digests: Sequence[str],
+    *,
+    overtaken: bool = True,
 ) -> RunHandle | None:
-    """Return the latest unfinished run of a source and a model with one of these settings, or None."""
+    """Return the latest unfinished run of a source and a model with one of these settings, or None.
+
+    Without `overtaken`, one after which another of them was completed does not count.
+    """
     row = session.scalar(_unfinished(source, model_digest, settings_digests))
     if row is None:
         return None
+    if not overtaken:
+        completed = (
+            select(Run.id)
+            .join(RunEnd, RunEnd.run_id == Run.id)
+            .where(
+                RunEnd.status == "completed",
+                Run.source == row.source,
+                Run.settings_digest.in_(settings_digests),
+                Run.model_version_id == row.model_version_id,
+                Run.number > row.number,
+            )
+            .limit(1)
+        )
+        if session.scalar(completed) is not None:
+            return None
     model = session.scalars(select(ModelVersion).where(ModelVersion.id == row.model_version_id)).one()
     return RunHandle.of(row, ModelRecord.of(model), resumed=True)
 

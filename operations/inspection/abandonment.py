@@ -26,7 +26,7 @@ def abandon_run(database: Database, settings: Settings, reason: str, *, actor: A
     require_paths(settings)
     # By its record alone: the engine that it computes by may be absent here.
     source = open_source(settings).root
-    found = interrupted_run(database, settings, source, checked_package(settings))
+    found = interrupted_run(database, settings, source, checked_package(settings), overtaken=True)
     if found is None:
         raise RecordError(_NOTHING.format(source))
     kind = found.run.kind

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from sqlalchemy.orm import Session
+
 from classifiers import ModelPackage, PackageError, Predictor
 from classifiers.engines.choice import ENGINES
 from classifiers.engines.engine import PRECISIONS, EngineError
@@ -24,13 +26,20 @@ class InterruptedRun:
 
 @retried
 def interrupted_run(
-    database: Database, settings: Settings, source: str, package: ModelPackage
+    database: Database, settings: Settings, source: str, package: ModelPackage, *, overtaken: bool = False
 ) -> InterruptedRun | None:
     """Return the latest unfinished run of this source, package and settings, or None.
 
     Where the settings leave engine or precision open ("auto"), a run with any of them counts: the first
-    process of a run has chosen for all.
+    process of a run has chosen for all. `overtaken`: also one after which such a run was completed.
     """
+    with database.session() as session:
+        return _interrupted_run(session, settings, source, package, overtaken=overtaken)
+
+
+def _interrupted_run(
+    session: Session, settings: Settings, source: str, package: ModelPackage, *, overtaken: bool = False
+) -> InterruptedRun | None:
     chosen = settings.model
     computing = {
         digest_of(settings.decision(precision, engine)): (engine, precision)
@@ -39,8 +48,7 @@ def interrupted_run(
         for precision in PRECISIONS
         if chosen.precision in ("auto", precision)
     }
-    with database.session() as session:
-        run = latest_unfinished_run(session, source, package.digest, list(computing))
+    run = latest_unfinished_run(session, source, package.digest, list(computing), overtaken=overtaken)
     return None if run is None else InterruptedRun(run, *computing[run.settings_digest])
 
 
@@ -71,19 +79,20 @@ def open_predictor(
             raise
         other = "torch" if interrupted.engine == "openvino" else "openvino"
         raise PackageError(
-            f"run {interrupted.run.reference} over {interrupted.run.source} was interrupted; it computes by "
-            f"{interrupted.engine} in {interrupted.precision}, which this machine cannot: {error}. Go on "
-            "where it can be done, or end it with `kensa run --abandon --reason TEXT`, or begin another "
-            f"beside it with model.engine: {other}"
+            f"run {interrupted.run.reference} over {interrupted.run.source} is unfinished, and another "
+            f"process may be at it; it computes by {interrupted.engine} in {interrupted.precision}, which "
+            f"this machine cannot: {error}. Go on where it can be done; or, if nobody does, end it with "
+            f"`kensa run --abandon --reason TEXT`; or begin another beside it with model.engine: {other}"
         ) from error
 
 
-def require_same_computing(predictor: Predictor, interrupted: InterruptedRun | None) -> None:
+def require_same_computing(session: Session, settings: Settings, source: str, predictor: Predictor) -> None:
     """Raise an error where another process has begun the run meanwhile, and computes in another way.
 
     Raises:
         RunBusy: the message names both.
     """
+    interrupted = _interrupted_run(session, settings, source, predictor.package)
     if interrupted is None:
         return
     theirs, ours = (interrupted.engine, interrupted.precision), (predictor.engine.name, predictor.precision)

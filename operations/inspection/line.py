@@ -44,6 +44,11 @@ def inspect_line(
     line = _Line(inspection, recorded or (lambda _: None), steps or Steps())
     try:
         line.work()
+    except Exception as error:
+        line.give_up()
+        if line.failure is not None and line.failure is not error:
+            raise line.failure from error  # by which the line was stopped: the other one follows from that
+        raise
     except BaseException:
         line.give_up()
         raise
@@ -59,6 +64,7 @@ class _Line:
     ) -> None:
         self._inspection, self._recorded, self._steps = inspection, recorded, steps
         self._stopped = Event()
+        self.failure: BaseException | None = None  # of recording, where that has stopped the line
         self._decoding = ThreadPoolExecutor(inspection.settings.run.decode_ahead + 1, "decode")
         self._recording = ThreadPoolExecutor(1, "record")
         # With the listed pictures of a batch, which say how much memory it holds.
@@ -76,15 +82,22 @@ class _Line:
                 self._ahead.append((waiting, task))
                 waiting = next(batches, [])
             if self._ahead:
-                listed, decoded = self._ahead.popleft()
-                decided = self._decided(decoded.result())
-                while self._behind and (len(self._behind) == _BEHIND or self._behind[0][1].done()):
-                    self._tell_recorded()
-                self._behind.append((listed, self._begun(self._recording, self._record, decided)))
+                self._hand_over()
             else:  # what is not recorded yet holds the memory
                 self._tell_recorded()
         while self._behind:
             self._tell_recorded()
+
+    def _hand_over(self) -> None:
+        """Decide about the next batch, and have it recorded.
+
+        A method of its own so that nothing of the batch is held when it ends but by who records it.
+        """
+        listed, decoded = self._ahead.popleft()
+        decided = self._decided(decoded.result())
+        while self._behind and (len(self._behind) == _BEHIND or self._behind[0][1].done()):
+            self._tell_recorded()
+        self._behind.append((listed, self._begun(self._recording, self._record, decided)))
 
     def give_up(self) -> None:
         """Let nothing begin any more, and nobody wait for batches that nobody will decide about."""
@@ -111,8 +124,10 @@ class _Line:
             raise CancelledError
         try:
             return self._steps.record(self._inspection, batch)
-        except BaseException:
-            self._stopped.set()
+        except BaseException as error:
+            if not self._stopped.is_set():
+                self.failure = error
+                self._stopped.set()
             raise
 
     def _tell_recorded(self) -> None:

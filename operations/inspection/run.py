@@ -241,19 +241,16 @@ def open_inspection(
         source = open_source(settings)
         package = checked_package(settings)
         with opened_decoders(settings, package) as decoders:  # they start while the model is loaded
-            predictor = open_predictor(
-                settings, package, interrupted_run(database, settings, source.root, package)
-            )
-            explainer = explainer_for(predictor, settings.explainer)
             store = ArtifactStore(settings.artifacts.uri)
             retried(remove_leftovers)(settings, database)
             signer = open_signer(settings)
-            kind = run_kind(settings, source.root, predictor)
-            wait = settings.run.when_busy == "wait"
-            with locked_run(database, kind, wait=wait, waiting=waiting) as lock:
-                if wait:
+            with _locked_model(database, settings, source.root, package, waiting) as (
+                predictor,
+                explainer,
+                lock,
+            ):
+                if settings.run.when_busy == "wait":
                     source = open_source(settings)  # its manifest may have changed meanwhile
-                require_same_computing(predictor, interrupted_run(database, settings, source.root, package))
                 # From here on the record knows of the run: whatever can be refused has been by now.
                 run = retried(start_or_resume_run)(
                     database,
@@ -262,12 +259,13 @@ def open_inspection(
                         **settings.public(),
                         "decision": settings.decision(predictor.precision, predictor.engine.name),
                     },
-                    settings_digest=kind.settings_digest,
+                    settings_digest=run_kind(settings, source.root, predictor).settings_digest,
                     model=retried(register_package)(database, package, store),
                     actor=SYSTEM,
                     host=platform.node(),
                     trigger=trigger,
                     computing=predictor.facts(),
+                    check=lambda session: require_same_computing(session, settings, source.root, predictor),
                 )
                 yield Inspection(
                     settings,
@@ -281,6 +279,28 @@ def open_inspection(
                     lock=lock,
                     run=run,
                 )
+
+
+@contextmanager
+def _locked_model(
+    database: Database,
+    settings: Settings,
+    source: str,
+    package: ModelPackage,
+    waiting: Callable[[str], None] | None,
+) -> Iterator[tuple[Predictor, Explainer, RunLock]]:
+    """Make the model ready and hold the lock of the run that it goes on with, or begins."""
+    wait = settings.run.when_busy == "wait"
+    while True:
+        unfinished = interrupted_run(database, settings, source, package)
+        predictor = open_predictor(settings, package, unfinished)
+        explainer = explainer_for(predictor, settings.explainer)
+        kind = run_kind(settings, source, predictor)
+        with locked_run(database, kind, wait=wait, waiting=waiting) as lock:
+            if unfinished is None or interrupted_run(database, settings, source, package) is not None:
+                yield predictor, explainer, lock
+                return
+        # The run has ended in another process. A new one takes what the settings say, not what that one had.
 
 
 def open_source(settings: Settings) -> Source:

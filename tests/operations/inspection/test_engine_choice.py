@@ -1,6 +1,7 @@
 """The first process of a run chooses engine and precision; every other computes as it did, or refuses."""
 
 import sys
+from contextlib import ExitStack
 from importlib.util import find_spec
 
 import pytest
@@ -89,21 +90,29 @@ def test_a_machine_without_the_engine_refuses_and_the_remedies_work(
     monkeypatch.setitem(sys.modules, "openvino", None)  # as if it were absent
     with pytest.raises(PackageError) as refused:
         inspect_all(line.config, with_auto(line))
-    for told in ("run R000001", "by openvino in float32", "not installed here", "--abandon", "engine: torch"):
+    for told in (
+        "run R000001",
+        "is unfinished, and another process may be at it",
+        "by openvino in float32",
+        "not installed here",
+        "--abandon",
+        "engine: torch",
+    ):
         assert told in str(refused.value)
     # Pinned to the other engine, it is another run beside the interrupted one.
     other, _ = inspect_all(line.config, ["model.engine=torch"])
     assert other.run.number == 2
     assert [status for _, status, _ in recorded(line)] == ["unfinished", "completed"]
-    with pytest.raises(PackageError, match="run R000001"):
-        inspect_all(line.config, with_auto(line))
+    # Which has been completed since, so that the other is not gone on with any more.
+    later, _ = inspect_all(line.config, with_auto(line))
+    assert (later.run.number, later.predictor.engine.name) == (3, "torch")
     # Abandoning needs no engine.
     settings = load_settings(line.config, with_auto(line))
     with open_database(line.database_url) as database:
         ended = abandon_run(database, settings, "the machine is gone", actor=Actor("qa", "human"))
     assert ended.number == 1
     after, _ = inspect_all(line.config, with_auto(line))
-    assert (after.run.number, after.predictor.engine.name) == (3, "torch")
+    assert (after.run.number, after.predictor.engine.name) == (4, "torch")
 
 
 def test_a_resumption_keeps_the_precision(make_line, inspect_all):
@@ -116,6 +125,52 @@ def test_a_resumption_keeps_the_precision(make_line, inspect_all):
     inspect_all(line.config, ["model.precision=bfloat16", "explainer.mu=0.1"], stop_after=1)
     other, _ = inspect_all(line.config, ["model.precision=float32", "explainer.mu=0.1"])
     assert (other.run.number, other.predictor.precision) == (3, "float32")
+
+
+def test_an_unfinished_run_is_left_alone_once_a_later_one_was_completed(make_line, inspect_all):
+    line = make_line()
+    inspect_all(line.config, ["model.precision=bfloat16"], stop_after=1)
+    inspect_all(line.config, ["model.precision=float32"])
+    after, _ = inspect_all(line.config, with_auto(line, device="cpu"))
+    assert (after.run.number, after.predictor.precision) == (3, "float32")
+    # Only by name, as before.
+    by_name, _ = inspect_all(line.config, ["model.precision=bfloat16"])
+    assert by_name.run.number == 1
+
+
+def test_after_a_wait_a_new_run_computes_as_the_settings_say(make_line, inspect_all):
+    """Not as the run did that was waited for, and has ended."""
+    line = make_line()
+    theirs = load_settings(line.config, ["model.precision=bfloat16"])
+    ours = load_settings(line.config, [*with_auto(line, device="cpu"), "run.when_busy=wait"])
+    with ExitStack() as first:
+        ending = first.enter_context(pipeline.open_inspection(theirs, "manual"))
+
+        def end_first(_: str) -> None:
+            for number, listed in enumerate(ending.batches(), start=1):
+                batch = pipeline.classify(ending, pipeline.decode(ending, number, listed))
+                pipeline.record(ending, pipeline.explain(ending, batch) if batch.flagged else batch)
+            pipeline.finish(ending)
+            first.close()
+
+        with pipeline.open_inspection(ours, "manual", waiting=end_first) as second:
+            assert (second.run.number, second.run.resumed) == (2, False)
+            assert second.predictor.precision == "float32"
+
+
+def test_a_run_that_begins_while_the_package_is_stored_is_seen(make_line, inspect_all, monkeypatch):
+    line = make_line()
+    real = pipeline.register_package
+
+    def overtaken(*given):
+        monkeypatch.setattr(pipeline, "register_package", real)
+        inspect_all(line.config, ["model.precision=bfloat16"], stop_after=1)
+        return real(*given)
+
+    monkeypatch.setattr(pipeline, "register_package", overtaken)
+    with pytest.raises(RunBusy, match=r"R000001 .* torch in bfloat16, and this one .* torch in float32"):
+        inspect_all(line.config, with_auto(line, device="cpu"))
+    assert len(recorded(line)) == 1
 
 
 def test_two_that_begin_at_once_and_compute_otherwise_do_not_both_go_on(make_line, inspect_all, monkeypatch):

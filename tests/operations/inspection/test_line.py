@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from threading import Barrier, Event, current_thread
 from typing import Any
+from weakref import finalize
 
 import numpy as np
 import pytest
@@ -132,6 +133,28 @@ def test_little_memory_holds_one_batch_at_a_time(make_line):
         assert pipeline.finish(inspection).counts.listed == 24
 
 
+def test_a_recorded_batch_is_let_go_before_one_begins_that_needs_its_memory(make_line):
+    gone: list[Event] = []
+
+    def watched(batch: Batch) -> Batch:
+        gone.append(Event())
+        finalize(batch, gone[-1].set)
+        return batch
+
+    def decode(inspection: Inspection, number: int, listed: Any) -> Batch:
+        # The thread that recorded it may hold it for one more moment: hence the wait.
+        assert all(each.wait(PATIENCE) for each in gone)
+        return watched(pipeline.decode(inspection, number, listed))
+
+    def record(inspection: Inspection, batch: Batch) -> BatchSummary:
+        return pipeline.record(inspection, watched(batch))
+
+    with opened(make_line(), "run.held_bytes=1") as inspection:
+        inspect_line(inspection, steps=Steps(decode=decode, record=record))
+        assert pipeline.finish(inspection).counts.listed == 24
+    assert len(gone) == 48
+
+
 def test_nothing_is_recorded_after_a_batch_that_could_not_be(make_line):
     waiting = Event()
     recorded: list[int] = []
@@ -179,6 +202,40 @@ def test_an_error_of_any_stage_ends_the_line_with_that_error(make_line, stage):
     with opened(line) as resumed:
         inspect_line(resumed)
         assert pipeline.finish(resumed).counts.listed == 24
+
+
+def test_the_error_told_is_the_one_that_stopped_the_line(make_line):
+    """A failed recording ends the pauses of the decoding threads, whose errors come first then."""
+
+    def decode(inspection: Inspection, number: int, listed: Any) -> Batch:
+        if number == 2:
+            assert retries.given_up.get().wait(PATIENCE)
+            raise AwayError("the server is away")
+        return pipeline.decode(inspection, number, listed)
+
+    def record(inspection: Inspection, batch: Batch) -> BatchSummary:
+        raise RecordError("the record says no")
+
+    with pytest.raises(RecordError, match="the record says no"), opened(make_line()) as inspection:
+        inspect_line(inspection, steps=Steps(decode=decode, record=record))
+
+
+def test_what_the_stop_itself_ends_does_not_hide_its_reason(make_line):
+    at_work = Event()
+
+    def classify(inspection: Inspection, batch: Batch) -> Batch:
+        if batch.number == 2:
+            assert at_work.wait(PATIENCE)
+            raise ZeroDivisionError("classify")
+        return pipeline.classify(inspection, batch)
+
+    def record(inspection: Inspection, batch: Batch) -> BatchSummary:
+        at_work.set()
+        assert retries.given_up.get().wait(PATIENCE)
+        raise AwayError("the server is away")
+
+    with pytest.raises(ZeroDivisionError, match="classify"), opened(make_line()) as inspection:
+        inspect_line(inspection, steps=Steps(classify=classify, record=record))
 
 
 def test_an_interruption_lets_the_transaction_at_work_end_and_begins_no_other(make_line):
