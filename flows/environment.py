@@ -78,7 +78,8 @@ def _may_be_named() -> bool:
         name.upper() for name in os.environ
     }:
         return True
-    home = Path(os.environ.get("PREFECT_HOME") or "~/.prefect").expanduser()
+    # An account without a home keeps the "~", where there is no file: `Path.expanduser` would raise.
+    home = Path(os.path.expanduser(os.environ.get("PREFECT_HOME") or "~/.prefect"))  # noqa: PTH111
     words = {
         home / "profiles.toml": b"prefect_api_url",
         Path(".env"): b"prefect_",

@@ -43,7 +43,6 @@ def serve_inspection(settings: Settings, config: str, overrides: list[str]) -> N
             "no Prefect server: schedules need one that stays. Start it with `prefect server start` and set"
             " PREFECT_API_URL (http://127.0.0.1:4200/api, say)"
         )
-    fork_runs()
     runner = Runner(name=settings.name, pause_on_shutdown=False, limit=1)
     runner.add_flow(
         inspect,
@@ -78,8 +77,10 @@ def _run_until_interrupted(runner: Runner) -> None:
     before = {
         each: signal.signal(each, signal.default_int_handler) for each in (signal.SIGINT, signal.SIGTERM)
     }
-    Thread(target=serve, name="runner", daemon=True).start()
+    thread = Thread(target=serve, name="runner", daemon=True)
     try:
+        fork_runs()
+        thread.start()
         ended.result()
     except KeyboardInterrupt:
         _stop(runner, ended)

@@ -104,6 +104,14 @@ def test_prefect_is_asked_where_a_server_may_be_named(monkeypatch, tmp_path, pla
         named_server(quiet=True)
 
 
+def test_an_account_without_a_home_names_no_server(monkeypatch, tmp_path) -> None:
+    for name in ("PREFECT_API_URL", "PREFECT_PROFILE", "PREFECT_PROFILES_PATH"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("PREFECT_HOME", "~nobody-of-that-name/prefect")
+    monkeypatch.chdir(tmp_path)
+    assert named_server(quiet=True) is None
+
+
 def _write(path: Path, text: str) -> None:
     path.parent.mkdir(exist_ok=True)
     path.write_text(text)

@@ -82,3 +82,10 @@ def prefect_server(home: Path) -> Iterator[tuple[str, int]]:
         except subprocess.TimeoutExpired:
             server.kill()
             server.wait()
+
+
+def asked(server: str, path: str) -> list[dict]:
+    """What Prefect's API has under a path."""
+    answer = httpx.post(f"{server}/{path}/filter", json={}, timeout=30)
+    answer.raise_for_status()
+    return answer.json()

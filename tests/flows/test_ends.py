@@ -13,7 +13,9 @@ from db.engine import open_database
 from db.issued.reports import run_reports
 from db.queries.runs import list_runs
 from tests.flows import processes
-from tests.flows.processes import KENSA, processes_in, wait_until
+from tests.flows.processes import KENSA, asked, processes_in, wait_until
+
+BEGUN = {"PENDING", "RUNNING"}  # Prefect's types of state
 
 
 def forks_in(home: str) -> list[int]:
@@ -107,6 +109,14 @@ def test_one_signal_ends_serving_while_prefect_starts_a_run(make_line, prefect_s
     line = make_line(schedule={"cron": "* * * * *"})
     home = tmp_path / "serving"
     log = (tmp_path / "serve.log").open("w")
+    before = {run["id"] for run in asked(prefect_server, "flow_runs") if run["state_type"] in BEGUN}
+
+    def begun() -> bool:
+        return any(
+            run["state_type"] in BEGUN and run["id"] not in before
+            for run in asked(prefect_server, "flow_runs")
+        )
+
     serving = subprocess.Popen(
         [KENSA, "serve", "-c", line.config],
         stdout=log,
@@ -115,7 +125,7 @@ def test_one_signal_ends_serving_while_prefect_starts_a_run(make_line, prefect_s
     )
     try:
         # Besides the process that it is forked from: the run's own has just begun.
-        wait_until(lambda: len(forks_in(str(home))) > 1, 240, "a run to be started")
+        wait_until(lambda: begun() and len(forks_in(str(home))) > 1, 240, "a run to be started")
         serving.send_signal(kind)
         assert serving.wait(60) == 0
     finally:

@@ -21,7 +21,7 @@ from db.issued.reports import run_reports
 from db.queries.events import EventFilter, find_events
 from db.queries.runs import list_runs, run_images
 from db.verification.walk import verify
-from tests.flows.processes import KENSA, PREFECT, processes_in, wait_until
+from tests.flows.processes import KENSA, PREFECT, asked, processes_in, wait_until
 
 
 def outcomes(url: str) -> tuple[dict, list]:
@@ -89,13 +89,6 @@ def test_a_run_ends_with_a_report_and_tells_what_was_unreadable(make_line, tmp_p
     with open_database(line.database_url) as database, database.session() as session:
         (report,) = run_reports(session, list_runs(session)[0].id)
     assert ArtifactStore(line.folder / "artifacts").get(report.artifact_digest) == pdf.read_bytes()
-
-
-def asked(server: str, path: str) -> list[dict]:
-    """What Prefect's API has under a path."""
-    answer = httpx.post(f"{server}/{path}/filter", json={}, timeout=30)
-    answer.raise_for_status()
-    return answer.json()
 
 
 @pytest.mark.slow
