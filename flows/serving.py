@@ -4,7 +4,6 @@ import asyncio
 import logging
 import multiprocessing
 import os
-import signal
 from concurrent.futures import Future, wait
 from pathlib import Path
 from threading import Thread, Timer
@@ -16,7 +15,7 @@ from prefect.settings import get_current_settings
 from configs.credentials import masked_url
 from configs.loading import ConfigError
 from configs.schema import Settings
-from flows.environment import PrefectError
+from flows.environment import PrefectError, interrupted_by_signals
 from flows.forked_runs import fork_runs
 from flows.inspection import inspect
 
@@ -73,22 +72,16 @@ def _run_until_interrupted(runner: Runner) -> None:
         except BaseException as error:  # noqa: BLE001 - raised again where the result is asked for
             ended.set_exception(error)
 
-    # SIGINT too: a shell starts what runs in the background with it ignored.
-    before = {
-        each: signal.signal(each, signal.default_int_handler) for each in (signal.SIGINT, signal.SIGTERM)
-    }
     thread = Thread(target=serve, name="runner", daemon=True)
-    try:
-        fork_runs()
-        thread.start()
-        ended.result()
-    except KeyboardInterrupt:
-        _stop(runner, ended)
-    except Exception as error:
-        raise PrefectError(f"Prefect's runner ended: {type(error).__name__}: {error}") from error
-    finally:
-        for each, handler in before.items():
-            signal.signal(each, handler)
+    with interrupted_by_signals():
+        try:
+            fork_runs()
+            thread.start()
+            ended.result()
+        except KeyboardInterrupt:
+            _stop(runner, ended)
+        except Exception as error:
+            raise PrefectError(f"Prefect's runner ended: {type(error).__name__}: {error}") from error
 
 
 def _stop(runner: Runner, ended: "Future[None]") -> None:
