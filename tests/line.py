@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from unittest import mock
 
 import numpy as np
@@ -28,6 +28,7 @@ from sources.surfaces import SURFACE_CLASSES
 from sources.synthetic import write_inspection_folder
 
 if TYPE_CHECKING:
+    from classifiers import ModelPackage
     from operations.inspection.run import Inspection, RunResult
 
 KENSA = Path(sys.executable).with_name("kensa")
@@ -105,13 +106,31 @@ def package(tmp_path_factory: pytest.TempPathFactory, pictures: Path) -> Path:
     return save_package(root / "line", network, **content, thresholds=_make_thresholds(review, reject)).path
 
 
+def resaved(package: "ModelPackage", folder: Path, **changes: Any) -> Path:
+    """Save an untrained package again, with other content beside its network and thresholds."""
+    from classifiers import save_package
+    from classifiers.package.package import build_model
+
+    return save_package(
+        folder,
+        build_model(package),
+        architecture=package.architecture,
+        model_args=package.model_args,
+        classes=package.classes,
+        good_class=package.good_class,
+        task=package.task,
+        preprocessing=package.preprocessing,
+        thresholds=package.thresholds,
+        **changes,
+    ).path
+
+
 @pytest.fixture(scope="session")
 def package_in_two(tmp_path_factory: pytest.TempPathFactory, package: Path) -> Path:
     """The same, calibrated by torch in bfloat16 as well, where it passes what scores lowest alone."""
     import torch
 
-    from classifiers import Predictor, load_package, save_package
-    from classifiers.package.package import build_model
+    from classifiers import Predictor, load_package
     from classifiers.package.parity import parity_pictures
     from classifiers.package.precisions import ReducedPrecision
 
@@ -129,21 +148,14 @@ def package_in_two(tmp_path_factory: pytest.TempPathFactory, package: Path) -> P
         score_shift=0.0125,
         logit_shift=0.5,
     )
-    return save_package(
+    return resaved(
+        plain,
         tmp_path_factory.mktemp("packages") / "line",
-        build_model(plain),
-        architecture=plain.architecture,
-        model_args=plain.model_args,
-        classes=plain.classes,
-        good_class=plain.good_class,
-        task=plain.task,
-        preprocessing=plain.preprocessing,
-        thresholds=plain.thresholds,
         reduced=[bfloat16],
         training={
             "calibration": {"precision": "float32", "precisions": ["float32", "bfloat16"], "engine": "torch"}
         },
-    ).path
+    )
 
 
 def _kensa_here(*arguments: object, check: int | None = 0) -> subprocess.CompletedProcess[str]:

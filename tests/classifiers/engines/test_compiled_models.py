@@ -16,8 +16,9 @@ from classifiers.engines.compiled_models import (
     keep_compiled,
     load_compiled,
 )
-from classifiers.package.package import ModelPackage, build_model, save_package
+from classifiers.package.package import ModelPackage
 from classifiers.predict import Predictor
+from tests.classifiers.engines.networks import other_network
 
 KEY, OTHER = "a" * 64, "b" * 64
 
@@ -181,7 +182,8 @@ def test_a_kept_model_that_answers_differently_is_made_anew(
     batch = torch.rand(3, 3, 32, 32)
     first = Predictor(package, device="cpu", engine="openvino").engine(batch)
     (own,) = cache_folder().iterdir()
-    Predictor(other_network(package, tmp_path / "other"), device="cpu", engine="openvino")
+    another = other_network(package, package.architecture, tmp_path / "other")
+    Predictor(another, device="cpu", engine="openvino")
     (other,) = set(cache_folder().iterdir()) - {own}
     planted = load_compiled(other.name)
     assert planted is not None
@@ -189,19 +191,3 @@ def test_a_kept_model_that_answers_differently_is_made_anew(
     assert torch.equal(Predictor(package, device="cpu", engine="openvino").engine(batch), first)
     assert "differ from the validated ones" in caplog.text
     assert load_compiled(own.name) != planted
-
-
-def other_network(package: ModelPackage, folder: Path) -> ModelPackage:
-    network = build_model(package)
-    with torch.no_grad():
-        network.get_classifier().bias.add_(torch.arange(len(package.classes)))
-    return save_package(
-        folder,
-        network,
-        architecture=package.architecture,
-        model_args=package.model_args,
-        classes=package.classes,
-        good_class=package.good_class,
-        task=package.task,
-        preprocessing=package.preprocessing,
-    )

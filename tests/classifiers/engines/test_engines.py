@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -18,9 +16,9 @@ from classifiers.engines import choice, openvino_engine
 from classifiers.engines.engine import EngineError
 from classifiers.engines.openvino_library import load_openvino
 from classifiers.errors import PackageError
-from classifiers.package.network import create_network
-from classifiers.package.package import ModelPackage, load_package, save_package
+from classifiers.package.package import ModelPackage
 from classifiers.predict import Predictor
+from tests.classifiers.engines.networks import other_network
 
 needs_openvino = pytest.mark.skipif(find_spec("openvino") is None, reason="the extra openvino is absent")
 
@@ -39,24 +37,6 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> None:
 def batch_of(package: ModelPackage, count: int) -> torch.Tensor:
     generator = torch.Generator().manual_seed(count)
     return torch.randn(count, 3, *package.preprocessing.input_size, generator=generator)
-
-
-def other_network(package: ModelPackage, architecture: str, folder: Path) -> ModelPackage:
-    torch.manual_seed(4)
-    network = create_network(architecture, {}, len(package.classes)).eval()
-    with torch.no_grad():
-        network.get_classifier().weight.mul_(30)
-    return save_package(
-        folder,
-        network,
-        architecture=architecture,
-        model_args={},
-        classes=package.classes,
-        good_class=package.good_class,
-        task=package.task,
-        preprocessing=package.preprocessing,
-        temperature=1.5,
-    )
 
 
 @needs_openvino
@@ -189,19 +169,6 @@ def test_auto_is_torch_without_openvino(package: ModelPackage, monkeypatch: pyte
         Predictor(package, device="cpu", engine="openvino")
     with pytest.raises(PackageError, match="engine must be 'auto' or one of"):
         Predictor(package, device="cpu", engine="abacus")
-
-
-def test_torch_refused_by_parity_is_an_engine_that_cannot(package: ModelPackage, tmp_path: Path) -> None:
-    from classifiers.package import manifest
-
-    shutil.copytree(package.path, tmp_path / "copy")
-    file = tmp_path / "copy" / "model.json"
-    content = json.loads(file.read_text())
-    content["parity"][0][1] += 0.05
-    content["digest"] = manifest.digest(content)
-    file.write_text(json.dumps(content))
-    with pytest.raises(PackageError, match=r"parity: .* is allowed"):
-        Predictor(load_package(tmp_path / "copy"), device="cpu", engine="torch")
 
 
 LOADS = """

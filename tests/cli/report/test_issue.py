@@ -12,9 +12,8 @@ import numpy as np
 import pytest
 from pypdf import PdfReader
 
-from classifiers import load_package, save_package
+from classifiers import load_package
 from classifiers.measure.reference import as_json, reference_of
-from classifiers.package.package import build_model
 from configs.loading import load_settings
 from db.artifacts import ArtifactStore
 from db.chain.events import head
@@ -26,6 +25,7 @@ from operations.reporting.issue import Issue
 from operations.reporting.run_report import read_run_report
 from reports.attachments.manifest import LISTING, RECORD, read_attached
 from sources.picture_statistics import PictureStatistics
+from tests.line import resaved
 from tests.people import quality_engineer
 
 PASSWORD = "blowhole fray crack 1"  # noqa: S105
@@ -168,19 +168,8 @@ def package_with_reference(package, tmp_path_factory):
     dark = [PictureStatistics(0.2 + 0.001 * n, 0.1 + 0.001 * n, 0.8 + 0.01 * n) for n in range(30)]
     scores = np.linspace(0, 1, 30)
     reference = reference_of(dark, scores, scores > 0.5, review=0.4, groups=range(30))
-    made = save_package(
-        tmp_path_factory.mktemp("reference") / "line",
-        build_model(plain),
-        architecture=plain.architecture,
-        model_args=plain.model_args,
-        classes=plain.classes,
-        good_class=plain.good_class,
-        task=plain.task,
-        preprocessing=plain.preprocessing,
-        thresholds=plain.thresholds,
-        training={"calibration": {"reference": as_json(reference)}},
-    )
-    return made.path
+    training = {"calibration": {"reference": as_json(reference)}}
+    return resaved(plain, tmp_path_factory.mktemp("reference") / "line", training=training)
 
 
 def process_of(line):
