@@ -19,6 +19,7 @@ from operations.inspection.preparation import FloatInput, Preparation, prepare
 if TYPE_CHECKING:
     from torch import nn
 
+    from classifiers import ModelPackage
     from configs.schema import Settings
     from operations.inspection.run import BatchSummary, Inspection
 
@@ -69,13 +70,13 @@ def prepare_all(how: Preparation, files: Iterable[Path]) -> None:
         prepared(how, file)
 
 
-def save_line_package(folder: Path, name: str, review: float = 1.0, size: int = SIZE) -> None:
-    """Save a package of random weights with a review threshold; that of 1 flags nothing."""
+def save_line_package(folder: Path, name: str, review: float = 1.0, size: int = SIZE) -> ModelPackage:
+    """Save and return a package of random weights with a review threshold; that of 1 flags nothing."""
     from classifiers.package.package import save_package
     from classifiers.package.preprocessing import Preprocessing
     from classifiers.package.thresholds import Thresholds
 
-    save_package(
+    return save_package(
         folder,
         network(name),
         architecture=name,

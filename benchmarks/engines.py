@@ -3,7 +3,7 @@
 python -m benchmarks.engines [--pictures 32] [--rounds 9] [--threads 2]
 
 Random weights, 224 x 224, float32. Engines take turns (A B C A B C); medians. onnxruntime, which is no engine
-of kensa, is in the table to say why. The last lines of the output are the table of docs/results.md.
+of kensa, is in the table for comparison. The last lines of the output are the table of docs/results.md.
 """
 
 from __future__ import annotations
@@ -13,33 +13,18 @@ import os
 import statistics
 import tempfile
 import time
-import warnings
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 
-import timm
 import torch
 
-from classifiers import ModelPackage, Predictor, Preprocessing, save_package
+from benchmarks.bare_line import save_line_package
+from classifiers import ModelPackage, Predictor
+from classifiers.export import INPUT, OUTPUT, export_package
 
 NETWORKS = ("mobilenetv3_large_100", "resnet50", "efficientnet_b0", "resnet18")
 Passes = Callable[[torch.Tensor], torch.Tensor]
-
-
-def package_of(name: str, folder: Path) -> ModelPackage:
-    torch.manual_seed(1)
-    network = timm.create_model(name, num_classes=6).eval()
-    return save_package(
-        folder / name,
-        network,
-        architecture=name,
-        model_args={},
-        classes=tuple("abcdef"),
-        good_class="a",
-        task="single-label",
-        preprocessing=Preprocessing((224, 224)),
-    )
 
 
 def started(package: ModelPackage, engine: str) -> tuple[Passes, float]:
@@ -53,17 +38,12 @@ def onnxruntime_passes(package: ModelPackage, folder: Path) -> Passes:
     """Return passes of the same network by onnxruntime."""
     import onnxruntime
 
-    network = Predictor(package, device="cpu", engine="torch").model
-    file, example = folder / "network.onnx", torch.randn(2, 3, 224, 224)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        dynamic = ({0: torch.export.Dim("batch")},)
-        torch.onnx.export(network, (example,), file, dynamo=True, dynamic_shapes=dynamic, verbose=False)
+    exported = export_package(package, folder, "onnx")
+    (file,) = (exported.folder / name for name in exported.files)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
-    name = session.get_inputs()[0].name
-    return lambda batch: torch.from_numpy(session.run(None, {name: batch.numpy()})[0])
+    return lambda batch: torch.from_numpy(session.run([OUTPUT], {INPUT: batch.numpy()})[0])
 
 
 def medians(passes: dict[str, Passes], batch: torch.Tensor, rounds: int) -> dict[str, float]:
@@ -94,12 +74,12 @@ def main() -> None:
         folder = Path(name)
         os.environ["XDG_CACHE_HOME"] = name  # the first start has nothing to import
         for network in NETWORKS:
-            package = package_of(network, folder)
+            package = save_line_package(folder / network, network)
             passes = {"torch": started(package, "torch")[0]}
             passes["openvino"], first = started(package, "openvino")
             second = started(package, "openvino")[1]
             if find_spec("onnxruntime") is not None:
-                passes["onnxruntime"] = onnxruntime_passes(package, folder)
+                passes["onnxruntime"] = onnxruntime_passes(package, folder / f"{network}-onnx")
             batch = torch.randn(asked.pictures, 3, 224, 224)
             expected = passes["torch"](batch)
             apart = max(float((compute(batch) - expected).abs().max()) for compute in passes.values())

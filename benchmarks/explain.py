@@ -172,18 +172,14 @@ def bench_a(bench: Bench) -> dict[str, Any]:
     return {"masks": passes, "best_batch": batch, "sise_s": ours, "bare_s": bare, "ratio": ours / bare}
 
 
-def bench_b(bench: Bench) -> dict[str, Any]:
+def score_cams(bench: Bench, layer: str) -> tuple[Callable[[], None], Callable[[], None]]:
+    """Return the Score-CAMs of torchcam and of pytorch-grad-cam, of the first picture at a layer."""
     from pytorch_grad_cam import ScoreCAM as GradCamScoreCam
     from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
     from torchcam.methods import ScoreCAM as TorchCamScoreCam
 
-    layer = SCORE_CAM_LAYER[bench.name]
     module = dict(bench.model.named_modules())[layer]
     image, target = bench.images[:1], int(bench.targets[0])
-    reduced = bench.explainer(layers=[layer])
-    exact = bench.explainer(layers=[layer], precision="float32")
-    passes = total_masks(bench.explain(reduced)())
-    maps = next(iter(bench.explain(reduced)().layers)).maps
 
     def torchcam() -> None:
         with TorchCamScoreCam(bench.model, layer, batch_size=bench.chunk) as cam:
@@ -196,8 +192,18 @@ def bench_b(bench: Bench) -> dict[str, Any]:
             cam.batch_size = bench.chunk
             cam(image, [ClassifierOutputTarget(target)])
 
+    return torchcam, grad_cam
+
+
+def bench_b(bench: Bench) -> dict[str, Any]:
+    layer = SCORE_CAM_LAYER[bench.name]
+    reduced = bench.explainer(layers=[layer])
+    exact = bench.explainer(layers=[layer], precision="float32")
+    passes = total_masks(bench.explain(reduced)())
+    maps = next(iter(bench.explain(reduced)().layers)).maps
+
     ours, ours32, first, second = bench.medians(
-        bench.explain(reduced), bench.explain(exact), torchcam, grad_cam
+        bench.explain(reduced), bench.explain(exact), *score_cams(bench, layer)
     )
     each = {
         "sise": ours / passes,
@@ -404,18 +410,12 @@ def find(work: Path, kept: Path, device: str) -> None:
 
 
 def bench_h(bench: Bench) -> dict[str, Any]:
-    from pytorch_grad_cam import ScoreCAM as GradCamScoreCam
-    from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
-    from torchcam.methods import ScoreCAM as TorchCamScoreCam
-
     from classifiers import Predictor, load_package
 
     with tempfile.TemporaryDirectory() as folder:
         bench.save_package(Path(folder) / "package")
         predictor = Predictor(load_package(Path(folder) / "package"), device="cpu", engine="openvino")
     layer = SCORE_CAM_LAYER[bench.name]
-    module = dict(bench.model.named_modules())[layer]
-    image, target = bench.images[:1], int(bench.targets[0])
     by_engine = {"precision": predictor.precision, "forward": predictor.engine, "constant": True}
     whole = bench.explainer(mu=bench.mu, **by_engine)
     one_layer = bench.explainer(layers=[layer], **by_engine)
@@ -426,19 +426,8 @@ def bench_h(bench: Bench) -> dict[str, Any]:
         for _ in range(-(-passes // len(chunk))):
             predictor.engine(chunk)
 
-    def torchcam() -> None:
-        with TorchCamScoreCam(bench.model, layer, batch_size=bench.chunk) as cam:
-            with torch.no_grad():
-                scores = bench.model(image)
-            cam(target, scores)
-
-    def grad_cam() -> None:
-        with GradCamScoreCam(bench.model, [module]) as cam:
-            cam.batch_size = bench.chunk
-            cam(image, [ClassifierOutputTarget(target)])
-
     ours, alone, small, first, second = bench.medians(
-        bench.explain(whole), bare, bench.explain(one_layer), torchcam, grad_cam
+        bench.explain(whole), bare, bench.explain(one_layer), *score_cams(bench, layer)
     )
     alone *= passes / (-(-passes // len(chunk)) * len(chunk))
     maps = next(iter(bench.explain(one_layer)().layers)).maps

@@ -52,12 +52,11 @@ def cores() -> int:
     return len(os.sched_getaffinity(0))
 
 
-def opened_predictor(package: Path, engine: str | None) -> Any:
-    """Load a package for the CPU, with an engine or the one that is taken by itself."""
+def opened_predictor(package: Path, engine: str) -> Any:
+    """Load a package for the CPU."""
     from classifiers import Predictor, load_package
 
-    chosen: dict[str, Any] = {} if engine is None else {"engine": engine}
-    return Predictor(load_package(package), device="cpu", batch_size=BATCH, **chosen)
+    return Predictor(load_package(package), device="cpu", engine=engine, batch_size=BATCH)
 
 
 def bare(root: Path, options: argparse.Namespace) -> dict[str, Any]:
@@ -87,9 +86,7 @@ def bare(root: Path, options: argparse.Namespace) -> dict[str, Any]:
 def line(root: Path, options: argparse.Namespace) -> dict[str, Any]:
     """Inspect the folder: from the listing to recorded verdicts."""
     with tempfile.TemporaryDirectory(dir=root) as folder:
-        model = {"device": "cpu", "batch_size": BATCH}
-        if options.engine is not None:
-            model["engine"] = options.engine
+        model = {"device": "cpu", "engine": options.engine, "batch_size": BATCH}
         settings = line_settings(root / "pictures", root / options.network, Path(folder), model=model)
         seconds, _ = timed_line(settings)
     return {"seconds": seconds}
@@ -152,11 +149,10 @@ def stage(root: Path, options: argparse.Namespace) -> dict[str, Any]:
                 work(batch)
                 if turn:  # the first call is slow
                     times[name].append(time.perf_counter() - begun)
-    engine = getattr(predictor, "engine", None)
     return {
         "eager": statistics.median(times["eager"]),
         "engine": statistics.median(times["engine"]),
-        "name": f"{engine.name} {engine.version}" if engine else f"torch {torch.__version__}",
+        "name": f"{predictor.engine.name} {predictor.engine.version}",
         "precision": predictor.precision,
         "threads": torch.get_num_threads(),
     }
@@ -202,8 +198,7 @@ def measured(part: str, root: Path, options: argparse.Namespace, name: str, pict
     """Run a part in a process of its own, and return what it found."""
     command = [sys.executable, "-m", "benchmarks.throughput", "--part", part, "--root", str(root)]
     command += ["--networks", name, "--pictures", str(pictures), *(["--quick"] * options.quick)]
-    if options.engine is not None:
-        command += ["--engine", options.engine]
+    command += ["--engine", options.engine]
     done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     print(f"{part} {name}: {found}", file=sys.stderr, flush=True)
@@ -244,7 +239,7 @@ def processor() -> str:
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     options.add_argument("--networks", nargs="*", default=list(NETWORKS), metavar="NAME")
-    options.add_argument("--engine", help="as model.engine; the one that is taken by itself when absent")
+    options.add_argument("--engine", default="auto", help="as model.engine")
     options.add_argument("--pictures", type=int, default=1024)
     options.add_argument("--rounds", type=int, default=3)
     options.add_argument("--memory", type=int, nargs="*", default=[10_000, 100_000], metavar="PICTURES")
