@@ -3,7 +3,8 @@
     python benchmarks/explain.py [--models resnet18 …] [--only g h …] [--device cpu] [--out FILE.json]
 
 The two of a ratio are timed in turns (A B A B); the medians of --repeats (5) rounds are compared. Weights are
-random, pictures 224 x 224. Precision is reduced (bfloat16 on a CPU, float16 on CUDA) unless said otherwise:
+random, pictures 224 x 224. Precision is reduced (bfloat16 on a CPU, float16 on CUDA) unless said otherwise.
+An explainer has explained before and keeps its copies of the model, as in a run.
 
   a  SISE, everything included, against as many bare forward passes of the same model at its best batch
   b  one masked pass of SISE against one of Score-CAM in torchcam and in pytorch-grad-cam, at the same layer
@@ -119,7 +120,7 @@ class Bench:
         )
 
     def explainer(self, method: str = "sise", **options: Any) -> Any:
-        options = {"precision": self.precision, "batch_size": self.chunk, **options}
+        options = {"precision": self.precision, "batch_size": self.chunk, "constant": True, **options}
         return create_explainer(method, self.model, **options)
 
     def explain(self, explainer: Any, count: int = 1) -> Callable[[], Any]:

@@ -106,4 +106,5 @@ def same_probes(one: Sequence[Tap], other: Sequence[Tap]) -> bool:
 
 
 def _close(one: Tensor, other: Tensor) -> bool:
-    return one.shape == other.shape and bool((one - other).abs().amax() <= 1e-3 * one.abs().amax())
+    # A hundredth: convolutions in TF32 round by thousandths, and another map would differ by far more.
+    return one.shape == other.shape and bool((one - other).abs().amax() <= 1e-2 * one.abs().amax())
