@@ -189,7 +189,12 @@ def _served_seconds(folder: Path, checkout: Path, api: str) -> float:
     settings = _settings(folder, "serve")
     with (folder / "serve.log").open("w") as log:
         serving = subprocess.Popen(
-            [_KENSA, "serve", "-c", settings], cwd=folder, env=environment, stdout=log, stderr=log
+            [_KENSA, "serve", "-c", settings],
+            cwd=folder,
+            env=environment,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,  # Prefect ends the group of a run that it cancels
         )
     try:
         home = f"{settings.parent}"
