@@ -277,9 +277,10 @@ def peak_mib(url: str) -> float:
 
 
 def back(db: Database) -> str:
-    """Undo the newest migration, and return the name of the schema before it."""
-    scripts = ScriptDirectory(str(MIGRATIONS))
-    newest: Any = scripts.get_revision("head")
+    """Undo the newest migration that a database has, and return the name of the schema before it."""
+    with db.session() as session:
+        version = session.scalar(sa.text(f"SELECT version_num FROM {VERSION_TABLE}"))  # noqa: S608
+    newest: Any = ScriptDirectory(str(MIGRATIONS)).get_revision(str(version))
     module: Any = newest.module
     before = str(newest.down_revision)
     # A downgrade refuses where there is a history, which it asks for by SQL; this one is a benchmark's own.

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from alembic.config import Config
 
 MIGRATIONS = Path(__file__).parent / "migrations"
-SCHEMA_REVISION = "0003"  # of the last migration; to ask Alembic costs every command a quarter of a second
+SCHEMA_REVISION = "0004"  # of the last migration; to ask Alembic costs every command a quarter of a second
 VERSION_TABLE = "kensa_schema"  # not Alembic's own name: Prefect may keep its tables in the same database
 # Key of the advisory lock that lets one writer at a time at the chain. Any fixed number; "kensa" in ASCII.
 CHAIN_LOCK = int.from_bytes(b"kensa")

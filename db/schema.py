@@ -224,7 +224,8 @@ class Prediction(DomainRow, kw_only=True):
 
     `brightness`, `contrast`, `sharpness`: of the picture as decoded, without a unit
     (`sources.picture_statistics` says how they are computed). They are NULL for an unreadable picture, and in
-    rows older than the columns.
+    rows older than the columns. `tile_count`, `deciding_tile`: of a tiled picture, how many tiles it has, and
+    the one whose probabilities these are ([left, top, right, bottom] in the picture's pixels).
     """
 
     __tablename__ = "prediction"
@@ -243,6 +244,8 @@ class Prediction(DomainRow, kw_only=True):
     brightness: Mapped[float | None]
     contrast: Mapped[float | None]
     sharpness: Mapped[float | None]
+    tile_count: Mapped[int | None]
+    deciding_tile: Mapped[list[Any] | None]
 
     __table_args__ = (
         UniqueConstraint("image_id", "model_version_id", "settings_digest"),
@@ -324,7 +327,9 @@ class Explanation(DomainRow, kw_only=True):
     """A finding's attribution map with everything needed to make it again.
 
     `layers`: [{name, kept, total}]; `block_map_digests`: [{layer, digest}], shallow to deep;
-    `box`: [left, top, right, bottom] in pixels; `score_drop` in percent.
+    `box`: [left, top, right, bottom] in pixels; `score_drop` in percent. Of a tiled picture `tiles` holds the
+    tiles that were explained, strongest first (`ExplainedTile.entry`), and `tiles_left_out` how many more
+    reached the threshold; maps and layers are the tiles' then, and NULL or empty here.
     """
 
     __tablename__ = "explanation"
@@ -341,6 +346,8 @@ class Explanation(DomainRow, kw_only=True):
     block_map_digests: Mapped[list[Any]]
     box: Mapped[list[Any] | None]
     created_at: Mapped[datetime]
+    tiles: Mapped[list[Any] | None]
+    tiles_left_out: Mapped[int | None]
 
     __table_args__ = (CheckConstraint(_share("masked_score"), name="masked_score"),)
 

@@ -24,6 +24,7 @@ from classifiers.package.parity import parity_logits
 from classifiers.package.precisions import ReducedPrecision
 from classifiers.package.preprocessing import Preprocessing
 from classifiers.package.thresholds import Thresholds
+from classifiers.package.tiling import Tiling
 
 WEIGHTS_FILE = "model.safetensors"
 MANIFEST_FILE = "model.json"
@@ -67,6 +68,8 @@ class ModelPackage:
         created_at: when the package was written (aware, UTC).
         reduced: what it was calibrated to in other precisions, each with its own thresholds. The field is in
             model.json only where there is one.
+        tiling: how pictures are cut into tiles, and their scores put together; None where the network sees a
+            picture as a whole. The field is in model.json only where there is one.
     """
 
     path: Path
@@ -84,6 +87,7 @@ class ModelPackage:
     parity: tuple[tuple[float, ...], ...]
     created_at: datetime
     reduced: tuple[ReducedPrecision, ...] = ()
+    tiling: Tiling | None = None
 
     @property
     def activation(self) -> Literal["softmax", "sigmoid"]:
@@ -146,6 +150,7 @@ def save_package(
     temperature: float = 1.0,
     thresholds: Thresholds | None = None,
     reduced: Sequence[ReducedPrecision] = (),
+    tiling: Tiling | None = None,
     training: Mapping[str, Any] | None = None,
     created_at: datetime | None = None,
 ) -> ModelPackage:
@@ -164,6 +169,7 @@ def save_package(
         temperature: what logits are to be divided by.
         thresholds: with their evidence; None when not calibrated.
         reduced: what was calibrated in other precisions than float32.
+        tiling: how pictures are tiled; None where the network sees them as a whole.
         training: JSON content: data digests, settings, command, metrics.
         created_at: an aware time; now when None.
 
@@ -199,6 +205,8 @@ def save_package(
     }
     if reduced:
         content["reduced"] = [asdict(one) for one in reduced]
+    if tiling is not None:
+        content["tiling"] = asdict(tiling)
     text = manifest.render(content)
     _from_content(folder, manifest.parse(text, name=str(folder / MANIFEST_FILE)))
 
@@ -276,9 +284,9 @@ def build_model(package: ModelPackage) -> torch.nn.Module:
 def _from_content(folder: Path, content: dict[str, Any]) -> ModelPackage:
     """Return the package that parsed JSON describes; the type and range of every field are checked."""
     file = folder / MANIFEST_FILE
-    # model.json has a field for each one of the dataclass but the folder; `reduced` may be absent.
+    # model.json has a field for each one of the dataclass but the folder; later ones may be absent.
     expected_fields = {"schema", *(field.name for field in fields(ModelPackage))} - {"path"}
-    if wrong := expected_fields ^ (set(content) | {"reduced"}):
+    if wrong := expected_fields ^ (set(content) | {"reduced", "tiling"}):
         raise PackageError(f"{file}: fields missing or unknown: {', '.join(sorted(wrong))}")
 
     def check(good: bool, key: str, expected: str) -> None:
@@ -287,7 +295,7 @@ def _from_content(folder: Path, content: dict[str, Any]) -> ModelPackage:
 
     for key in ("architecture", "weights_sha256", "created_at"):
         check(isinstance(content[key], str) and content[key] != "", key, "text")
-    for key in ("model_args", "preprocessing", "training"):
+    for key in ("model_args", "preprocessing", "training", *({"tiling"} & set(content))):
         check(isinstance(content[key], dict), key, "an object")
     thresholds, temperature = content["thresholds"], content["temperature"]
     check(thresholds is None or isinstance(thresholds, dict), "thresholds", "an object or null")
@@ -330,6 +338,9 @@ def _from_content(folder: Path, content: dict[str, Any]) -> ModelPackage:
         preprocessing = Preprocessing(**_tuples(content["preprocessing"]))
         zones = None if thresholds is None else Thresholds(**thresholds)
         reduced = tuple(_reduced_precision(entry) for entry in entries)
+        tiling = Tiling(**content["tiling"]) if "tiling" in content else None
+        if tiling is not None:
+            tiling.check(preprocessing.input_size)
     except (TypeError, ValueError) as error:
         raise PackageError(f"{file}: {error}") from error
     pairs = [(one.engine, one.precision) for one in reduced]
@@ -350,6 +361,7 @@ def _from_content(folder: Path, content: dict[str, Any]) -> ModelPackage:
         parity=_table(parity),
         created_at=created_at,
         reduced=reduced,
+        tiling=tiling,
     )
 
 

@@ -16,7 +16,14 @@ from db.chain.events import Actor, Entry, NewRow
 from db.columns import storable, utc_now, uuid7_texts
 from db.engine import Database
 from db.errors import ArtifactError, RecordError
-from db.inspection.outcomes import BatchResult, ExplanationOutcome, FindingOutcome, ImageOutcome, KnownOutcome
+from db.inspection.outcomes import (
+    BatchResult,
+    ExplanationOutcome,
+    FindingOutcome,
+    ImageOutcome,
+    KnownOutcome,
+    block_map_entries,
+)
 from db.inspection.runs import RunHandle
 from db.lookup import those
 from db.retention.inventory import Retention, retention_of
@@ -237,6 +244,8 @@ class _Batch:
             brightness=outcome.brightness,
             contrast=outcome.contrast,
             sharpness=outcome.sharpness,
+            tile_count=outcome.tile_count,
+            deciding_tile=None if outcome.deciding_tile is None else list(outcome.deciding_tile),
         )
         rows.append(prediction)
         if outcome.score is not None:  # else the picture is unreadable and has no findings
@@ -301,9 +310,11 @@ class _Batch:
             score_drop=outcome.drop,
             score_increase=outcome.increase,
             map_digest=outcome.map.digest if outcome.map else None,
-            block_map_digests=[{"layer": layer, "digest": ref.digest} for layer, ref in outcome.block_maps],
+            block_map_digests=block_map_entries(outcome.block_maps),
             box=None if outcome.box is None else [int(edge) for edge in outcome.box],
             created_at=self.now,
+            tiles=None if outcome.tiles is None else [tile.entry() for tile in outcome.tiles],
+            tiles_left_out=outcome.tiles_left_out,
         )
 
     def _part_id(self, rows: list[NewRow], outcome: ImageOutcome) -> str | None:
@@ -327,6 +338,7 @@ def _artifacts(outcome: ImageOutcome) -> Iterator[ArtifactRef]:
         yield outcome.picture
     for finding in outcome.findings:
         if finding.explanation is not None:
-            if finding.explanation.map is not None:
-                yield finding.explanation.map
-            yield from (ref for _, ref in finding.explanation.block_maps)
+            for explained in (finding.explanation, *(finding.explanation.tiles or ())):
+                if explained.map is not None:
+                    yield explained.map
+                yield from (ref for _, ref in explained.block_maps)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -23,9 +23,56 @@ class LayerMasks:
     total: int
 
 
+Box = tuple[int, int, int, int]  # left, top, right, bottom, right and bottom exclusive
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExplainedTile:
+    """A tile of a picture, explained. `rectangle`, `box`: in the picture's pixels; `score`: of the class."""
+
+    rectangle: Box
+    score: float
+    layers: tuple[LayerMasks, ...]
+    status: str
+    masked_score: float | None = None
+    drop: float | None = None
+    increase: bool | None = None
+    map: ArtifactRef | None = None
+    block_maps: tuple[tuple[str, ArtifactRef], ...] = ()
+    box: Box | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "status", storable(self.status))
+
+    def entry(self) -> dict[str, Any]:
+        """Return JSON content: as the fields, with the digest of each artifact in its place."""
+        return {
+            "rectangle": list(self.rectangle),
+            "score": self.score,
+            "layers": [asdict(layer) for layer in self.layers],
+            "status": self.status,
+            "masked_score": self.masked_score,
+            "score_drop": self.drop,
+            "score_increase": self.increase,
+            "map_digest": self.map.digest if self.map else None,
+            "block_map_digests": block_map_entries(self.block_maps),
+            "box": None if self.box is None else list(self.box),
+        }
+
+
+def block_map_entries(block_maps: Sequence[tuple[str, ArtifactRef]]) -> list[dict[str, str]]:
+    """Return JSON content of layer maps: shallow to deep, each with its layer and digest."""
+    return [{"layer": layer, "digest": ref.digest} for layer, ref in block_maps]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExplanationOutcome:
-    """An explanation to record. `drop` in percent; `box` left, top, right, bottom in pixels."""
+    """An explanation to record. `drop` in percent; `box` in the picture's pixels.
+
+    Of a tiled picture `tiles` are those that were explained, strongest first, with `tiles_left_out` more that
+    reached the threshold; it has no map and no layers of its own then. `masked_score`, `drop` and `increase`
+    are those of the first tile, `box` is merged over all.
+    """
 
     method: str
     parameters: Mapping[str, Any]
@@ -36,7 +83,9 @@ class ExplanationOutcome:
     increase: bool | None = None
     map: ArtifactRef | None = None
     block_maps: tuple[tuple[str, ArtifactRef], ...] = ()
-    box: tuple[int, int, int, int] | None = None
+    box: Box | None = None
+    tiles: tuple[ExplainedTile, ...] | None = None
+    tiles_left_out: int | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "status", storable(self.status))
@@ -60,7 +109,9 @@ class ImageOutcome:
     the picture is unreadable in this run, has no outcome, and the next run tries it again.
     `verdict`: None carries over the outcome already recorded for this digest (`known_outcomes`).
     `picture`: the bytes in the artifact store, if they were put there. `brightness`, `contrast`, `sharpness`:
-    of the picture as decoded (`sources.picture_statistics`), all three or none.
+    of the picture as decoded (`sources.picture_statistics`), all three or none. `tile_count`,
+    `deciding_tile`: of a tiled picture that was decided, how many tiles it has, and the rectangle of the one
+    whose `probabilities` these are, in the picture's pixels.
     """
 
     uri: str
@@ -86,6 +137,8 @@ class ImageOutcome:
     brightness: float | None = None
     contrast: float | None = None
     sharpness: float | None = None
+    tile_count: int | None = None
+    deciding_tile: Box | None = None
 
     def __post_init__(self) -> None:
         for name in ("uri", "version", "part", "lot", "station", "reason"):
@@ -115,6 +168,8 @@ class ImageOutcome:
             raise self._contradiction("two findings of the same class")
         if len({x is None for x in (self.brightness, self.contrast, self.sharpness)}) != 1:
             raise self._contradiction("brightness, contrast and sharpness come together")
+        if (self.tile_count is None) != (self.deciding_tile is None):
+            raise self._contradiction("the number of tiles and the deciding one come together")
         if self.picture is not None and self.picture.digest != self.digest:
             raise self._contradiction("the stored picture is not the one that was inspected: digests differ")
 

@@ -30,6 +30,7 @@ from classifiers.package.package import (
 from classifiers.package.precisions import ReducedPrecision, thresholds_in_force
 from classifiers.package.preprocessing import Preprocessing
 from classifiers.package.thresholds import Thresholds
+from classifiers.package.tiling import Tiling
 
 MakePackage = Callable[..., ModelPackage]
 
@@ -122,6 +123,28 @@ def test_precisions_are_in_the_package_where_there_are_any(
     rewrite(saved.path, change)
     with pytest.raises(PackageError, match="one entry for an engine and precision"):
         load_package(saved.path)
+
+
+def test_tiling_is_in_the_package_where_there_is_any(make_package: MakePackage, tmp_path: Path) -> None:
+    when = datetime(2026, 11, 23, 10, 0, tzinfo=UTC)
+    plain = make_package(tmp_path / "plain", created_at=when)
+    assert "tiling" not in json.loads((plain.path / "model.json").read_text())
+    tiled = make_package(tmp_path / "tiled", created_at=when, tiling=Tiling(2.0, overlap=8, highest=3))
+    assert load_package(tiled.path) == tiled
+    assert tiled.tiling == Tiling(2.0, overlap=8, highest=3)
+    assert tiled.digest != plain.digest
+    for value, message in (
+        ({"scale": 0}, "tiling.scale must be a number from 1/64 to 64"),
+        ({"overlap": 1000}, "tiling.overlap must be at most half of the tile's shorter side"),
+        ({"colour": 1}, "unexpected keyword argument 'colour'"),
+        ([], "tiling must be an object"),
+    ):
+        folder = tmp_path / "altered"
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.copytree(tiled.path, folder)
+        rewrite(folder, lambda content, value=value: content.update(tiling=value))
+        with pytest.raises(PackageError, match=message):
+            load_package(folder)
 
 
 def test_the_thresholds_in_force_are_those_of_the_run(zones: Thresholds) -> None:
