@@ -285,12 +285,17 @@ def defect_scores(package: ModelPackage, probabilities: NDArray[np.float32]) -> 
     return np.asarray(np.minimum(others, 1.0), dtype=np.float32)
 
 
-def decide(package: ModelPackage, probabilities: NDArray[np.float32]) -> Decision:
+def decide(package: ModelPackage, probabilities: NDArray[np.float32], score: float | None = None) -> Decision:
     """Return the verdict and the flagged classes for one picture's probabilities (K,).
 
     A score below the review threshold is "pass", below the reject threshold "review", else "reject"; without
     a target for overkill nothing is rejected (`Thresholds.rejects`). A single-label package flags the most
     probable defect class, a multi-label package every class whose probability reaches the review threshold.
+
+    Args:
+        package: a calibrated one.
+        probabilities: of each class.
+        score: the defect score, where it is not that of these probabilities.
 
     Raises:
         PackageError: the package is not calibrated, or the probabilities are not (K,) finite numbers.
@@ -304,7 +309,8 @@ def decide(package: ModelPackage, probabilities: NDArray[np.float32]) -> Decisio
         raise PackageError(
             f"probabilities must be {len(package.classes)} finite numbers, got {probabilities!r}"
         )
-    score = float(defect_scores(package, probabilities))
+    if score is None:
+        score = float(defect_scores(package, probabilities))
     verdict = thresholds.verdict(score)
     if verdict == "pass":
         return Decision(verdict, score, ())

@@ -1,0 +1,115 @@
+"""Score the tiles of large pictures chunk by chunk, and decide about the pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from classifiers.errors import PackageError
+from classifiers.package.package import ModelPackage
+from classifiers.package.preprocessing import Preprocessing
+from classifiers.package.tiling import Grid
+from classifiers.predict import Decision, Predictor, decide, to_prediction
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, eq=False)
+class TiledPicture:
+    """A decoded picture that the network sees tile by tile.
+
+    Attributes:
+        grid: its tiles.
+        pixels: of the scaled picture, (*grid.scaled, 3) uint8. Of a grey picture the three channels may be
+            one plane in memory (a stride of 0).
+    """
+
+    grid: Grid
+    pixels: NDArray[np.uint8]
+
+
+@dataclass(frozen=True, eq=False)
+class TileScores:
+    """What the network says of a picture's tiles: probabilities (n, K), defect scores (n,), both float32."""
+
+    probabilities: NDArray[np.float32]
+    scores: NDArray[np.float32]
+
+    @property
+    def deciding(self) -> int:
+        """The tile with the highest score, the first of equal ones."""
+        return int(np.argmax(self.scores))
+
+
+def tile_inputs(
+    preprocessing: Preprocessing,
+    tiles: Sequence[tuple[TiledPicture, int]],
+    device: torch.device | str = "cpu",
+) -> torch.Tensor:
+    """Return some tiles as the network's input (n, 3, H, W) float32, normalised on the device.
+
+    Args:
+        preprocessing: of the package.
+        tiles: each with the picture it is cut from, and its number in that picture's grid.
+        device: where the input is to be.
+    """
+    cut = np.empty((len(tiles), *preprocessing.input_size, 3), np.uint8)
+    for place, (picture, index) in enumerate(tiles):
+        cut[place] = picture.grid.cut(picture.pixels, [index], preprocessing.fill)[0]
+    # Bytes travel to the device, a quarter of what floats would be.
+    return preprocessing.normalise(torch.from_numpy(cut).to(device).permute(0, 3, 1, 2))
+
+
+def scored_tiles(predictor: Predictor, pictures: Sequence[TiledPicture]) -> list[TileScores]:
+    """Return the scores of all tiles of each picture.
+
+    The tiles of all pictures share forward passes of `predictor.batch_size` tiles each. No more tiles than
+    one pass takes are held at once.
+
+    Raises:
+        PackageError: as of `Predictor.logits`, or the package does not say which class is good.
+    """
+    package = predictor.package
+    tiles = _tiles(pictures)
+    parts = []
+    while chunk := list(islice(tiles, predictor.batch_size)):
+        parts.append(predictor.logits(tile_inputs(package.preprocessing, chunk, predictor.device)))
+    if not parts:
+        return []
+    found = to_prediction(package, torch.cat(parts))
+    ends = np.cumsum([len(picture.grid) for picture in pictures])[:-1]
+    return [
+        TileScores(probabilities, scores)
+        for probabilities, scores in zip(
+            np.split(found.probabilities, ends), np.split(found.defect_scores, ends), strict=True
+        )
+    ]
+
+
+def decide_tiles(package: ModelPackage, scored: TileScores) -> Decision:
+    """Return the verdict and the flagged classes of one picture, whose score is made of its tiles' scores.
+
+    A single-label package flags the deciding tile's most probable defect class, a multi-label package every
+    class whose probability reaches the review threshold in some tile, with its highest probability.
+
+    Raises:
+        PackageError: the package has no tiling, is not calibrated, or a probability is no finite number.
+    """
+    if package.tiling is None:
+        raise PackageError(f"{package.path}: no tiling, so its pictures are decided as a whole")
+    score = package.tiling.picture_scores(scored.scores)
+    multi_label = package.task == "multi-label"
+    shown = scored.probabilities.max(axis=0) if multi_label else scored.probabilities[scored.deciding]
+    return decide(package, shown, score)
+
+
+def _tiles(pictures: Sequence[TiledPicture]) -> Iterator[tuple[TiledPicture, int]]:
+    for picture in pictures:
+        for index in range(len(picture.grid)):
+            yield picture, index
