@@ -13,7 +13,7 @@ import torch
 from classifiers.errors import PackageError
 from classifiers.package.package import ModelPackage
 from classifiers.package.preprocessing import Preprocessing
-from classifiers.package.tiling import Grid
+from classifiers.package.tiling import Grid, Tiling
 from classifiers.predict import Decision, Predictor, decide, to_prediction
 
 if TYPE_CHECKING:
@@ -45,6 +45,16 @@ class TileScores:
     def deciding(self) -> int:
         """The tile with the highest score, the first of equal ones."""
         return int(np.argmax(self.scores))
+
+
+def tiled_picture(package: ModelPackage, pixels: NDArray[np.uint8]) -> TiledPicture:
+    """Return a picture (h, w, 3) uint8, decoded at its own size, as the network sees it.
+
+    Raises:
+        PackageError: the package has no tiling.
+    """
+    grid = _tiling(package).grid((pixels.shape[0], pixels.shape[1]), package.preprocessing.input_size)
+    return TiledPicture(grid, package.preprocessing.scaled(pixels, grid.scaled))
 
 
 def tile_inputs(
@@ -101,12 +111,16 @@ def decide_tiles(package: ModelPackage, scored: TileScores) -> Decision:
     Raises:
         PackageError: the package has no tiling, is not calibrated, or a probability is no finite number.
     """
-    if package.tiling is None:
-        raise PackageError(f"{package.path}: no tiling, so its pictures are decided as a whole")
-    score = package.tiling.picture_scores(scored.scores)
+    score = _tiling(package).picture_scores(scored.scores)
     multi_label = package.task == "multi-label"
     shown = scored.probabilities.max(axis=0) if multi_label else scored.probabilities[scored.deciding]
     return decide(package, shown, score)
+
+
+def _tiling(package: ModelPackage) -> Tiling:
+    if package.tiling is None:
+        raise PackageError(f"{package.path}: no tiling, so the network sees its pictures as a whole")
+    return package.tiling
 
 
 def _tiles(pictures: Sequence[TiledPicture]) -> Iterator[tuple[TiledPicture, int]]:

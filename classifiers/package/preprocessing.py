@@ -138,6 +138,17 @@ class Preprocessing:
         canvas[top:bottom, left:right] = np.atleast_3d(np.asarray(resized))
         return canvas
 
+    def scaled(self, pixels: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+        """Return a picture (h, w, 3) uint8 as a whole at another height and width: (*size, 3) uint8.
+
+        A grey picture stays one plane in memory. At its own size the picture is returned as it is.
+        """
+        if pixels.shape[:2] == size:
+            return pixels
+        resized = pillow_picture(pixels).resize((size[1], size[0]), INTERPOLATIONS[self.interpolation])
+        scaled = np.asarray(resized)
+        return scaled if scaled.ndim == 3 else np.broadcast_to(scaled[:, :, None], (*size, 3))
+
     @property
     def fill(self) -> tuple[int, int, int]:
         """The mean as a colour (0..255), for bars and for the corners that a rotation uncovers."""

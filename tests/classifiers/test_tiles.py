@@ -7,12 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from classifiers.errors import PackageError
 from classifiers.package.package import ModelPackage
 from classifiers.package.tiling import Tiling
 from classifiers.predict import Predictor
-from classifiers.tiles import TiledPicture, TileScores, decide_tiles, scored_tiles, tile_inputs
+from classifiers.tiles import TiledPicture, TileScores, decide_tiles, scored_tiles, tile_inputs, tiled_picture
 
 TILE = (32, 32)
 
@@ -83,6 +84,21 @@ def test_inputs_are_those_of_the_preprocessing(package: ModelPackage) -> None:
         torch.testing.assert_close(row, expected, atol=1e-6, rtol=0)
 
 
+def test_a_picture_is_scaled_as_a_whole(package: ModelPackage) -> None:
+    pixels = np.random.default_rng(6).integers(0, 256, (101, 60, 3), np.uint8)
+    native = tiled_picture(replace(package, tiling=Tiling()), pixels)
+    assert native.pixels is pixels
+    half = tiled_picture(replace(package, tiling=Tiling(scale=2.0)), pixels)
+    assert half.grid.picture == (101, 60)
+    assert half.grid.scaled == (50, 30)
+    expected = Image.fromarray(pixels).resize((30, 50), Image.Resampling.BILINEAR)
+    np.testing.assert_array_equal(half.pixels, np.asarray(expected))
+    plane = np.broadcast_to(pixels[:, :, :1], pixels.shape)
+    grey = tiled_picture(replace(package, tiling=Tiling(scale=2.0)), plane)
+    assert grey.pixels.shape == (50, 30, 3)
+    assert grey.pixels.strides[2] == 0
+
+
 def test_nothing_to_score(package: ModelPackage) -> None:
     assert scored_tiles(Predictor(package, device="cpu", engine="torch"), []) == []
 
@@ -120,6 +136,8 @@ def test_multi_label_flags_each_class_by_its_highest_tile(multi_label_package: M
 def test_what_cannot_be_decided_is_refused(tiled: ModelPackage, package: ModelPackage) -> None:
     with pytest.raises(PackageError, match="no tiling"):
         decide_tiles(package, scores((0.9, 0.1, 0.0)))
+    with pytest.raises(PackageError, match="no tiling"):
+        tiled_picture(package, np.zeros((9, 9, 3), np.uint8))
     with pytest.raises(PackageError, match="not calibrated"):
         decide_tiles(replace(tiled, thresholds=None), scores((0.9, 0.1, 0.0)))
     with pytest.raises(PackageError, match="finite"):
