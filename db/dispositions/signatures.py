@@ -47,7 +47,10 @@ _LIST_FIELDS = (*_FIELDS, "decisions")
 
 @dataclass(frozen=True, slots=True)
 class SignedFinding:
-    """What a signature says of the finding; `recorded_by`: hash of the audit event that recorded it."""
+    """What a signature says of the finding; `recorded_by`: hash of the audit event that recorded it.
+
+    `map_digest`: of its map; of a tiled picture, which has none, that of the strongest tile.
+    """
 
     reference: str
     recorded_by: str
@@ -243,6 +246,7 @@ def _finding_facts(*first: Any) -> Select[Any]:
             Prediction.review_threshold,
             Prediction.reject_threshold,
             Explanation.map_digest,
+            Explanation.tiles,
         )
         .join(recorded, recorded.sequence == Finding.event_sequence)
         .join(Prediction, Prediction.id == Finding.prediction_id)
@@ -253,7 +257,10 @@ def _finding_facts(*first: Any) -> Select[Any]:
 
 
 def _signed_finding(row: Row[Any]) -> SignedFinding:
-    return SignedFinding(**{name: getattr(row, name) for name in SignedFinding.__slots__})
+    facts = {name: getattr(row, name) for name in SignedFinding.__slots__}
+    if row.tiles:
+        facts["map_digest"] = row.tiles[0]["map_digest"]
+    return SignedFinding(**facts)
 
 
 def _dispositions_statement() -> Select[Any]:

@@ -8,13 +8,14 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Select, func, select, union
+from sqlalchemy import ColumnElement, Select, func, select
 from sqlalchemy.orm import Session
 
 from db.figures.announced import never_arrived
 from db.figures.scopes import line_conditions, scope_of
 from db.inspection.runs import run_reference
 from db.issued.reports import ReportSubject, concerned
+from db.retention.inventory import MAP_COLUMNS, map_artifacts
 from db.schema import (
     Approval,
     ArtifactRetention,
@@ -179,8 +180,7 @@ def _evidence_changes(session: Session, findings: Select[tuple[UUID]], after: in
         .join(Finding, Finding.prediction_id == Prediction.id)
         .where(Finding.id.in_(findings))
     )
-    maps = select(Explanation.map_digest).where(Explanation.finding_id.in_(findings))
-    blocks = select(Explanation.block_map_digests).where(Explanation.finding_id.in_(findings))
-    shown = set(session.scalars(union(pictures, maps)))
-    shown |= {entry["digest"] for entries in session.scalars(blocks) for entry in entries}
+    maps = select(*MAP_COLUMNS).where(Explanation.finding_id.in_(findings))
+    shown = set(session.scalars(pictures))
+    shown |= {digest for columns in session.execute(maps) for _, digest in map_artifacts(*columns)}
     return len(changed & shown)

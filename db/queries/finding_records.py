@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -30,9 +30,32 @@ from db.schema import (
 )
 
 
+Box = tuple[int, int, int, int]  # left, top, right, bottom, right and bottom exclusive
+
+
+@dataclass(frozen=True, slots=True)
+class TileRecord:
+    """A tile that was explained. `rectangle`, `box`: in the picture's pixels; `score`: of the class."""
+
+    rectangle: Box
+    score: float
+    layers: tuple[LayerMasks, ...]
+    status: str
+    masked_score: float | None
+    drop: float | None
+    increase: bool | None
+    map_digest: str | None
+    block_maps: tuple[tuple[str, str], ...]
+    box: Box | None
+
+
 @dataclass(frozen=True, slots=True)
 class ExplanationRecord:
-    """A finding's explanation; digests name artifacts, block maps go from shallow to deep."""
+    """A finding's explanation; digests name artifacts, block maps go from shallow to deep.
+
+    Of a tiled picture `tiles` are those that were explained, strongest first, and hold the maps;
+    `tiles_left_out` counts the others that reached the threshold. Both are None of any other picture.
+    """
 
     method: str
     parameters: Mapping[str, Any]
@@ -43,7 +66,16 @@ class ExplanationRecord:
     increase: bool | None
     map_digest: str | None
     block_maps: tuple[tuple[str, str], ...]
-    box: tuple[int, int, int, int] | None
+    box: Box | None
+    tiles: tuple[TileRecord, ...] | None = None
+    tiles_left_out: int | None = None
+
+    def map_digests(self) -> Iterator[str]:
+        """Yield the digests of all maps: the fused ones and those of layers, of tiles too."""
+        for explained in (self, *(self.tiles or ())):
+            if explained.map_digest is not None:
+                yield explained.map_digest
+            yield from (digest for _, digest in explained.block_maps)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +83,7 @@ class FindingRecord:
     """One flagged class on one listed picture, with its evidence.
 
     `disposition`: the latest decision in effect; `awaiting_approval`: a later one that a second person has
-    neither approved nor refused yet.
+    neither approved nor refused yet. `tile_count`, `deciding_tile`: of a tiled picture.
     """
 
     id: UUID
@@ -82,6 +114,8 @@ class FindingRecord:
     explanation: ExplanationRecord | None
     disposition: str | None
     awaiting_approval: str | None
+    tile_count: int | None
+    deciding_tile: Box | None
 
 
 def run_findings(session: Session, run_id: UUID, upto: int | None = None) -> list[FindingRecord]:
@@ -191,6 +225,8 @@ def finding_record(row: Row[Any]) -> FindingRecord:
         explanation=None if row.Explanation is None else explanation_record(row.Explanation),
         disposition=row.disposition,
         awaiting_approval=row.awaiting_approval,
+        tile_count=prediction.tile_count,
+        deciding_tile=_box(prediction.deciding_tile),
     )
 
 
@@ -199,12 +235,43 @@ def explanation_record(row: Explanation) -> ExplanationRecord:
     return ExplanationRecord(
         method=row.method,
         parameters=row.parameters,
-        layers=tuple(LayerMasks(**layer) for layer in row.layers),
+        layers=_layers(row.layers),
         status=row.status,
         masked_score=row.masked_score,
         drop=row.score_drop,
         increase=row.score_increase,
         map_digest=row.map_digest,
-        block_maps=tuple((entry["layer"], entry["digest"]) for entry in row.block_map_digests),
-        box=None if row.box is None else (row.box[0], row.box[1], row.box[2], row.box[3]),
+        block_maps=_block_maps(row.block_map_digests),
+        box=_box(row.box),
+        tiles=None if row.tiles is None else tuple(_tile_record(entry) for entry in row.tiles),
+        tiles_left_out=row.tiles_left_out,
     )
+
+
+def _tile_record(entry: Mapping[str, Any]) -> TileRecord:
+    """Return the record of an entry that `ExplainedTile.entry` wrote."""
+    left, top, right, bottom = entry["rectangle"]
+    return TileRecord(
+        rectangle=(left, top, right, bottom),
+        score=entry["score"],
+        layers=_layers(entry["layers"]),
+        status=entry["status"],
+        masked_score=entry["masked_score"],
+        drop=entry["score_drop"],
+        increase=entry["score_increase"],
+        map_digest=entry["map_digest"],
+        block_maps=_block_maps(entry["block_map_digests"]),
+        box=_box(entry["box"]),
+    )
+
+
+def _layers(entries: Sequence[Mapping[str, Any]]) -> tuple[LayerMasks, ...]:
+    return tuple(LayerMasks(**layer) for layer in entries)
+
+
+def _block_maps(entries: Sequence[Mapping[str, str]]) -> tuple[tuple[str, str], ...]:
+    return tuple((entry["layer"], entry["digest"]) for entry in entries)
+
+
+def _box(edges: Sequence[int] | None) -> Box | None:
+    return None if edges is None else (edges[0], edges[1], edges[2], edges[3])

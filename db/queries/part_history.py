@@ -19,6 +19,7 @@ from db.inspection.missing_images import Announcement, PictureKey, announcements
 from db.inspection.runs import run_reference
 from db.issued.reports import ReportSubject, reports_of, run_reports
 from db.lookup import those
+from db.retention.inventory import map_artifacts
 from db.schema import (
     Approval,
     ArtifactRetention,
@@ -245,9 +246,9 @@ def _finding_entry(row: Row[Any], uri: str) -> LifeEntry:
         "drop": None if why is None else why.score_drop,
         "increase": None if why is None else why.score_increase,
     }
-    maps = [] if why is None or why.map_digest is None else [("map", why.map_digest)]
-    blocks = [] if why is None else [("block map", entry["digest"]) for entry in why.block_map_digests]
-    return LifeEntry(row.at, "finding", finding.event_sequence, row.hash, facts, (*maps, *blocks))
+    maps = [] if why is None else map_artifacts(why.map_digest, why.block_map_digests, why.tiles)
+    evidence = tuple((kind.replace("_", " "), digest) for kind, digest in maps)
+    return LifeEntry(row.at, "finding", finding.event_sequence, row.hash, facts, evidence)
 
 
 def _decision_entries(session: Session, findings: Mapping[UUID, Finding]) -> Iterator[LifeEntry]:

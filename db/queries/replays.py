@@ -250,6 +250,4 @@ def _findings_by_prediction(session: Session, ids: Sequence[UUID]) -> dict[UUID,
 
 def _map_digests(finding: RecordedFinding) -> Iterator[str]:
     if finding.explanation is not None:
-        if finding.explanation.map_digest is not None:
-            yield finding.explanation.map_digest
-        yield from (digest for _, digest in finding.explanation.block_maps)
+        yield from finding.explanation.map_digests()

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -14,9 +15,11 @@ from db.artifacts import ArtifactStore
 from db.engine import Database
 from db.errors import ArtifactError
 from db.lookup import pages, those
-from db.schema import Artifact, ArtifactRetention
+from db.schema import Artifact, ArtifactRetention, Explanation
 
 _MOST_NAMED = 10
+# What `map_artifacts` takes of an explanation.
+MAP_COLUMNS = (Explanation.map_digest, Explanation.block_map_digests, Explanation.tiles)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +60,23 @@ def retention_of(session: Session, digests: Collection[str]) -> dict[str, Retent
     statement = select(ArtifactRetention).order_by(ArtifactRetention.event_sequence)
     rows = (row for (row,) in those(session, statement, ArtifactRetention.artifact_digest, digests))
     return {row.artifact_digest: Retention(row.state, row.policy, row.created_at) for row in rows}
+
+
+def map_artifacts(
+    map_digest: str | None,
+    block_map_digests: Sequence[Mapping[str, str]],
+    tiles: Sequence[Mapping[str, Any]] | None,
+) -> Iterator[tuple[str, str]]:
+    """Yield kind and digest of the artifacts that an explanation's columns (`MAP_COLUMNS`) name.
+
+    Of a tiled picture the maps are those of its tiles.
+    """
+    if map_digest is not None:
+        yield "map", map_digest
+    for block in block_map_digests:
+        yield "block_map", block["digest"]
+    for tile in tiles or ():
+        yield from map_artifacts(tile["map_digest"], tile["block_map_digests"], None)
 
 
 def inventory(session: Session, store: ArtifactStore) -> Iterator[Stock]:

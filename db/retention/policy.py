@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session, aliased
 from db.columns import aware
 from db.errors import RecordError
 from db.lookup import pages, those
-from db.retention.inventory import retention_of
+from db.retention.inventory import MAP_COLUMNS, map_artifacts, retention_of
 from db.schema import (
     Approval,
     Artifact,
@@ -115,18 +115,18 @@ def candidates(session: Session, policy: PrunePolicy, digit: str) -> Iterator[Ca
 def _needed_maps(session: Session, policy: PrunePolicy, digit: str) -> set[str]:
     """Return the digests of maps that stay: equal maps share an artifact, which stays if one of them does."""
     statement = (
-        select(Explanation.map_digest, Explanation.block_map_digests, _evidence_stays(policy))
+        select(*MAP_COLUMNS, _evidence_stays(policy))
+        .select_from(Explanation)
         .join(Finding, Finding.id == Explanation.finding_id)
         .join(Prediction, Prediction.id == Finding.prediction_id)
         .execution_options(yield_per=500)
     )
-    needed: set[str] = set()
-    for fused, blocks, kept in session.execute(statement):
-        if kept or "map" not in policy.kinds:
-            needed |= {fused} if fused is not None and fused.startswith(digit) else set()
-        if kept or "block_map" not in policy.kinds:
-            needed |= {block["digest"] for block in blocks if block["digest"].startswith(digit)}
-    return needed
+    return {
+        digest
+        for *maps, kept in session.execute(statement)
+        for kind, digest in map_artifacts(*maps)
+        if digest.startswith(digit) and (kept or kind not in policy.kinds)
+    }
 
 
 def _evidence_stays(policy: PrunePolicy) -> ColumnElement[bool]:
@@ -155,12 +155,11 @@ def used_since(session: Session, since: int) -> set[str]:
     )
     pictures = select(Image.digest).join(Prediction, Prediction.image_id == Image.id)
     maps = (
-        select(Explanation.map_digest, Explanation.block_map_digests)
+        select(*MAP_COLUMNS)
         .join(Finding, Finding.id == Explanation.finding_id)
         .where(Finding.prediction_id.in_(listed))
     )
     used = set(session.scalars(pictures.where(Prediction.id.in_(listed))))
-    for fused, blocks in session.execute(maps):
-        used |= {fused} if fused is not None else set()
-        used |= {block["digest"] for block in blocks}
+    for columns in session.execute(maps):
+        used |= {digest for _, digest in map_artifacts(*columns)}
     return used

@@ -27,7 +27,14 @@ from db.dispositions.history import DispositionRecord
 from db.dispositions.signatures import sign, sign_approval, sign_disposition, signed_finding
 from db.engine import Database, open_database
 from db.inspection.batches import record_batch
-from db.inspection.outcomes import BatchResult, ExplanationOutcome, FindingOutcome, ImageOutcome, LayerMasks
+from db.inspection.outcomes import (
+    BatchResult,
+    ExplainedTile,
+    ExplanationOutcome,
+    FindingOutcome,
+    ImageOutcome,
+    LayerMasks,
+)
 from db.inspection.runs import (
     ModelRecord,
     RunHandle,
@@ -197,6 +204,43 @@ class Plant:
                 block_maps=(("layer1", block),),
                 box=(1, 2, 30, 40),
             ),
+        )
+
+    def tiled_outcome(self, number: int) -> ImageOutcome:
+        """A flagged picture of 18 tiles, two of them explained, each with a map and a block map."""
+
+        def tile(place: int) -> ExplainedTile:
+            name = b"%d of %d" % (place, number)
+            return ExplainedTile(
+                rectangle=(32 * place, 0, 32 * place + 32, 32),
+                score=0.9 - place / 10,
+                layers=(LayerMasks("layer1", 3, 64),),
+                status="ok",
+                masked_score=0.25,
+                drop=37.5,
+                increase=False,
+                map=self.store.put(b"tile map " + name, "map", "image/png"),
+                block_maps=(("layer1", self.store.put(b"tile block " + name, "block_map", "image/png")),),
+                box=(32 * place + 2, 3, 32 * place + 20, 30),
+            )
+
+        explanation = ExplanationOutcome(
+            method="sise",
+            parameters={"mu": 0.0},
+            layers=(),
+            status="ok",
+            masked_score=0.25,
+            drop=37.5,
+            increase=False,
+            box=(2, 3, 20, 30),
+            tiles=(tile(0), tile(1)),
+            tiles_left_out=3,
+        )
+        return replace(
+            self.outcome(number, "review"),
+            tile_count=18,
+            deciding_tile=(0, 0, 32, 32),
+            findings=(replace(self.finding(number), explanation=explanation),),
         )
 
     def record(self, run: RunHandle, *outcomes: ImageOutcome) -> BatchResult:

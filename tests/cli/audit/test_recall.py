@@ -72,7 +72,7 @@ def test_each_page_of_a_csv_has_the_same_columns(recorded):
         "probabilities,explanation.method,explanation.parameters,explanation.layers.name,"
         "explanation.layers.kept,explanation.layers.total,explanation.status,explanation.masked_score,"
         "explanation.drop,explanation.increase,explanation.map_digest,explanation.block_maps,explanation.box,"
-        "disposition,awaiting_approval"
+        "explanation.tiles,explanation.tiles_left_out,disposition,awaiting_approval,tile_count,deciding_tile"
     )
     every = line.json("audit", "log", "--limit", "1000")
     pages = [str(event["sequence"] + 1) for event in every]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+from sqlalchemy import select
 
 from db import lookup
 from db.columns import digest_of, time_text, utc_now
@@ -17,6 +19,7 @@ from db.dispositions.signatures import check_signatures
 from db.people.people import Authenticated, list_people
 from db.queries.events import get_event
 from db.queries.findings import FindingFilter, find_findings
+from db.schema import AuditEvent
 
 Plant = Any  # tests/db/conftest.py; test folders are not packages
 Attack = Callable[..., None]
@@ -104,6 +107,15 @@ def test_the_digest_is_that_of_what_was_signed(signed: Plant) -> None:
     }
     assert scrap.signature is not None
     assert scrap.signature["digest"] == digest_of(content)
+
+
+def test_on_a_tiled_picture_the_map_of_the_strongest_tile_is_signed(plant: Plant) -> None:
+    plant.record(plant.start(), plant.tiled_outcome(1))
+    plant.decide("confirm")
+    with plant.db.session() as session:
+        (made,) = session.scalars(select(AuditEvent).where(AuditEvent.action == "disposition.made")).all()
+    assert made.artifact_digests == [hashlib.sha256(b"tile map 0 of 1").hexdigest()]
+    assert wrong(plant) == []
 
 
 OTHER = "what was signed is not what is recorded: its signature has another digest"

@@ -1,5 +1,6 @@
 """What changed between two heads, what was so at a head, and where two people judged."""
 
+import hashlib
 from typing import Any
 
 import pytest
@@ -82,6 +83,18 @@ def test_pictures_ends_and_evidence_since_a_head(plant: Plant) -> None:
         other = changes_of(session, ReportSubject.part("P0001", "L1"), before, head(plant))
     assert (found.listed, found.ended) == ({"pass": 1, "review": 1}, (("R000001", "completed"),))
     assert other.listed == {}
+
+
+def test_the_map_of_a_tile_that_was_pruned_is_a_change(plant: Plant) -> None:
+    plant.record(plant.start(), plant.tiled_outcome(1), plant.outcome(2, "review"))
+    before = head(plant)
+    lost = hashlib.sha256(b"tile block 1 of 1").hexdigest()
+    row = ArtifactRetention(artifact_digest=lost, state="pruned", policy="old", created_at=utc_now())
+    with plant.db.write() as recorder:
+        recorder.add([row], action="artifacts.pruned", actor=plant.actor, entity="artifact", entity_id=lost)
+    with plant.db.session() as session:
+        assert changes_of(session, ReportSubject.finding("R000001-0001"), before, head(plant)).evidence == 1
+        assert changes_of(session, ReportSubject.finding("R000001-0002"), before, head(plant)).evidence == 0
 
 
 def test_evidence_that_was_pruned_is_a_change(plant: Plant) -> None:

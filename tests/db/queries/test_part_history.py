@@ -61,6 +61,17 @@ def test_a_whole_life_in_sentences(plant: Plant) -> None:
     assert "by policy: older than 1 d" in sentences[6][1]
 
 
+def test_a_finding_on_a_tiled_picture_names_the_maps_of_its_tiles(plant: Plant) -> None:
+    plant.record(plant.start(), plant.tiled_outcome(1))
+    (part,) = life(plant, "P0001")
+    (finding,) = (entry for entry in part.entries if entry.kind == "finding")
+    texts = [b"tile map 0 of 1", b"tile block 0 of 1", b"tile map 1 of 1", b"tile block 1 of 1"]
+    whats = ["map", "block map", "map", "block map"]
+    assert finding.evidence == tuple(
+        (what, hashlib.sha256(text).hexdigest()) for what, text in zip(whats, texts, strict=True)
+    )
+
+
 def test_each_entry_names_the_evidence_behind_it(plant: Plant) -> None:
     plant.fill()
     (part,) = life(plant, "P0001")

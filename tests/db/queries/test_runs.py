@@ -11,7 +11,7 @@ from db.inspection.outcomes import ImageOutcome, LayerMasks
 from db.inspection.runs import RunCounts, RunHandle, finish_run
 from db.issued.reports import run_reports
 from db.queries.events import EventFilter, find_events, get_event
-from db.queries.finding_records import ExplanationRecord, run_findings
+from db.queries.finding_records import ExplanationRecord, TileRecord, run_findings
 from db.queries.findings import FindingFilter, find_findings
 from db.queries.runs import (
     RunImageRecord,
@@ -155,6 +155,33 @@ def test_listings_sort_by_bytes_on_both_databases(plant: Plant) -> None:
     with plant.db.session() as session:
         listed = [line.uri for line in run_images(session, run.id)]
     assert listed == sorted(names, key=lambda name: name.encode())
+
+
+def test_a_finding_on_a_tiled_picture_has_the_maps_of_its_tiles(plant: Plant) -> None:
+    run = plant.start()
+    given = plant.tiled_outcome(1)
+    plant.record(run, given)
+    with plant.db.session() as session:
+        (found,) = run_findings(session, run.id)
+    assert (found.tile_count, found.deciding_tile) == (18, (0, 0, 32, 32))
+    explanation = found.explanation
+    assert explanation is not None
+    assert (explanation.map_digest, explanation.block_maps, explanation.tiles_left_out) == (None, (), 3)
+    assert explanation.tiles is not None
+    assert explanation.tiles[1] == TileRecord(
+        rectangle=(32, 0, 64, 32),
+        score=0.8,
+        layers=(LayerMasks("layer1", 3, 64),),
+        status="ok",
+        masked_score=0.25,
+        drop=37.5,
+        increase=False,
+        map_digest=hashlib.sha256(b"tile map 1 of 1").hexdigest(),
+        block_maps=(("layer1", hashlib.sha256(b"tile block 1 of 1").hexdigest()),),
+        box=(34, 3, 52, 30),
+    )
+    texts = (b"tile map 0 of 1", b"tile block 0 of 1", b"tile map 1 of 1", b"tile block 1 of 1")
+    assert list(explanation.map_digests()) == [hashlib.sha256(text).hexdigest() for text in texts]
 
 
 def test_a_finding_with_its_evidence(plant: Plant, run: RunHandle) -> None:

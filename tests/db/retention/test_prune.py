@@ -18,8 +18,8 @@ from db.errors import RecordError
 from db.inspection.batches import record_batch
 from db.inspection.runs import RunHandle
 from db.retention import prune as pruning
-from db.retention.inventory import retention_of
-from db.retention.policy import PRUNABLE, PrunePolicy, age_before
+from db.retention.inventory import check_artifacts, retention_of
+from db.retention.policy import PRUNABLE, PrunePolicy, age_before, used_since
 from db.retention.prune import Cleared, Pruned
 from db.retention.prune import clear as record_clear
 from db.retention.prune import prune as record_prune
@@ -141,6 +141,39 @@ def test_only_the_kinds_asked_for_go(plant: Plant, run: RunHandle) -> None:
     result = prune(plant, policy(undecided_too=True, kinds=("block_map",)))
     assert dict(result.counts) == {"block_map": 2}
     assert there(plant, *evidence(1)[:2]) == [True, True]
+
+
+def tile_evidence(number: int) -> list[str]:
+    texts = [b"tile %s %d of %d" % (kind, tile, number) for kind in (b"map", b"block") for tile in (0, 1)]
+    return [hashlib.sha256(text).hexdigest() for text in texts]
+
+
+def test_the_maps_of_tiles_stay_and_go_with_their_finding(plant: Plant) -> None:
+    plant.record(plant.start(), plant.tiled_outcome(1), plant.tiled_outcome(2))
+    age(plant.store)
+    dispose(plant, "R000001-0001")
+    assert dict(prune(plant, policy(kinds=("block_map",))).counts) == {"block_map": 2}
+    assert there(plant, *tile_evidence(1)) == [True, True, False, False]
+    result = prune(plant, policy())
+    assert dict(result.counts) == {"map": 2, "picture": 1}
+    assert there(plant, *tile_evidence(1)) == [False] * 4
+    assert there(plant, *tile_evidence(2)) == [True] * 4, "its finding is not decided"
+
+
+def test_the_map_of_a_tile_that_came_into_use_is_not_pruned(plant: Plant) -> None:
+    plant.record(plant.start(), plant.tiled_outcome(1))
+    with plant.db.session() as session:
+        assert set(tile_evidence(1)) <= used_since(session, 1)
+
+
+def test_verification_reads_the_maps_of_tiles(plant: Plant) -> None:
+    plant.record(plant.start(), plant.tiled_outcome(1))
+    lost = tile_evidence(1)[1]
+    plant.store.delete(lost)
+    found: list[tuple[str, str]] = []
+    with plant.db.session() as session:
+        check_artifacts(plant.db, session, plant.store, lambda kind, place, _: found.append((kind, place)))
+    assert found == [("artifact", f"map {lost}")]
 
 
 def test_bytes_that_serve_as_two_kinds_stay_while_one_is_wanted(plant: Plant) -> None:
