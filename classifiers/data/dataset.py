@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from classifiers.data.annotations import Annotation, MaskFile
 from classifiers.errors import ClassifierError
 from classifiers.package.manifest import canonical
 
@@ -42,8 +43,8 @@ class Item:
         labels: one label (single-label), or any number (multi-label, where none means good).
         group: the part or lot, say; a split keeps the pictures of a group on one side.
         sha256: of the file's bytes.
-        mask: a picture that is bright where the defect is, if there is one. Nothing is learnt from it: it
-            tells how large the defects are.
+        annotations: where its defects are, as far as that is known (`classifiers.data.regions` reads them).
+            They tell how large defects are, and which tiles of a large picture show one.
     """
 
     path: Path
@@ -51,7 +52,7 @@ class Item:
     labels: tuple[str, ...]
     group: str
     sha256: str
-    mask: Path | None = None
+    annotations: tuple[Annotation, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -184,7 +185,7 @@ def load_dataset(
             labels,
             group if group is not None else f"sha256:{sha256}",
             sha256,
-            base / mask if mask else None,
+            tuple(MaskFile(label, base / mask) for label in labels if label != good_class) if mask else (),
         )
     if not items:
         raise DataError(f"{location}: no pictures found")

@@ -5,15 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 
-from classifiers.data.dataset import Dataset, defective_mask
+from classifiers.data.dataset import DataError, Dataset, defective_mask
 from classifiers.data.pictures import read_pixels
-from sources.decoding import decode
-from sources.errors import Unreadable
+from classifiers.data.regions import annotated_area
 
 USUAL_SIDE = 224
 """Pixels of a side of the input where nothing speaks against it."""
@@ -25,8 +23,6 @@ LONGEST_SQUARE = 1.5
 """Sides in a larger proportion than this leave more than a third of a square input to bars."""
 STEP = 32
 """Sides are multiples of it: most CNNs halve their input five times."""
-MASK_THRESHOLD = 127
-"""Pixels of a mask above it are defective, as in `kensa evaluate`."""
 _MOST_LOOKED_AT = 64
 
 _T = TypeVar("_T")
@@ -41,8 +37,8 @@ class Survey:
         alike: whether nearly all pictures have about the same proportions.
         defect: side of a square as large as a small defect: three quarters of the defects are larger. None
             where no mask tells.
-        masks: masks of defects that were looked at and hold one.
-        unreadable: masks that cannot be read.
+        masks: annotated defects that were looked at.
+        unreadable: of masks that cannot be read, what is wrong.
     """
 
     height: int
@@ -50,7 +46,7 @@ class Survey:
     alike: bool
     defect: float | None
     masks: int = 0
-    unreadable: tuple[Path, ...] = ()
+    unreadable: tuple[str, ...] = ()
 
     def scale(self, input_size: tuple[int, int]) -> float:
         """Return how many pixels of an input a pixel of the picture becomes, with its proportions kept."""
@@ -95,22 +91,21 @@ def survey_pictures(dataset: Dataset) -> Survey:
     """Return what some 64 pictures and 64 masks of defects, spaced evenly over a data set, look like.
 
     Raises:
-        DataError: a picture cannot be read. A mask that cannot be read is listed.
+        DataError: a picture cannot be read. What cannot be read of masks is listed.
     """
     sizes = np.array([read_pixels(item).shape[:2] for item in _spaced(dataset.items)])
     proportions = np.log(sizes[:, 0] / sizes[:, 1])
     spread = float(np.quantile(proportions, 0.9) - np.quantile(proportions, 0.1))
     defective = defective_mask(dataset, dataset.good_class)
-    masks = [item.mask for item, bad in zip(dataset.items, defective, strict=True) if bad and item.mask]
+    annotated = [item for item, bad in zip(dataset.items, defective, strict=True) if bad and item.annotations]
     sides, unreadable = [], []
-    for mask in _spaced(masks):
+    for item in _spaced(annotated):
         try:
-            pixels = decode(mask.read_bytes()).pixels
-        except (OSError, Unreadable):
-            unreadable.append(mask)
+            areas = [annotated_area(annotation) for annotation in item.annotations]
+        except DataError as error:
+            unreadable.append(str(error))
             continue
-        if area := int((pixels.max(axis=2) > MASK_THRESHOLD).sum()):
-            sides.append(math.sqrt(area))
+        sides += [math.sqrt(area) for area in areas if area]
     return Survey(
         height=round(float(np.median(sizes[:, 0]))),
         width=round(float(np.median(sizes[:, 1]))),

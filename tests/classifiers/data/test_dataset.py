@@ -13,6 +13,7 @@ from hypothesis import given, reject
 from hypothesis import strategies as st
 from PIL import Image
 
+from classifiers.data.annotations import MaskFile
 from classifiers.data.dataset import (
     DataError,
     Dataset,
@@ -50,7 +51,7 @@ def test_cells_that_are_not_written_as_they_are(tmp_path: Path) -> None:
         tmp_path / "labels.csv", **options, cell_text=lambda cell: cell.removeprefix("'")
     ).items
     assert (item.name, item.labels, item.group) == ("-x.png", ("-a", "b"), "-L1")
-    assert item.mask == tmp_path / "-m.png"
+    assert item.annotations == tuple(MaskFile(label, tmp_path / "-m.png") for label in ("-a", "b"))
     with pytest.raises(DataError, match=r"cannot read .*'-x\.png"):
         load_dataset(tmp_path / "labels.csv", **options)
 

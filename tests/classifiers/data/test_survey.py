@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from classifiers.data.annotations import MaskFile
 from classifiers.data.dataset import DataError, load_dataset
 from classifiers.data.survey import MOST_PIXELS, Survey, survey_pictures
 
@@ -72,9 +73,9 @@ def write_set(folder: Path) -> Path:
 def test_a_survey_measures_pictures_and_defects(tmp_path: Path) -> None:
     file = write_set(tmp_path)
     dataset = load_dataset(file, good_class="good")
-    assert [item.mask and item.mask.name for item in dataset.items] == [
-        *("m0.png", "m1.png", "m2.png", "m3.png", "m4.png"),
-        None,
+    assert [item.annotations for item in dataset.items] == [
+        *((MaskFile("crack", tmp_path / f"m{index}.png"),) for index in range(4)),
+        *((), ()),  # a good picture has no defect to show
     ]
     survey = survey_pictures(dataset)
     # Sides 2, 4, 8, 10: a quarter of the way from the first to the last is 3.5.
@@ -82,7 +83,10 @@ def test_a_survey_measures_pictures_and_defects(tmp_path: Path) -> None:
     (tmp_path / "m1.png").write_bytes(b"")
     (tmp_path / "m2.png").unlink()
     survey = survey_pictures(dataset)
-    assert (survey.masks, survey.unreadable) == (2, (tmp_path / "m1.png", tmp_path / "m2.png"))
+    assert survey.masks == 2
+    assert [text.partition(": ")[0] for text in survey.unreadable] == [
+        str(tmp_path / name) for name in ("m1.png", "m2.png")
+    ]
 
 
 def test_masks_may_have_a_column_of_another_name_and_change_no_digest(tmp_path: Path) -> None:
@@ -90,7 +94,7 @@ def test_masks_may_have_a_column_of_another_name_and_change_no_digest(tmp_path: 
     before = load_dataset(file)
     file.write_text(file.read_text().replace("mask\n", "truth\n", 1).replace("mask\r\n", "truth\r\n", 1))
     unmasked = load_dataset(file)
-    assert all(item.mask is None for item in unmasked.items)
+    assert not any(item.annotations for item in unmasked.items)
     assert unmasked.digest == before.digest
     assert load_dataset(file, mask_column="truth").items == before.items
     with pytest.raises(DataError, match="no column 'mask'"):
