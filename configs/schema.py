@@ -49,6 +49,8 @@ class SourceSettings(Section):
     """Pictures with more pixels are refused as unreadable."""
     grey_range: tuple[int, int] | None = None
     """Values of a 16-bit grey picture that become black and white; its full range when absent."""
+    pixel_size: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    """Millimetres of the part that a pixel shows, for the scale bars of reports. It changes no verdict."""
 
     @field_validator("filename_pattern")
     @classmethod
@@ -107,6 +109,8 @@ class ExplainerSettings(Section):
     """Layer names, shallow to deep; the layer rule finds them when absent."""
     batch_size: int = Field(default=16, ge=1)
     """Masked pictures per forward pass. It changes the time, not the map."""
+    max_tiles: int = Field(default=4, ge=1, le=1000)
+    """Tiles that are explained of a finding, the strongest first, where the model package tiles pictures."""
 
     @model_validator(mode="after")
     def _holds_no_secret(self) -> Self:
@@ -366,7 +370,7 @@ class Settings(BaseSettings):
         """
         return (init_settings,)
 
-    def decision(self, precision: str, engine: str = "torch") -> dict[str, Any]:
+    def decision(self, precision: str, engine: str = "torch", *, tiled: bool = False) -> dict[str, Any]:
         """Return the content of the settings digest: what, beside picture and model, decides an outcome.
 
         Paths, batch sizes and devices are left out: they change where and how fast, not what. The digest
@@ -380,11 +384,15 @@ class Settings(BaseSettings):
         Args:
             precision: the precision in which the model computes, with "auto" resolved.
             engine: the engine with which it computes, with "auto" resolved.
+            tiled: whether the model package tiles pictures: what is said of tiles counts there alone.
         """
-        decision = {
+        explainer = self.explainer.model_dump(mode="json", exclude={"batch_size", "max_tiles"})
+        if tiled and self.explainer.max_tiles != ExplainerSettings().max_tiles:
+            explainer["max_tiles"] = self.explainer.max_tiles
+        decision: dict[str, Any] = {
             "decoding": {"max_pixels": self.source.max_pixels, "grey_range": self.source.grey_range},
             "precision": precision,
-            "explainer": self.explainer.model_dump(mode="json", exclude={"batch_size"}),
+            "explainer": explainer,
         }
         if engine != "torch":
             decision["engine"] = engine

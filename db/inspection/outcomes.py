@@ -90,6 +90,11 @@ class ExplanationOutcome:
     def __post_init__(self) -> None:
         object.__setattr__(self, "status", storable(self.status))
 
+    @property
+    def has_map(self) -> bool:
+        """Whether there is a map: of the picture, or of one of its tiles."""
+        return any(explained.map is not None for explained in (self, *(self.tiles or ())))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FindingOutcome:

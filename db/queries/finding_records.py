@@ -29,7 +29,6 @@ from db.schema import (
     RunImage,
 )
 
-
 Box = tuple[int, int, int, int]  # left, top, right, bottom, right and bottom exclusive
 
 

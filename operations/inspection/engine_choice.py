@@ -1,6 +1,7 @@
 """By which engine and in which precision a run computes: as the run that it resumes, where there is one."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy.orm import Session
 
@@ -42,7 +43,7 @@ def _interrupted_run(
 ) -> InterruptedRun | None:
     chosen = settings.model
     computing = {
-        digest_of(settings.decision(precision, engine)): (engine, precision)
+        digest_of(settings.decision(precision, engine, tiled=package.tiling is not None)): (engine, precision)
         for engine in ENGINES
         if chosen.engine in ("auto", engine)
         for precision in PRECISIONS
@@ -106,5 +107,10 @@ def require_same_computing(session: Session, settings: Settings, source: str, pr
 
 def run_kind(settings: Settings, source: str, predictor: Predictor) -> RunKind:
     """Return the kind of run that these settings start or resume over the root of a source."""
-    digest = digest_of(settings.decision(predictor.precision, predictor.engine.name))
-    return RunKind(source, digest, predictor.package.digest)
+    return RunKind(source, digest_of(decision_of(settings, predictor)), predictor.package.digest)
+
+
+def decision_of(settings: Settings, predictor: Predictor) -> dict[str, Any]:
+    """Return `Settings.decision` with what a predictor computes."""
+    tiled = predictor.package.tiling is not None
+    return settings.decision(predictor.precision, predictor.engine.name, tiled=tiled)

@@ -3,18 +3,27 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from hashlib import sha256
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from scipy import ndimage
 
-from classifiers import Predictor
+from classifiers import ModelPackage, Predictor
+from classifiers.package.tiling import Grid
+from classifiers.tiles import TiledPicture, TileScores, tile_inputs
 from configs.schema import ExplainerSettings
 from db.artifacts import ArtifactRef
-from db.inspection.outcomes import ExplanationOutcome, FindingOutcome, ImageOutcome, LayerMasks
+from db.inspection.outcomes import (
+    ExplainedTile,
+    ExplanationOutcome,
+    FindingOutcome,
+    ImageOutcome,
+    LayerMasks,
+)
 from explainers import Explainer, ExplainerError, Explanation, create_explainer, explainer_options
 from explainers.drawing import top_mask
+from explainers.tile_maps import merged_boxes
 from explainers.trust import drop_increase
 from operations.inspection.map_files import FloatMap, encode_map
 from operations.inspection.pictures import Picture
@@ -96,34 +105,181 @@ def explain_findings(
     predictor: Predictor,
     store: Keeper,
     pictures: Sequence[Picture],
+    *,
+    max_tiles: int = ExplainerSettings().max_tiles,
 ) -> list[tuple[FindingOutcome, ...]]:
     """Explain every flagged class of the pictures, all together.
+
+    Of a tiled picture, the tiles that show the class are explained (`chosen_tiles`), at most `max_tiles`.
 
     Returns:
         per picture its findings, in the order of `picture.decision.flagged`. Where no map can be made the
         finding's explanation says why in its status: a flagged defect is never lost.
     """
+    explained = _explained_wholes(explainer, predictor, store, pictures)
+    explained |= _explained_by_tiles(explainer, predictor, store, pictures, max_tiles)
+    found: list[tuple[FindingOutcome, ...]] = []
+    for picture in pictures:
+        flagged = picture.decision.flagged if picture.decision is not None else ()
+        found.append(
+            tuple(
+                FindingOutcome(
+                    class_name=name,
+                    class_score=class_score,
+                    threshold=_review_threshold(picture.outcome),
+                    explanation=explained[picture.outcome.uri, index],
+                )
+                for name, index, class_score in flagged
+                if (picture.outcome.uri, index) in explained
+            )
+        )
+    return found
+
+
+# A picture's name and a class: what a finding, and so an explanation, is of.
+_Subject = tuple[str, int]
+
+
+def _review_threshold(outcome: ImageOutcome) -> float:
+    if outcome.review_threshold is None:
+        raise ValueError(f"{outcome.uri}: flagged without a threshold; classify it first")
+    return outcome.review_threshold
+
+
+def _explained_wholes(
+    explainer: Explainer, predictor: Predictor, store: Keeper, pictures: Sequence[Picture]
+) -> dict[_Subject, ExplanationOutcome]:
+    """Explain pictures that the network saw as a whole, all together."""
     flagged = [
         (picture, picture.decision.flagged, picture.tensor)
         for picture in pictures
         if picture.decision is not None and picture.decision.flagged and picture.tensor is not None
     ]
+    if not flagged:
+        return {}
     images = torch.stack([tensor for _, _, tensor in flagged])
     targets = [[index for _, index, _ in classes] for _, classes, _ in flagged]
-    explained = explain_each(explainer, predictor, images.to(predictor.device), targets)
-    found: dict[str, list[FindingOutcome]] = {picture.outcome.uri: [] for picture in pictures}
-    work = [(picture, name, score) for picture, classes, _ in flagged for name, _, score in classes]
-    for (picture, name, class_score), (outcome, maps) in zip(work, explained, strict=True):
-        threshold = picture.outcome.review_threshold
-        if threshold is None:
-            raise ValueError(f"{picture.outcome.uri}: flagged without a threshold; classify it first")
+    made = explain_each(explainer, predictor, images.to(predictor.device), targets)
+    work = [(picture.outcome, index) for picture, classes, _ in flagged for _, index, _ in classes]
+    explained: dict[_Subject, ExplanationOutcome] = {}
+    for (picture, index), (outcome, maps) in zip(work, made, strict=True):
         if maps is not None:
-            outcome = _with_maps(outcome, maps, predictor, store, picture.outcome)
-        finding = FindingOutcome(
-            class_name=name, class_score=class_score, threshold=threshold, explanation=outcome
-        )
-        found[picture.outcome.uri].append(finding)
-    return [tuple(found[picture.outcome.uri]) for picture in pictures]
+            outcome = _with_maps(outcome, maps, predictor, store, picture)
+        explained[picture.uri, index] = outcome
+    return explained
+
+
+# Tiles explained in one call: methods hold the feature maps of all of them.
+_TILES_TOGETHER = 64
+
+
+def _explained_by_tiles(
+    explainer: Explainer,
+    predictor: Predictor,
+    store: Keeper,
+    pictures: Sequence[Picture],
+    max_tiles: int,
+) -> dict[_Subject, ExplanationOutcome]:
+    """Explain tiled pictures by their tiles, those of all pictures together; classes share a tile."""
+    chosen: dict[_Subject, tuple[list[int], int]] = {}
+    views: dict[tuple[str, int], tuple[TiledPicture, TileScores, list[int]]] = {}
+    for picture in pictures:
+        tiled, scores, uri = picture.tiled, picture.tile_scores, picture.outcome.uri
+        if picture.decision is None or tiled is None or scores is None:
+            continue
+        threshold = _review_threshold(picture.outcome) if picture.decision.flagged else 0.0
+        for _, index, _ in picture.decision.flagged:
+            tiles, left_out = chosen_tiles(predictor.package, scores, index, threshold, max_tiles)
+            chosen[uri, index] = tiles, left_out
+            for tile in tiles:
+                views.setdefault((uri, tile), (tiled, scores, []))[2].append(index)
+    made: dict[tuple[str, int, int], tuple[ExplainedTile, ExplanationOutcome]] = {}
+    places = list(views)
+    for first in range(0, len(places), _TILES_TOGETHER):
+        chunk = places[first : first + _TILES_TOGETHER]
+        cut = [(views[place][0], place[1]) for place in chunk]
+        images = tile_inputs(predictor.package.preprocessing, cut, predictor.device)
+        outcomes = explain_each(explainer, predictor, images, [views[place][2] for place in chunk])
+        asked = [(*place, index) for place in chunk for index in views[place][2]]
+        for (uri, tile, index), (outcome, maps) in zip(asked, outcomes, strict=True):
+            tiled, scores, _ = views[uri, tile]
+            score = float(scores.probabilities[tile, index])
+            made[uri, tile, index] = _explained_tile(outcome, maps, store, tiled.grid, tile, score), outcome
+    explained: dict[_Subject, ExplanationOutcome] = {}
+    for (uri, index), (tiles, left_out) in chosen.items():
+        own = [made[uri, tile, index] for tile in tiles]
+        explained[uri, index] = _merged(own, left_out)
+    return explained
+
+
+def chosen_tiles(
+    package: ModelPackage, scores: TileScores, index: int, threshold: float, most: int
+) -> tuple[list[int], int]:
+    """Return which tiles are explained for a flagged class, and how many more reach the review threshold.
+
+    Multi-label: the tiles whose probability of the class reaches the threshold, by that probability.
+    Single-label: those whose defect score does and whose most probable defect it is, by the defect score: the
+    map of one defect says nothing where another is seen. Where there is none, the most probable tile stands
+    in.
+
+    Returns:
+        the numbers of at most `most` tiles, strongest first; the count of the other tiles at the threshold.
+    """
+    of_class = scores.probabilities[:, index]
+    if package.task == "multi-label":
+        strength, own = of_class, np.ones(len(of_class), bool)
+    else:
+        defects = scores.probabilities.copy()
+        if package.good_index is not None:
+            defects[:, package.good_index] = -1.0
+        strength, own = scores.scores, defects.argmax(axis=1) == index
+    reached = strength.astype(np.float64) >= threshold
+    order = np.argsort(-strength, kind="stable")
+    chosen: list[int] = order[(reached & own)[order]][:most].tolist() or [int(of_class.argmax())]
+    return chosen, int(reached.sum() - reached[chosen].sum())
+
+
+def _explained_tile(
+    outcome: ExplanationOutcome,
+    explanation: Explanation | None,
+    store: Keeper,
+    grid: Grid,
+    tile: int,
+    score: float,
+) -> ExplainedTile:
+    """Return what is recorded of a tile: its maps put into the store, its box in the picture's pixels."""
+    made = ExplainedTile(
+        rectangle=grid.rectangle(tile),
+        score=score,
+        layers=outcome.layers,
+        status=outcome.status,
+        masked_score=outcome.masked_score,
+        drop=outcome.drop,
+        increase=outcome.increase,
+    )
+    if explanation is None:
+        return made
+    # Where the tile has bars beside the picture, the stored map is the picture's part alone.
+    fused, files = _stored_maps(explanation, store, grid.content)
+    box = attribution_box(fused, *fused.shape)
+    if box is not None:
+        across, down = grid.window(tile)[:2]
+        box = grid.in_picture((box[0] + across, box[1] + down, box[2] + across, box[3] + down))
+    return replace(made, **files, box=box)
+
+
+def _merged(made: Sequence[tuple[ExplainedTile, ExplanationOutcome]], left_out: int) -> ExplanationOutcome:
+    """Return one finding's explanation, made of those of its tiles, strongest first."""
+    tiles = tuple(tile for tile, _ in made)
+    boxes = [tile.box for tile in tiles if tile.box is not None]
+    # What is said of the finding is said of its strongest tile: method, status, how far to trust the map.
+    return replace(
+        made[0][1],
+        layers=(),
+        box=merged_boxes(boxes)[0] if boxes else None,
+        tiles=tiles,
+        tiles_left_out=left_out,
+    )
 
 
 def explain_each(
@@ -190,21 +346,32 @@ def _with_maps(
         raise ValueError(f"{picture.uri}: explained without a size; decode it first")
     # Where the model's input has bars beside the picture, the stored map is the picture's part alone.
     top, left, bottom, right = predictor.package.preprocessing.content_box(picture.height, picture.width)
+    fused, files = _stored_maps(explanation, store, (left, top, right, bottom))
+    return replace(outcome, **files, box=attribution_box(fused, picture.height, picture.width))
 
-    def content(maps: torch.Tensor) -> FloatMap:
+
+def _stored_maps(
+    explanation: Explanation, store: Keeper, content: tuple[int, int, int, int]
+) -> tuple[FloatMap, dict[str, Any]]:
+    """Put the maps of one explanation into the store, each cut to `content` (left, top, right, bottom).
+
+    Returns:
+        the map as it was cut; where the map and the block maps are, as fields of what is recorded.
+    """
+    left, top, right, bottom = content
+
+    def cut(maps: torch.Tensor) -> FloatMap:
         inside: FloatMap = maps[0, top:bottom, left:right].cpu().numpy()
         return inside
 
-    fused = content(explanation.maps)
-    return replace(
-        outcome,
-        map=store.put(encode_map(fused), "map", "image/png"),
-        block_maps=tuple(
-            (name, store.put(encode_map(content(maps)), "block_map", "image/png"))
+    fused = cut(explanation.maps)
+    return fused, {
+        "map": store.put(encode_map(fused), "map", "image/png"),
+        "block_maps": tuple(
+            (name, store.put(encode_map(cut(maps)), "block_map", "image/png"))
             for name, maps in explanation.block_maps.items()
         ),
-        box=attribution_box(fused, picture.height, picture.width),
-    )
+    }
 
 
 def attribution_box(values: FloatMap, height: int, width: int) -> tuple[int, int, int, int] | None:

@@ -7,6 +7,7 @@ from hashlib import sha256
 import torch
 
 from classifiers import Decision, ModelPackage, PackageError, Predictor, decide
+from classifiers.tiles import TiledPicture, TileScores
 from db.inspection.outcomes import ImageOutcome
 from operations.inspection.preparation import FloatInput, PictureFacts, Preparation, prepare
 from sources.errors import Unreadable
@@ -19,6 +20,8 @@ class Picture:
     outcome: ImageOutcome
     data: bytes | memoryview | None = None
     tensor: torch.Tensor | None = None
+    tiled: TiledPicture | None = None
+    tile_scores: TileScores | None = None
     decision: Decision | None = None
     probabilities: tuple[float, ...] = ()
 

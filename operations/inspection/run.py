@@ -39,6 +39,7 @@ from operations.inspection.checkpoints import SignedHead, Signer, open_signer, s
 from operations.inspection.decoder_process import Refusal, Work
 from operations.inspection.decoders import Decoders, Shelf
 from operations.inspection.engine_choice import (
+    decision_of,
     interrupted_run,
     open_predictor,
     require_same_computing,
@@ -257,7 +258,7 @@ def open_inspection(
                     source=source.root,
                     settings={
                         **settings.public(),
-                        "decision": settings.decision(predictor.precision, predictor.engine.name),
+                        "decision": decision_of(settings, predictor),
                     },
                     settings_digest=run_kind(settings, source.root, predictor).settings_digest,
                     model=retried(register_package)(database, package, store),
@@ -466,11 +467,12 @@ def explain(inspection: Inspection, batch: Batch) -> Batch:
         inspection.predictor,
         inspection.store,
         [batch.pictures[i] for i in flagged],
+        max_tiles=inspection.settings.explainer.max_tiles,
     )
     pictures = list(batch.pictures)
     for position, found in zip(flagged, findings, strict=True):
         picture = pictures[position]
-        inspection.unexplained += sum(f.explanation is None or f.explanation.map is None for f in found)
+        inspection.unexplained += sum(f.explanation is None or not f.explanation.has_map for f in found)
         pictures[position] = replace(picture, outcome=replace(picture.outcome, findings=found))
     return Batch(batch.number, pictures, batch.inputs)
 

@@ -79,3 +79,26 @@ def test_the_recorded_runs_have_the_digest_of_their_settings_today(tmp_path: Pat
     for run in runs:
         assert run.settings["decision"] == json.loads(json.dumps(decision))
         assert run.settings_digest == digest_of(run.settings["decision"]) == digest_of(decision)
+
+
+def test_the_number_of_tiles_counts_where_pictures_are_tiled_and_it_is_not_the_default(
+    tmp_path: Path,
+) -> None:
+    profile = tmp_path / "line.yaml"
+    profile.write_text(MINIMAL)
+    usual = load_settings(profile, ())
+    fewer = load_settings(profile, ("explainer.max_tiles=2",))
+    for settings in (usual, fewer):
+        assert digest_of(settings.decision("float32")) == DIGESTS[()][0]
+    assert digest_of(usual.decision("float32", tiled=True)) == DIGESTS[()][0]
+    expected = fewer.decision("float32")
+    expected["explainer"]["max_tiles"] = 2
+    assert fewer.decision("float32", tiled=True) == expected
+
+
+def test_the_size_of_a_pixel_decides_nothing(tmp_path: Path) -> None:
+    profile = tmp_path / "line.yaml"
+    profile.write_text(MINIMAL)
+    settings = load_settings(profile, ("source.pixel_size=0.05",))
+    for tiled in (False, True):
+        assert digest_of(settings.decision("float32", tiled=tiled)) == DIGESTS[()][0]
