@@ -139,8 +139,9 @@ class RunSettings(Section):
     """Bytes that a process may take to read or decode a picture. One that needs more is unreadable in this
     run. 100,000,000 pixels take at most 3.2 GB."""
     held_bytes: int = Field(default=2 * 2**30, ge=1)
-    """Bytes of files and network inputs that all batches under way hold together. Where pictures are large,
-    a batch is cut short, and fewer are decoded ahead; a single picture may exceed it."""
+    """Bytes of files and network inputs, or pixels that tiles are cut from, that all batches under way hold
+    together. Where pictures are large, a batch is cut short, and fewer are decoded ahead; a single picture
+    may exceed it."""
 
 
 class DatabaseSettings(Section):

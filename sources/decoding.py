@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -118,6 +118,28 @@ def decode(
         raise Unreadable(f"damaged or truncated file ({str(error) or type(error).__name__})") from error
 
 
+def header_shape(stream: IO[bytes], *, max_pixels: int = MAX_PIXELS) -> tuple[int, int, int]:
+    """Return height, width and number of planes (3, or 1 of a grey picture) of what `decode` would give.
+
+    Only the header is read. Height and width are those of the file: a picture that `decode` turns upright
+    may have them exchanged.
+
+    Raises:
+        Unreadable: an unsupported file, or too large, as of `decode`. Other errors of a damaged header.
+    """
+    start = stream.read(30)
+    stream.seek(0)
+    if (announced := _webp_size(start)) is not None:
+        (width, height), planes = announced, 3
+    else:
+        image = _opened_image(stream)
+        width, height = image.size
+        plain_grey = image.mode == "L" and not image.has_transparency_data
+        planes = 1 if plain_grey or image.mode in _DEEP_MODES else 3
+    _check_size(width, height, max_pixels)
+    return height, width, planes
+
+
 def _decode(
     data: bytes,
     max_pixels: int,
@@ -126,7 +148,7 @@ def _decode(
 ) -> DecodedImage:
     if (announced := _webp_size(data)) is not None:
         _check_size(*announced, max_pixels)  # libwebp takes the memory for all pixels when it opens a file
-    image = _opened_image(data)
+    image = _opened_image(BytesIO(data))
     _check_size(*image.size, max_pixels)
     frames = getattr(image, "n_frames", 1)
     if frames > 1:
@@ -201,15 +223,16 @@ def _webp_size(data: bytes) -> tuple[int, int] | None:
 def _most_memory(data: bytes) -> int:
     """Return how many bytes decoding a file may take at most, by its size and its header."""
     try:
-        width, height = _webp_size(data) or _opened_image(data).size
+        width, height = _webp_size(data) or _opened_image(BytesIO(data)).size
     except Exception:  # noqa: BLE001 - as in `decode`; without a header nothing is taken for pixels
         width = height = 0
     return _PIXEL_BYTES * width * height + 3 * len(data)
 
 
-def _opened_image(data: bytes) -> ImageFile.ImageFile:
+def _opened_image(stream: IO[bytes]) -> ImageFile.ImageFile:
     """Read the header. The plugins are called by name: Image.open would compare sizes with a global limit."""
-    stream = BytesIO(data)
+    data = stream.read(12)
+    stream.seek(0)
     if data.startswith(b"\x89PNG\r\n\x1a\n"):
         return PngImageFile(stream)
     if data.startswith(b"\xff\xd8\xff"):

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from fnmatch import translate
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
@@ -27,6 +27,7 @@ from sources.metadata import (
 
 PICTURES = ("*.png", "*.jpg", "*.jpeg", "*.tif", "*.tiff", "*.bmp", "*.webp")
 MAX_BYTES = 1_000_000_000
+_HEADER_BYTES = 2**18  # a store sends at a time, for a header: with profile and thumbnail most have less
 
 _UPLOADING = (".part", ".tmp")  # what file transfers call a file that is not complete yet
 _log = logging.getLogger(__name__)
@@ -189,6 +190,17 @@ class Source:
                 f"changed between listing and reading: {item.size} bytes listed, {len(data)} read"
             )
         return data
+
+    def open_header(self, item: ListedImage) -> IO[bytes]:
+        """Open a picture to look at its beginning, of which a store sends no more than is asked for.
+
+        Raises:
+            Unreadable, OSError: it cannot be read.
+        """
+        if item.problem:
+            raise Unreadable(item.problem)
+        stream: IO[bytes] = self._fs.open(self._resolved_path(item.uri), "rb", block_size=_HEADER_BYTES)
+        return stream
 
     def _check_unchanged(self, item: ListedImage, path: str) -> None:
         size, version = self._file_state(path)

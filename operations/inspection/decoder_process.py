@@ -16,6 +16,7 @@ from multiprocessing.reduction import recv_handle
 from pathlib import Path
 
 from operations.inspection.preparation import PictureFacts, Preparation, prepare
+from sources.decoding import header_shape
 from sources.errors import SourceError, Unreadable
 from sources.folder import ListedImage, Source
 
@@ -33,6 +34,20 @@ class Work:
 
 
 @dataclass(frozen=True)
+class MeasuredImage(ListedImage):
+    """A picture as listed, and how many bytes of pixels its tiles will be cut from, by its header."""
+
+    pixel_bytes: int = 0
+
+
+@dataclass(frozen=True)
+class Measuring:
+    """Look at a listed picture's header: how many bytes of pixels will its tiles be cut from?"""
+
+    item: ListedImage
+
+
+@dataclass(frozen=True)
 class Reading:
     """Read a listed picture, and put its bytes at `place` of the shared memory."""
 
@@ -42,11 +57,23 @@ class Reading:
 
 @dataclass(frozen=True)
 class Decoding:
-    """Decode `size` bytes at `place` of the shared memory, and put the network's input at `target`."""
+    """Decode `size` bytes at `place` of the shared memory, and put what the model is given at `target`.
+
+    `room`: bytes that there are for it.
+    """
 
     place: int
     size: int
     target: int
+    room: int
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """What is recorded of a picture, and the shape of what was put into the shared memory."""
+
+    facts: PictureFacts
+    shape: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -57,15 +84,15 @@ class Refusal:
     final: bool = False
 
 
-Task = Reading | Decoding
-Answer = str | PictureFacts | Refusal
+Task = Measuring | Reading | Decoding
+Answer = int | str | Decoded | Refusal
 
 
 def serve(descriptor: int) -> None:
     """Take tasks from a socket until it is closed, and answer one after the other.
 
-    They come in groups, with the descriptor of the memory that they concern. A digest (SHA-256) answers
-    `Reading`, `PictureFacts` answer `Decoding`, and a `Refusal` either.
+    They come in groups, with the descriptor of the memory that they concern. A number answers `Measuring`,
+    a digest (SHA-256) `Reading`, `Decoded` answers `Decoding`, and a `Refusal` any of them.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; who asks ends this process
     with Connection(descriptor) as connection:
@@ -106,6 +133,8 @@ class _Desk:
     def answer(self, task: Task, memory: int) -> Answer:
         """Do a task; whatever prevents it becomes a `Refusal`."""
         try:
+            if isinstance(task, Measuring):
+                return self._measure(task.item)
             if isinstance(task, Reading):
                 return self._read(task, memory)
             return self._decode(task, memory)
@@ -116,21 +145,41 @@ class _Desk:
         except MemoryError:
             return Refusal(f"it takes more than {self._work.memory} bytes of memory (run.picture_memory)")
         except Exception as error:  # noqa: BLE001 - a store has errors of its own; none of them ends a run
-            doing = "read" if isinstance(task, Reading) else "decoded"
+            doing = "decoded" if isinstance(task, Decoding) else "read"
             return Refusal(f"cannot be {doing} ({type(error).__name__}: {error})")
 
-    def _read(self, task: Reading, memory: int) -> str:
+    def _measure(self, item: ListedImage) -> int:
+        how = self._work.preparation
+        with self._opened_source().open_header(item) as stream:
+            height, width, planes = header_shape(stream, max_pixels=how.max_pixels)
+        if how.tiling is None:
+            raise ValueError("there is nothing to measure: the network sees the pictures as a whole")
+        rows, columns = how.tiling.grid((height, width), how.preprocessing.input_size).scaled
+        pixels = planes * rows * columns
+        # What is more than a picture may take is refused when it is decoded, and needs no room.
+        return pixels if pixels <= self._work.memory else 0
+
+    def _opened_source(self) -> Source:
         if self._source is None:
             self._source = source_to_read(self._work.source)
-        data = self._source.read(task.item)
+        return self._source
+
+    def _read(self, task: Reading, memory: int) -> str:
+        data = self._opened_source().read(task.item)
         _put(memory, memoryview(data), task.place)
         return sha256(data).hexdigest()
 
-    def _decode(self, task: Decoding, memory: int) -> PictureFacts:
+    def _decode(self, task: Decoding, memory: int) -> Decoded:
         data = os.pread(memory, task.size, task.place)
         facts, prepared = prepare(data, self._work.preparation, self._work.memory)
+        if prepared.strides[-1] == 0:
+            prepared = prepared[:, :, 0]
+        if prepared.nbytes > self._work.memory:
+            raise MemoryError
+        if prepared.nbytes > task.room:
+            return Refusal("its header could not be read, or promised fewer pixels than were decoded")
         _put(memory, prepared.data.cast("B"), task.target)
-        return facts
+        return Decoded(facts, prepared.shape)
 
 
 def source_to_read(uri: str) -> Source:

@@ -1,10 +1,11 @@
 """Processes that read and decode a run's pictures, so that no picture can stop the run.
 
-A batch's files and network inputs lie in memory that is shared with the processes (`Shelf`). A process works
-on one picture at a time. One that takes too long, or dies, is replaced; the picture is refused, or tried once
-more while the other processes rest, so that what others took is not laid at its door.
+A batch's files and what the model is given of them lie in memory that is shared with the processes (`Shelf`).
+A process works on one picture at a time. One that takes too long, or dies, is replaced; the picture is
+refused, or tried once more while the other processes rest, so that what others took is not laid at its door.
 """
 
+import math
 import os
 import socket
 import subprocess
@@ -13,9 +14,11 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
+from itertools import accumulate
 from mmap import mmap
 from multiprocessing.connection import Connection
 from multiprocessing.reduction import send_handle
+from pathlib import Path
 from queue import SimpleQueue
 from threading import Lock
 from types import TracebackType
@@ -23,8 +26,18 @@ from typing import Self, TypeVar
 
 import numpy as np
 
-from operations.inspection.decoder_process import Answer, Decoding, Reading, Refusal, Task, Work
-from operations.inspection.preparation import FloatInput, PictureFacts
+from operations.inspection.decoder_process import (
+    Answer,
+    Decoded,
+    Decoding,
+    MeasuredImage,
+    Measuring,
+    Reading,
+    Refusal,
+    Task,
+    Work,
+)
+from operations.inspection.preparation import FloatInput, PictureFacts, Pixels
 from sources.errors import SourceError
 from sources.folder import MAX_BYTES, ListedImage
 
@@ -35,7 +48,7 @@ _GROUP = 16  # tasks that a process is given together
 # glibc would give the memory of each picture back, and take it anew for the next: a quarter of the time.
 _MALLOC = {"MALLOC_MMAP_THRESHOLD_": str(2**25), "MALLOC_TRIM_THRESHOLD_": str(2**26)}
 
-Found = TypeVar("Found", str, PictureFacts)
+Found = TypeVar("Found", int, str, Decoded)
 
 
 class Decoders:
@@ -44,10 +57,14 @@ class Decoders:
     Args:
         work: what the processes are to do, and what a picture may take.
         processes: how many; one for each processor that this process may use, at most 16, when None.
+
+    Attributes:
+        tiled: whether pictures are decoded to be tiled.
     """
 
     def __init__(self, work: Work, processes: int | None = None) -> None:
         count = processes or min(_processors(), _MOST)
+        self.tiled = work.preparation.tiling is not None
         self._shape = (3, *work.preparation.preprocessing.input_size)
         self._all = [_Process(work) for _ in range(count)]
         self._idle: SimpleQueue[_Process] = SimpleQueue()
@@ -75,12 +92,30 @@ class Decoders:
             process.end()
 
     def held_bytes(self, item: ListedImage) -> int:
-        """Return how many bytes a picture takes in a batch: those of its file and of the network's input."""
-        return _file_bytes(item) + self._input_bytes
+        """Return how many bytes a picture takes in a batch: those of its file, and for the model."""
+        return _file_bytes(item) + self.model_bytes(item)
 
-    @property
-    def _input_bytes(self) -> int:
+    def model_bytes(self, item: ListedImage) -> int:
+        """Return how many bytes the model is given: the network's input, or what tiles are cut from."""
+        if self.tiled:
+            return item.pixel_bytes if isinstance(item, MeasuredImage) else 0
         return 4 * int(np.prod(self._shape))
+
+    def measured(self, listed: Sequence[ListedImage]) -> Sequence[ListedImage]:
+        """Return pictures with what their tiles will be cut from; as they are where there are no tiles.
+
+        One whose header cannot be read takes no room: decoding it says why.
+        """
+        if not self.tiled:
+            return listed
+        with Path(os.devnull).open("rb") as nothing:  # headers need no shared memory
+            answers = self.answers([Measuring(item) for item in listed], nothing.fileno())
+        return [
+            item
+            if isinstance(size := _expected(answer, int), Refusal)
+            else MeasuredImage(**vars(item), pixel_bytes=size)
+            for item, answer in zip(listed, answers, strict=True)
+        ]
 
     @contextmanager
     def shelf(self, listed: Sequence[ListedImage]) -> Iterator["Shelf"]:
@@ -137,7 +172,7 @@ class Decoders:
 
 
 class Shelf:
-    """The files and network inputs of a batch, in memory that the decoding processes share.
+    """The files of a batch and what the model is given, in memory that the decoding processes share.
 
     It is a file without a name: nothing is left of it when this process ends, however it ends. Nor does it
     count against /dev/shm, which containers limit to 64 MB.
@@ -145,12 +180,11 @@ class Shelf:
 
     def __init__(self, decoders: Decoders, listed: Sequence[ListedImage], shape: tuple[int, ...]) -> None:
         self._decoders, self._listed, self._shape = decoders, listed, shape
-        self._input_bytes = 4 * int(np.prod(shape))
-        place = self._input_bytes * len(listed)
-        self._places = []
-        for item in listed:
-            self._places.append(place)
-            place += _file_bytes(item)
+        self._rooms = [decoders.model_bytes(item) for item in listed]
+        ends = list(accumulate([*self._rooms, *map(_file_bytes, listed)], initial=0))
+        self._targets, self._places = ends[: len(listed)], ends[len(listed) : -1]
+        self._shapes: dict[int, tuple[int, ...]] = {}  # of what was decoded
+        place = max(1, ends[-1])  # of nothing there is no memory
         self._file = _nameless_file(place)
         self._memory = mmap(self._file, place)
 
@@ -166,10 +200,17 @@ class Shelf:
     def decode(self, positions: Sequence[int]) -> dict[int, PictureFacts | Refusal]:
         """Decode the pictures at some positions of the batch, which were read."""
         tasks = [
-            Decoding(self._places[at], self._listed[at].size, at * self._input_bytes) for at in positions
+            Decoding(self._places[at], self._listed[at].size, self._targets[at], self._rooms[at])
+            for at in positions
         ]
-        answers = self._decoders.answers(tasks, self._file)
-        return {at: _expected(answer, PictureFacts) for at, answer in zip(positions, answers, strict=True)}
+        found: dict[int, PictureFacts | Refusal] = {}
+        for at, answer in zip(positions, self._decoders.answers(tasks, self._file), strict=True):
+            decoded = _expected(answer, Decoded)
+            if isinstance(decoded, Refusal):
+                found[at] = decoded
+            else:
+                found[at], self._shapes[at] = decoded.facts, decoded.shape
+        return found
 
     def data(self, position: int) -> memoryview:
         """Return the bytes of a picture that was read."""
@@ -177,9 +218,19 @@ class Shelf:
         return memoryview(self._memory)[place : place + self._listed[position].size]
 
     def network_inputs(self) -> FloatInput:
-        """Return the network's inputs (B, 3, H, W) of all pictures; of those not decoded, nothing useful."""
-        count = len(self._listed) * self._input_bytes // 4
+        """Return the network's inputs (B, 3, H, W) of all pictures; of those not decoded, nothing useful.
+
+        Where pictures are tiled there are none, and B is 0.
+        """
+        count = 0 if self._decoders.tiled else sum(self._rooms) // 4
         return np.frombuffer(self._memory, np.float32, count).reshape(-1, *self._shape)
+
+    def prepared(self, position: int) -> FloatInput | Pixels:
+        """Return what the model is given of a picture that was decoded: see `prepare`."""
+        shape = self._shapes[position]
+        kind = np.uint8 if self._decoders.tiled else np.float32
+        data = np.frombuffer(self._memory, kind, math.prod(shape), self._targets[position]).reshape(shape)
+        return data if data.ndim == 3 else np.broadcast_to(data[:, :, None], (*shape, 3))
 
 
 class _DeadError(Exception):

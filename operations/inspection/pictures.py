@@ -7,15 +7,19 @@ from hashlib import sha256
 import torch
 
 from classifiers import Decision, ModelPackage, PackageError, Predictor, decide
-from classifiers.tiles import TiledPicture, TileScores
+from classifiers.tiles import TiledPicture, TileScores, decide_tiles, scored_tiles
 from db.inspection.outcomes import ImageOutcome
-from operations.inspection.preparation import FloatInput, PictureFacts, Preparation, prepare
+from operations.inspection.preparation import FloatInput, PictureFacts, Pixels, Preparation, prepare
 from sources.errors import Unreadable
 
 
 @dataclass(frozen=True)
 class Picture:
-    """One picture on its way through a batch; `outcome` is filled in step by step."""
+    """One picture on its way through a batch; `outcome` is filled in step by step.
+
+    What was decoded is the network's input, `tensor`, or where pictures are tiled `tiled`; `tile_scores` come
+    with the decision then.
+    """
 
     outcome: ImageOutcome
     data: bytes | memoryview | None = None
@@ -24,6 +28,11 @@ class Picture:
     tile_scores: TileScores | None = None
     decision: Decision | None = None
     probabilities: tuple[float, ...] = ()
+
+    @property
+    def decoded(self) -> bool:
+        """Whether the model can be asked about it."""
+        return self.tensor is not None or self.tiled is not None
 
 
 def hashed_picture(outcome: ImageOutcome, data: bytes) -> Picture:
@@ -35,18 +44,23 @@ def decoded_picture(
     predictor: Predictor, picture: Picture, *, max_pixels: int, grey_range: tuple[int, int] | None
 ) -> Picture:
     """Decode a picture's bytes to the network's input; what cannot be decoded is `unreadable`, and why."""
-    how = Preparation(predictor.package.preprocessing, max_pixels, grey_range)
+    package = predictor.package
+    how = Preparation(package.preprocessing, max_pixels, grey_range, package.tiling)
     try:
-        return with_facts(picture, *prepare(bytes(picture.data or b""), how))
+        return with_facts(package, picture, *prepare(bytes(picture.data or b""), how))
     except Unreadable as error:
         return refused_picture(picture, str(error))
 
 
-def with_facts(picture: Picture, facts: PictureFacts, prepared: FloatInput) -> Picture:
-    """Put what decoding gave into a picture: what is recorded of it, and the network's input."""
-    return replace(
-        picture, outcome=replace(picture.outcome, **vars(facts)), tensor=torch.from_numpy(prepared)
-    )
+def with_facts(
+    package: ModelPackage, picture: Picture, facts: PictureFacts, prepared: FloatInput | Pixels
+) -> Picture:
+    """Put what decoding gave into a picture: what is recorded of it, and what the model is given."""
+    picture = replace(picture, outcome=replace(picture.outcome, **vars(facts)))
+    if package.tiling is None:
+        return replace(picture, tensor=torch.from_numpy(prepared))
+    grid = package.tiling.grid((facts.height, facts.width), package.preprocessing.input_size)
+    return replace(picture, tiled=TiledPicture(grid, prepared))
 
 
 def refused_picture(picture: Picture, reason: str) -> Picture:
@@ -64,16 +78,46 @@ def untried_picture(outcome: ImageOutcome, reason: str) -> Picture:
 
 
 def decide_pictures(
-    predictor: Predictor, names: Sequence[str], inputs: torch.Tensor
-) -> dict[str, tuple[Decision, tuple[float, ...]]]:
-    """Return the decision and the probabilities (K,) of each picture, all together; inputs (B, 3, H, W)."""
-    if not names:
-        return {}
+    predictor: Predictor, pictures: Sequence[Picture], inputs: torch.Tensor | None = None
+) -> list[Picture]:
+    """Decide about decoded pictures, all together.
+
+    Args:
+        predictor: with a calibrated package.
+        pictures: decoded for it.
+        inputs: their network inputs (B, 3, H, W), where they lie in one piece already.
+
+    Raises:
+        PackageError: the package is not calibrated, or as of `Predictor.predict`.
+    """
+    if not pictures:
+        return []
+    package = predictor.package
+    if package.tiling is not None:
+        tiled = [picture.tiled for picture in pictures if picture.tiled is not None]
+        return [
+            _with_tile_scores(package, *one)
+            for one in zip(pictures, tiled, scored_tiles(predictor, tiled), strict=True)
+        ]
+    if inputs is None:
+        inputs = torch.stack([picture.tensor for picture in pictures if picture.tensor is not None])
     rows = predictor.predict(inputs).probabilities
-    return {
-        name: (decide(predictor.package, row), tuple(row.tolist()))
-        for name, row in zip(names, rows, strict=True)
-    }
+    return [
+        with_decision(package, picture, decide(package, row), tuple(row.tolist()))
+        for picture, row in zip(pictures, rows, strict=True)
+    ]
+
+
+def _with_tile_scores(
+    package: ModelPackage, picture: Picture, tiled: TiledPicture, scored: TileScores
+) -> Picture:
+    """Put what the tiles' scores say into a picture and its outcome."""
+    row = scored.probabilities[scored.deciding]
+    decided = with_decision(package, picture, decide_tiles(package, scored), tuple(row.tolist()))
+    outcome = replace(
+        decided.outcome, tile_count=len(tiled.grid), deciding_tile=tiled.grid.rectangle(scored.deciding)
+    )
+    return replace(decided, outcome=outcome, tile_scores=scored)
 
 
 def with_decision(

@@ -53,10 +53,9 @@ from operations.inspection.pictures import (
     decide_pictures,
     refused_picture,
     untried_picture,
-    with_decision,
     with_facts,
 )
-from operations.inspection.preparation import FloatInput, PictureFacts, Preparation
+from operations.inspection.preparation import PictureFacts, Preparation
 from operations.retries import retried
 from sources.folder import ListedImage, Source
 
@@ -69,7 +68,10 @@ class Batch:
     """Pictures on their way. Not a dataclass: Prefect would search one for futures, pixel by pixel."""
 
     def __init__(self, number: int, pictures: list[Picture], inputs: torch.Tensor) -> None:
-        """`inputs`: the network's inputs (B, 3, H, W) of the pictures; those not decoded mean nothing."""
+        """`inputs`: the network's inputs (B, 3, H, W) of the pictures; those not decoded mean nothing.
+
+        Where pictures are tiled there are none: tiles are cut from each picture's pixels.
+        """
         self.number = number
         self.pictures = pictures
         self.inputs = inputs
@@ -173,7 +175,7 @@ class Inspection:
         share = chosen.held_bytes // (chosen.decode_ahead + 2)  # those ahead, the next, and the one at work
         batch: list[ListedImage] = []
         held = 0
-        for item in self.listing():
+        for item in self._measured():
             size = self.decoders.held_bytes(item)
             if batch and (len(batch) == chosen.batch_size or held + size > share):
                 yield batch
@@ -182,6 +184,14 @@ class Inspection:
             held += size
         if batch:
             yield batch
+
+    def _measured(self) -> Iterator[ListedImage]:
+        """Yield the listing; where pictures are tiled, with what each takes when it is decoded."""
+        listing = self.listing()
+        if self.package.tiling is None:
+            yield from listing
+        while group := list(islice(listing, self.settings.run.batch_size)):
+            yield from self.decoders.measured(group)
 
     def holds(self, *batches: list[ListedImage]) -> bool:
         """Whether these batches may be held at once; a single one always may."""
@@ -322,7 +332,7 @@ def opened_decoders(settings: Settings, package: ModelPackage) -> Decoders:
     source, limits = settings.source, settings.run
     work = Work(
         source.uri,
-        Preparation(package.preprocessing, source.max_pixels, source.grey_range),
+        Preparation(package.preprocessing, source.max_pixels, source.grey_range, package.tiling),
         seconds=limits.picture_seconds,
         memory=limits.picture_memory,
     )
@@ -377,12 +387,12 @@ def decode(inspection: Inspection, number: int, listed: list[ListedImage]) -> Ba
             if digest is not None and digest not in decided:
                 first.setdefault(digest, position)
         found = shelf.decode(list(first.values()))
-        inputs = shelf.network_inputs()
+        package = inspection.package
         for position, picture in enumerate(pictures):
             digest = picture.outcome.digest
             if digest is not None and digest in first:
-                pictures[position] = _decoded_picture(picture, shelf, position, first[digest], found, inputs)
-    return Batch(number, pictures, torch.from_numpy(inputs))
+                pictures[position] = _decoded_picture(package, picture, shelf, position, first[digest], found)
+        return Batch(number, pictures, torch.from_numpy(shelf.network_inputs()))
 
 
 def _read_picture(item: ListedImage, found: str | Refusal) -> Picture:
@@ -400,12 +410,12 @@ def _read_picture(item: ListedImage, found: str | Refusal) -> Picture:
 
 
 def _decoded_picture(
+    package: ModelPackage,
     picture: Picture,
     shelf: Shelf,
     position: int,
     first: int,
     found: dict[int, PictureFacts | Refusal],
-    inputs: FloatInput,
 ) -> Picture:
     """Put what became of the `first` of equal pictures into the one at `position`."""
     answer = found[first]
@@ -416,7 +426,7 @@ def _decoded_picture(
     picture = replace(picture, data=shelf.data(position))
     if isinstance(answer, Refusal):
         return refused_picture(picture, answer.reason)
-    return with_facts(picture, answer, inputs[position])
+    return with_facts(package, picture, answer, shelf.prepared(position))
 
 
 @retried
@@ -434,28 +444,20 @@ def classify(inspection: Inspection, batch: Batch) -> Batch:
     # what is decided and not recorded at the first look may be recorded before the second.
     known = set(inspection.unrecorded)
     known |= _decided_digests(inspection, batch.pictures)
-    todo = {
-        picture.outcome.digest: position
+    todo = [
+        position
         for position, picture in enumerate(batch.pictures)
-        if picture.outcome.digest is not None
-        and picture.tensor is not None
-        and picture.outcome.digest not in known
-    }
+        if picture.decoded and picture.outcome.digest not in known
+    ]
     inputs = batch.inputs
-    if len(todo) < len(batch.pictures):
-        inputs = batch.inputs[list(todo.values())]
-    decided = decide_pictures(inspection.predictor, list(todo), inputs)
-    inspection.unrecorded.update(decided)
-    return Batch(
-        batch.number,
-        [
-            with_decision(inspection.package, picture, *decided[digest])
-            if picture.tensor is not None and (digest := picture.outcome.digest) in decided
-            else picture
-            for picture in batch.pictures
-        ],
-        batch.inputs,
-    )
+    if len(todo) < len(batch.pictures) and inspection.package.tiling is None:
+        inputs = batch.inputs[todo]
+    pictures = list(batch.pictures)
+    decided = decide_pictures(inspection.predictor, [pictures[position] for position in todo], inputs)
+    for position, picture in zip(todo, decided, strict=True):
+        pictures[position] = picture
+    inspection.unrecorded.update(p.outcome.digest for p in decided if p.outcome.digest is not None)
+    return Batch(batch.number, pictures, batch.inputs)
 
 
 @retried

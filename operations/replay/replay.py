@@ -8,7 +8,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from pydantic import ValidationError
 
 from classifiers import ModelPackage, PackageError, Predictor
@@ -37,7 +36,6 @@ from operations.inspection.pictures import (
     decide_pictures,
     decoded_picture,
     hashed_picture,
-    with_decision,
 )
 from operations.replay.compare import TOLERANCES, Comparison, Tolerance, compare
 
@@ -111,12 +109,9 @@ class Replayer:
         self, machine: _Machine, pictures: dict[str, Picture], memory: Memory
     ) -> dict[str, Picture]:
         """Take the steps of a run: decide all, then explain what is flagged."""
-        package = machine.predictor.package
-        tensors = {name: p.tensor for name, p in pictures.items() if p.tensor is not None}
-        if tensors:
-            inputs = torch.stack(list(tensors.values()))
-            for name, chosen in decide_pictures(machine.predictor, list(tensors), inputs).items():
-                pictures[name] = with_decision(package, pictures[name], *chosen)
+        decoded = [picture for picture in pictures.values() if picture.decoded]
+        for picture in decide_pictures(machine.predictor, decoded):
+            pictures[picture.outcome.uri] = picture
         flagged = [p for p in pictures.values() if p.decision is not None and p.decision.flagged]
         if flagged:
             explained = explain_findings(machine.explainer, machine.predictor, memory, flagged)

@@ -13,7 +13,7 @@ from PIL import Image, ImageFile
 from PIL.TiffImagePlugin import PHOTOMETRIC_INTERPRETATION
 
 from sources import decoding as decoding_module
-from sources.decoding import decode
+from sources.decoding import decode, header_shape
 from sources.errors import Unreadable
 
 
@@ -450,3 +450,56 @@ def test_damage_counts_as_a_lack_of_memory_where_that_may_be_the_cause() -> None
     with pytest.raises(MemoryError):
         decode(data, memory=100_000_000)
     assert "empty" in refused(b"", memory=0)
+
+
+# --- a header alone ---------------------------------------------------------------------------------------
+
+
+def header_cases() -> dict[str, bytes]:
+    rgb, grey = Image.fromarray(colours()), Image.fromarray(colours()[:, :, 0])
+    deep = Image.fromarray(colours()[:, :, 0].astype("<u2"))
+    turned = Image.Exif()
+    turned[274] = 6
+    return {
+        "png": encode(rgb, "PNG"),
+        "grey png": encode(grey, "PNG"),
+        "grey png with transparency": encode(grey, "PNG", transparency=3),
+        "16-bit png": encode(deep, "PNG"),
+        "palette png": encode(rgb.convert("P"), "PNG"),
+        "bilevel png": encode(grey.convert("1"), "PNG"),
+        "rgba png": encode(rgb.convert("RGBA"), "PNG"),
+        "jpeg": encode(rgb, "JPEG"),
+        "grey jpeg": encode(grey, "JPEG"),
+        "turned jpeg": encode(rgb, "JPEG", exif=turned),
+        "cmyk jpeg": encode(rgb.convert("CMYK"), "JPEG"),
+        "tiff": encode(rgb, "TIFF"),
+        "grey tiff": encode(grey, "TIFF", compression="tiff_lzw"),
+        "turned tiff": encode(grey, "TIFF", tiffinfo={274: 6}),
+        "bmp": encode(rgb, "BMP"),
+        "webp": encode(rgb, "WEBP"),
+        "lossless webp": encode(rgb, "WEBP", lossless=True),
+    }
+
+
+@pytest.mark.parametrize("name", header_cases())
+def test_a_header_tells_what_decoding_will_give(name: str) -> None:
+    data = header_cases()[name]
+    height, width, planes = header_shape(BytesIO(data))
+    pixels = decode(data).pixels
+    assert sorted((height, width)) == sorted(pixels.shape[:2]) == [5, 7]
+    assert planes == (1 if pixels.strides[2] == 0 else 3)
+
+
+def test_a_header_is_all_that_is_read() -> None:
+    assert header_shape(BytesIO(png(12_000, 8_000))) == (8_000, 12_000, 1)
+    with pytest.raises(Unreadable, match="damaged or truncated"):
+        decode(png(12_000, 8_000))
+
+
+def test_a_header_of_what_is_refused_is_refused() -> None:
+    with pytest.raises(Unreadable, match="more than the limit of 34"):
+        header_shape(BytesIO(encode(Image.fromarray(colours()), "PNG")), max_pixels=34)
+    with pytest.raises(Unreadable, match="more than the limit of 34"):
+        header_shape(BytesIO(encode(Image.fromarray(colours()), "WEBP")), max_pixels=34)
+    with pytest.raises(Unreadable, match="not a PNG"):
+        header_shape(BytesIO(b"something else"))

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import zlib
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from hashlib import sha256
 from io import BytesIO
 from pathlib import Path
@@ -18,7 +19,8 @@ import pytest
 from PIL import Image
 
 from classifiers.package.preprocessing import Preprocessing
-from operations.inspection.decoder_process import Refusal, Work
+from classifiers.package.tiling import Tiling
+from operations.inspection.decoder_process import MeasuredImage, Refusal, Work
 from operations.inspection.decoders import Decoders
 from operations.inspection.preparation import PictureFacts, Preparation, prepare
 from sources.folder import Source
@@ -174,6 +176,73 @@ def test_a_picture_whose_process_dies_for_another_reason_is_tried_again(folder):
         os.kill(killed.pid, signal.SIGKILL)
         assert reading.result() == before
         assert decoders._all[0]._process.pid != killed.pid
+
+
+TILED = replace(HOW, tiling=Tiling(scale=0.5))
+
+
+@pytest.fixture
+def large(tmp_path: Path) -> Path:
+    """Pictures of several sizes, grey and in colour, one of them turned by its metadata."""
+    folder = tmp_path / "large"
+    folder.mkdir()
+    rng = np.random.default_rng(4)
+    Image.fromarray(rng.integers(0, 256, (300, 200, 3), np.uint8)).save(folder / "colour.png")
+    Image.fromarray(rng.integers(0, 256, (90, 500), np.uint8)).save(folder / "grey.png")
+    turned = Image.Exif()
+    turned[274] = 6
+    Image.fromarray(rng.integers(0, 256, (40, 70, 3), np.uint8)).save(folder / "turned.jpg", exif=turned)
+    Image.fromarray(rng.integers(0, 256, (1, 1), np.uint8)).save(folder / "point.png")
+    return folder
+
+
+def test_what_tiles_are_cut_from_is_decoded_at_its_own_size(large):
+    with Decoders(Work(str(large), TILED, 100.0, 2**32), 2) as decoders:
+        listed = decoders.measured(list(Source(str(large)).list()))
+        assert {item.uri: decoders.held_bytes(item) - item.size for item in listed} == {
+            "colour.png": 600 * 400 * 3,
+            "grey.png": 180 * 1000,
+            "point.png": 2 * 2,
+            "turned.jpg": 80 * 140 * 3,
+        }
+        with decoders.shelf(listed) as shelf:
+            shelf.read()
+            found = shelf.decode(range(4))
+            assert shelf.network_inputs().shape == (0, 3, 32, 48)
+        for at, item in enumerate(listed):
+            facts, pixels = prepare((large / item.uri).read_bytes(), TILED)
+            assert found[at] == facts
+            assert np.array_equal(shelf.prepared(at), pixels)
+        assert shelf.prepared(3).shape == (140, 80, 3)
+        assert shelf.prepared(1).strides[2] == 0
+
+
+def test_pictures_that_are_not_tiled_are_not_measured(folder):
+    listed = list(Source(str(folder)).list())
+    with Decoders(Work(str(folder), HOW, 100.0, 2**32), 1) as decoders:
+        assert decoders.measured(listed) is listed
+
+
+def test_what_does_not_fit_its_room_is_refused(large):
+    (large / "bad.png").write_bytes(b"not a picture")
+    (large / "broken.png").symlink_to("nowhere.png")
+    Image.new("L", (300, 300)).save(large / "wide.png")
+    with Decoders(Work(str(large), TILED, 100.0, 300_000), 2) as decoders:
+        listed = decoders.measured(list(Source(str(large)).list()))
+        sizes = {item.uri: decoders.held_bytes(item) - item.size for item in listed if item.size > 0}
+        assert sizes["bad.png"] == sizes["wide.png"] == sizes["colour.png"] == 0
+    with Decoders(Work(str(large), TILED, 100.0, 2**32), 2) as decoders:
+        listed = decoders.measured([i for i in Source(str(large)).list() if i.uri != "broken.png"])
+        assert isinstance(listed[2], MeasuredImage)
+        listed = [*listed[:2], replace(listed[2], pixel_bytes=7), *listed[3:]]
+        with decoders.shelf(listed) as shelf:
+            shelf.read()
+            found = refusals({item.uri: shelf.decode([at])[at] for at, item in enumerate(listed)})
+    assert found.keys() == {"bad.png", "grey.png"}
+    assert found["bad.png"].final
+    assert found["grey.png"] == Refusal(
+        "its header could not be read, or promised fewer pixels than were decoded"
+    )
 
 
 @pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="needs descriptors of processes")
