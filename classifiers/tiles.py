@@ -36,15 +36,19 @@ class TiledPicture:
 
 @dataclass(frozen=True, eq=False)
 class TileScores:
-    """What the network says of a picture's tiles: probabilities (n, K), defect scores (n,), both float32."""
+    """What the network says of a picture's tiles: probabilities (n, K), defect scores (n,), both float32.
+
+    `preferred`: the tile that decides although others score as high: a replay keeps to the recorded one.
+    """
 
     probabilities: NDArray[np.float32]
     scores: NDArray[np.float32]
+    preferred: int | None = None
 
     @property
     def deciding(self) -> int:
-        """The tile with the highest score, the first of equal ones."""
-        return int(np.argmax(self.scores))
+        """The tile with the highest score, the first of equal ones, unless another one is preferred."""
+        return int(np.argmax(self.scores)) if self.preferred is None else self.preferred
 
 
 def tiled_picture(package: ModelPackage, pixels: NDArray[np.uint8]) -> TiledPicture:

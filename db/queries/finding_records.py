@@ -225,7 +225,7 @@ def finding_record(row: Row[Any]) -> FindingRecord:
         disposition=row.disposition,
         awaiting_approval=row.awaiting_approval,
         tile_count=prediction.tile_count,
-        deciding_tile=_box(prediction.deciding_tile),
+        deciding_tile=box_record(prediction.deciding_tile),
     )
 
 
@@ -241,7 +241,7 @@ def explanation_record(row: Explanation) -> ExplanationRecord:
         increase=row.score_increase,
         map_digest=row.map_digest,
         block_maps=_block_maps(row.block_map_digests),
-        box=_box(row.box),
+        box=box_record(row.box),
         tiles=None if row.tiles is None else tuple(_tile_record(entry) for entry in row.tiles),
         tiles_left_out=row.tiles_left_out,
     )
@@ -260,7 +260,7 @@ def _tile_record(entry: Mapping[str, Any]) -> TileRecord:
         increase=entry["score_increase"],
         map_digest=entry["map_digest"],
         block_maps=_block_maps(entry["block_map_digests"]),
-        box=_box(entry["box"]),
+        box=box_record(entry["box"]),
     )
 
 
@@ -272,5 +272,6 @@ def _block_maps(entries: Sequence[Mapping[str, str]]) -> tuple[tuple[str, str], 
     return tuple((entry["layer"], entry["digest"]) for entry in entries)
 
 
-def _box(edges: Sequence[int] | None) -> Box | None:
+def box_record(edges: Sequence[int] | None) -> Box | None:
+    """Return a box as the tables hold it, [left, top, right, bottom], as a tuple."""
     return None if edges is None else (edges[0], edges[1], edges[2], edges[3])

@@ -18,7 +18,7 @@ from db.engine import Database
 from db.errors import RecordError
 from db.inspection.runs import ModelRecord, find_run_id, run_reference
 from db.lookup import those
-from db.queries.finding_records import ExplanationRecord, explanation_record
+from db.queries.finding_records import ExplanationRecord, box_record, explanation_record
 from db.retention.inventory import Retention, retention_of
 from db.schema import (
     REPLAY_RESULTS,
@@ -78,6 +78,8 @@ class RecordedPrediction:
     review_threshold: float | None
     reject_threshold: float | None
     probabilities: tuple[float, ...] | None
+    tile_count: int | None = None
+    deciding_tile: tuple[int, int, int, int] | None = None
     findings: tuple[RecordedFinding, ...]
     picture_kept: bool
     retention: Mapping[str, Retention]
@@ -181,6 +183,8 @@ def recorded_predictions(session: Session, ids: Sequence[UUID]) -> list[Recorded
                 review_threshold=prediction.review_threshold,
                 reject_threshold=prediction.reject_threshold,
                 probabilities=None if prediction.probabilities is None else tuple(prediction.probabilities),
+                tile_count=prediction.tile_count,
+                deciding_tile=box_record(prediction.deciding_tile),
                 findings=tuple(own),
                 picture_kept=image.digest in kept,
                 retention={digest: said[digest] for digest in digests if digest in said},

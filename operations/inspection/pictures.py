@@ -96,8 +96,8 @@ def decide_pictures(
     if package.tiling is not None:
         tiled = [picture.tiled for picture in pictures if picture.tiled is not None]
         return [
-            _with_tile_scores(package, *one)
-            for one in zip(pictures, tiled, scored_tiles(predictor, tiled), strict=True)
+            with_tile_scores(package, *one)
+            for one in zip(pictures, scored_tiles(predictor, tiled), strict=True)
         ]
     if inputs is None:
         inputs = torch.stack([picture.tensor for picture in pictures if picture.tensor is not None])
@@ -108,15 +108,18 @@ def decide_pictures(
     ]
 
 
-def _with_tile_scores(
-    package: ModelPackage, picture: Picture, tiled: TiledPicture, scored: TileScores
-) -> Picture:
-    """Put what the tiles' scores say into a picture and its outcome."""
+def with_tile_scores(package: ModelPackage, picture: Picture, scored: TileScores) -> Picture:
+    """Put what the tiles' scores decide into a tiled picture and its outcome.
+
+    Raises:
+        PackageError: the package has no tiling, or is not calibrated.
+    """
+    if picture.tiled is None:
+        raise ValueError(f"{picture.outcome.uri}: not tiled; decode it first")
+    grid = picture.tiled.grid
     row = scored.probabilities[scored.deciding]
     decided = with_decision(package, picture, decide_tiles(package, scored), tuple(row.tolist()))
-    outcome = replace(
-        decided.outcome, tile_count=len(tiled.grid), deciding_tile=tiled.grid.rectangle(scored.deciding)
-    )
+    outcome = replace(decided.outcome, tile_count=len(grid), deciding_tile=grid.rectangle(scored.deciding))
     return replace(decided, outcome=outcome, tile_scores=scored)
 
 

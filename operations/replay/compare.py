@@ -8,8 +8,8 @@ import numpy as np
 import torch
 
 from db.columns import digest_of
-from db.inspection.outcomes import ExplanationOutcome, FindingOutcome, ImageOutcome, LayerMasks
-from db.queries.finding_records import ExplanationRecord
+from db.inspection.outcomes import ExplainedTile, ExplanationOutcome, FindingOutcome, ImageOutcome, LayerMasks
+from db.queries.finding_records import ExplanationRecord, TileRecord
 from db.queries.replays import RecordedFinding, RecordedPrediction
 from explainers.metrics.sanity import rank_correlation
 from operations.inspection.map_files import FloatMap, decode_map
@@ -26,7 +26,7 @@ class Tolerance:
         judged: of the score that is left when only the map's best pixels are: which pixels those are
             hangs on the last digits of the map.
         masks: share of a layer's masks by which the number kept may differ.
-        box: of the box's edges, as a share of the picture's side.
+        box: of the box's edges, as a share of the longer side of the picture, or of a tile.
     """
 
     probability: float
@@ -131,14 +131,31 @@ def compare(
         found.same(name.replace("_", " "), getattr(recorded, name), getattr(replayed, name))
     found.near("score", recorded.score, replayed.score, tolerance.probability)
     _compare_probabilities(found, recorded, replayed, tolerance)
+    found.same("number of tiles", recorded.tile_count, replayed.tile_count)
+    found.same("deciding tile", _edges(recorded.deciding_tile), _edges(replayed.deciding_tile))
     again = {finding.class_name: finding for finding in replayed.findings}
     found.same("flagged classes", [finding.class_name for finding in recorded.findings], list(again))
     for finding in recorded.findings:
         if finding.class_name in again:
             _compare_finding(found, recorded, finding, replayed.score, again[finding.class_name], tolerance)
-            if finding.explanation is not None:
-                _compare_maps(found, finding, again[finding.class_name].explanation, maps, stored, tolerance)
+            before, now = finding.explanation, again[finding.class_name].explanation
+            if before is not None and now is not None:
+                read = _Reading(maps, stored)
+                _compare_maps(found, finding.reference, before, now, read, tolerance)
+                _compare_tiles(found, recorded, finding, (before, now), read, tolerance)
     return found
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """Where maps are read: those of the replay by their digest, and the recorded ones."""
+
+    maps: Mapping[str, bytes]
+    stored: Callable[[str], bytes]
+
+
+def _edges(box: tuple[int, int, int, int] | None) -> list[int] | None:
+    return None if box is None else list(box)
 
 
 def _compare_probabilities(
@@ -173,14 +190,60 @@ def _compare_finding(
     found.same(f"{name} method", before.method, now.method)
     if digest_of(before.parameters) != digest_of(now.parameters):
         found.same(f"{name} parameters", dict(before.parameters), dict(now.parameters))
+    _compare_explained(found, recorded, (name, finding.class_score), before, now, tolerance)
+
+
+def _compare_explained(
+    found: Comparison,
+    recorded: RecordedPrediction,
+    named: tuple[str, float],
+    before: ExplanationRecord | TileRecord,
+    now: ExplanationOutcome | ExplainedTile,
+    tolerance: Tolerance,
+) -> None:
+    """Compare what is said of a map; `named`: whose it is, and the score of its class."""
+    name, class_score = named
     found.same(f"{name} status", before.status, now.status)
     _compare_layers(found, name, before.layers, now.layers, tolerance)
     found.near(f"{name} masked score", before.masked_score, now.masked_score, tolerance.judged)
     # The drop is a share of the class's score: where that is small, so is what the drop can be told by.
-    share = tolerance.judged / max(finding.class_score, tolerance.judged)
+    share = tolerance.judged / max(class_score, tolerance.judged)
     found.near(f"{name} drop", before.drop, now.drop, 100 * share)
-    _compare_increase(found, finding, before, now, tolerance)
+    _compare_increase(found, named, before, now, tolerance)
     _compare_box(found, recorded, name, before.box, now.box, tolerance)
+
+
+def _compare_tiles(
+    found: Comparison,
+    recorded: RecordedPrediction,
+    finding: RecordedFinding,
+    explanations: tuple[ExplanationRecord, ExplanationOutcome],
+    read: _Reading,
+    tolerance: Tolerance,
+) -> None:
+    """Compare the tiles of a picture that were explained, each with the one at the same place."""
+    name, (before, now) = finding.reference, explanations
+    if before.tiles is None or now.tiles is None:
+        found.same(f"{name} explained tiles", before.tiles is None, now.tiles is None)
+        return
+    # Rounding may lift a tile over the threshold, or put it below.
+    room = max(1.0, tolerance.masks * (recorded.tile_count or 0))
+    found.near(f"{name} tiles left out", before.tiles_left_out, now.tiles_left_out, room)
+    old, new = ({tile.rectangle: tile for tile in tiles} for tiles in (before.tiles, now.tiles))
+    if old.keys() != new.keys():
+        # One of two tiles that are as strong as each other is explained, where no more are to be.
+        weakest = [min((tile.score for tile in tiles.values()), default=1.0) for tiles in (old, new)]
+        others = [each.score for at, each in old.items() if at not in new]
+        others += [each.score for at, each in new.items() if at not in old]
+        within = all(abs(score - least) <= tolerance.probability for score in others for least in weakest)
+        places = [sorted(list(at) for at in tiles) for tiles in (old, new)]
+        found.differences.append(Difference(f"{name} explained tiles", *places, within))
+    for at, tile in old.items():
+        if at in new:
+            what = f"{name} tile {at[0]},{at[1]}"
+            found.near(f"{what} score", tile.score, new[at].score, tolerance.probability)
+            _compare_explained(found, recorded, (what, tile.score), tile, new[at], tolerance)
+            _compare_maps(found, what, tile, new[at], read, tolerance)
 
 
 def _compare_layers(
@@ -198,16 +261,17 @@ def _compare_layers(
 
 def _compare_increase(
     found: Comparison,
-    finding: RecordedFinding,
-    before: ExplanationRecord,
-    now: ExplanationOutcome,
+    named: tuple[str, float],
+    before: ExplanationRecord | TileRecord,
+    now: ExplanationOutcome | ExplainedTile,
     tolerance: Tolerance,
 ) -> None:
+    name, class_score = named
     if before.increase != now.increase:
         # Whether the score rose is a matter of rounding where it hardly changed.
         scores = (before.masked_score, now.masked_score)
-        close = all(s is not None and abs(s - finding.class_score) <= tolerance.judged for s in scores)
-        difference = Difference(f"{finding.reference} increase", before.increase, now.increase, close)
+        close = all(s is not None and abs(s - class_score) <= tolerance.judged for s in scores)
+        difference = Difference(f"{name} increase", before.increase, now.increase, close)
         found.differences.append(difference)
 
 
@@ -220,7 +284,8 @@ def _compare_box(
     tolerance: Tolerance,
 ) -> None:
     if before != now:
-        room = tolerance.box * max(recorded.width or 0, recorded.height or 0)
+        left, top, right, bottom = recorded.deciding_tile or (0, 0, recorded.width or 0, recorded.height or 0)
+        room = tolerance.box * max(right - left, bottom - top)
         within = (
             before is not None
             and now is not None
@@ -232,16 +297,12 @@ def _compare_box(
 
 def _compare_maps(
     found: Comparison,
-    finding: RecordedFinding,
-    now: ExplanationOutcome | None,
-    maps: Mapping[str, bytes],
-    stored: Callable[[str], bytes],
+    name: str,
+    before: ExplanationRecord | TileRecord,
+    now: ExplanationOutcome | ExplainedTile,
+    read: _Reading,
     tolerance: Tolerance,
 ) -> None:
-    before = finding.explanation
-    if before is None or now is None:
-        return
-    name = finding.reference
     pairs = [(f"{name} map", before.map_digest, now.map.digest if now.map else None)]
     old, new = dict(before.block_maps), {layer: ref.digest for layer, ref in now.block_maps}
     found.same(f"{name} block maps", list(old), list(new))
@@ -254,11 +315,11 @@ def _compare_maps(
             _widen(found, 0.0, 1.0)
             continue
         try:
-            kept = decode_map(stored(recorded))
+            kept = decode_map(read.stored(recorded))
         except LookupError as why:
             found.unknown.append(f"{what} has another digest, and {why.args[0]}")
             continue
-        _pixels(found, what, (recorded, kept), (replayed, decode_map(maps[replayed])), tolerance)
+        _pixels(found, what, (recorded, kept), (replayed, decode_map(read.maps[replayed])), tolerance)
 
 
 def _pixels(

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from pydantic import ValidationError
 
 from classifiers import ModelPackage, PackageError, Predictor
@@ -36,6 +37,7 @@ from operations.inspection.pictures import (
     decide_pictures,
     decoded_picture,
     hashed_picture,
+    with_tile_scores,
 )
 from operations.replay.compare import TOLERANCES, Comparison, Tolerance, compare
 
@@ -46,6 +48,7 @@ class _Machine:
 
     predictor: Predictor
     explainer: Explainer
+    max_tiles: int
     max_pixels: int
     grey_range: tuple[int, int] | None
     origin: str
@@ -97,7 +100,7 @@ class Replayer:
                 )
             except _ImpossibleError as error:
                 reasons[str(one.id)] = str(error)
-        pictures = self._decided_pictures(machine, pictures, memory)
+        pictures = self._decided_pictures(machine, together, pictures, memory)
         return [
             ReplayOutcome.impossible(one, reasons[str(one.id)])
             if str(one.id) in reasons
@@ -106,15 +109,23 @@ class Replayer:
         ]
 
     def _decided_pictures(
-        self, machine: _Machine, pictures: dict[str, Picture], memory: Memory
+        self,
+        machine: _Machine,
+        together: Sequence[RecordedPrediction],
+        pictures: dict[str, Picture],
+        memory: Memory,
     ) -> dict[str, Picture]:
         """Take the steps of a run: decide all, then explain what is flagged."""
         decoded = [picture for picture in pictures.values() if picture.decoded]
+        recorded = {str(one.id): one for one in together}
         for picture in decide_pictures(machine.predictor, decoded):
-            pictures[picture.outcome.uri] = picture
+            name = picture.outcome.uri
+            pictures[name] = _decided_as_recorded(machine, recorded[name], picture)
         flagged = [p for p in pictures.values() if p.decision is not None and p.decision.flagged]
         if flagged:
-            explained = explain_findings(machine.explainer, machine.predictor, memory, flagged)
+            explained = explain_findings(
+                machine.explainer, machine.predictor, memory, flagged, max_tiles=machine.max_tiles
+            )
             for picture, findings in zip(flagged, explained, strict=True):
                 outcome = replace(picture.outcome, findings=findings)
                 pictures[outcome.uri] = replace(picture, outcome=outcome)
@@ -190,6 +201,7 @@ class Replayer:
             return _Machine(
                 predictor=predictor,
                 explainer=explainer_for(predictor, chosen),
+                max_tiles=chosen.max_tiles,
                 max_pixels=limits["max_pixels"],
                 grey_range=None if grey is None else (grey[0], grey[1]),
                 origin=origin,
@@ -258,6 +270,23 @@ def replay(
         outcomes = replayer.replay(together)
         record_replays(database, outcomes, actor=actor, host=platform.node(), reason=reason)
         yield from outcomes
+
+
+def _decided_as_recorded(machine: _Machine, one: RecordedPrediction, picture: Picture) -> Picture:
+    """Return a picture decided by the recorded tile, where that scores as high as the highest or nearly so.
+
+    Which of several tiles with a score of almost 1 comes first hangs on the last digits, and with it the
+    probabilities and the class.
+    """
+    tiled, scored = picture.tiled, picture.tile_scores
+    if tiled is None or scored is None or picture.outcome.deciding_tile == one.deciding_tile:
+        return picture
+    least = scored.scores.max() - machine.tolerance.probability
+    for index in np.flatnonzero(scored.scores >= least).tolist():
+        if tiled.grid.rectangle(index) == one.deciding_tile:
+            scored = replace(scored, preferred=index)
+            return with_tile_scores(machine.predictor.package, picture, scored)
+    return picture
 
 
 def _figures(found: Comparison) -> dict[str, float | None]:

@@ -1,7 +1,7 @@
 """What a replay is compared by, on figures made by hand."""
 
 import io
-from dataclasses import replace
+from dataclasses import fields, replace
 from hashlib import sha256
 
 import numpy as np
@@ -10,8 +10,8 @@ from PIL import Image
 
 from db.artifacts import ArtifactRef
 from db.columns import uuid7
-from db.inspection.outcomes import ExplanationOutcome, FindingOutcome, ImageOutcome, LayerMasks
-from db.queries.finding_records import ExplanationRecord
+from db.inspection.outcomes import ExplainedTile, ExplanationOutcome, FindingOutcome, ImageOutcome, LayerMasks
+from db.queries.finding_records import ExplanationRecord, TileRecord
 from db.queries.replays import RecordedFinding, RecordedPrediction
 from operations.inspection.map_files import encode_map
 from operations.replay.compare import TOLERANCES, compare
@@ -169,6 +169,105 @@ def test_the_same_is_identical():
 def test_each_field_has_its_measure(changed, result, fields):
     found = compared(replayed=replayed_outcome(**changed))
     assert (found.result, [difference.field for difference in found.differences]) == (result, fields)
+
+
+TILE = TileRecord(
+    rectangle=(0, 0, 40, 40),
+    score=0.9,
+    layers=(LayerMasks("layer1", 10, 100),),
+    status="ok",
+    masked_score=0.7,
+    drop=22.0,
+    increase=False,
+    map_digest=RAMP_DIGEST,
+    block_maps=(("layer1", RAMP_DIGEST),),
+    box=(10, 10, 20, 20),
+)
+OTHER_TILE = replace(TILE, rectangle=(60, 40, 100, 80), score=0.8, box=(70, 50, 80, 60))
+
+
+def explained_tile(tile: TileRecord, **changed) -> ExplainedTile:
+    """Return what a replay says of a tile: what is recorded of it, but for what changed."""
+    values = {field.name: getattr(tile, field.name) for field in fields(tile)}
+    values["map"] = ArtifactRef(values.pop("map_digest"), "map", "image/png", 1)
+    values["block_maps"] = tuple((name, values["map"]) for name, _ in values["block_maps"])
+    return ExplainedTile(**{**values, **changed})
+
+
+def tiled(changed=None, *, tiles=(TILE, OTHER_TILE), again=None, explanation=None, maps=None):
+    """Compare a tiled picture's record with its replay."""
+    nothing = {"layers": (), "block_maps": (), "tiles_left_out": 0}
+    decided = {"tile_count": 6, "deciding_tile": TILE.rectangle}
+    recorded = recorded_prediction(explanation={**nothing, "map_digest": None, "tiles": tiles}, **decided)
+    replayed = replayed_outcome(
+        explanation={
+            **nothing,
+            "map": None,
+            "tiles": tuple(map(explained_tile, tiles)) if again is None else again,
+            **(explanation or {}),
+        },
+        **{**decided, **(changed or {})},
+    )
+    return compared(recorded, replayed, maps)
+
+
+@pytest.mark.parametrize(
+    ("changed", "result", "names"),
+    [
+        ({}, "identical", []),
+        ({"changed": {"tile_count": 7}}, "different", ["number of tiles"]),
+        ({"changed": {"deciding_tile": (1, 0, 41, 40)}}, "different", ["deciding tile"]),
+        ({"explanation": {"tiles_left_out": 1}}, "equal", ["tiles left out"]),
+        ({"explanation": {"tiles_left_out": 2}}, "different", ["tiles left out"]),
+        ({"explanation": {"tiles": None}}, "different", ["explained tiles"]),
+        ({"again": (explained_tile(TILE),)}, "different", ["explained tiles"]),
+        ({"again": (explained_tile(OTHER_TILE), explained_tile(TILE))}, "identical", []),
+        ({"explanation": {"box": (11, 10, 50, 52)}}, "equal", ["box"]),  # of a tile of 40 pixels
+        ({"explanation": {"box": (13, 10, 50, 50)}}, "different", ["box"]),
+        (
+            {"again": (explained_tile(TILE, score=0.90005), explained_tile(OTHER_TILE))},
+            "equal",
+            ["tile 0,0 score"],
+        ),
+        (
+            {"again": (explained_tile(TILE), explained_tile(OTHER_TILE, masked_score=0.72))},
+            "different",
+            ["tile 60,40 masked score"],
+        ),
+        (
+            {"again": (explained_tile(TILE, status="partial: x"), explained_tile(OTHER_TILE))},
+            "different",
+            ["tile 0,0 status"],
+        ),
+        (
+            {"again": (explained_tile(TILE, box=None), explained_tile(OTHER_TILE))},
+            "different",
+            ["tile 0,0 box"],
+        ),
+    ],
+)
+def test_each_tile_is_compared_with_the_one_at_its_place(changed, result, names):
+    found = tiled(**changed)
+    expected = [
+        name if name in ("number of tiles", "deciding tile") else f"R000001-0001 {name}" for name in names
+    ]
+    assert (found.result, [difference.field for difference in found.differences]) == (result, expected)
+
+
+def test_of_tiles_as_strong_as_each_other_another_may_be_explained():
+    near = replace(OTHER_TILE, rectangle=(0, 40, 40, 80), score=0.80005)
+    found = tiled(again=(explained_tile(TILE), explained_tile(near)))
+    assert [(each.field, each.within) for each in found.differences] == [
+        ("R000001-0001 explained tiles", True)
+    ]
+
+
+def test_maps_of_tiles_are_compared_by_their_pixels():
+    digest, data = _map(*reversed(RAMP))
+    swapped = explained_tile(OTHER_TILE, map=ArtifactRef(digest, "map", "image/png", 1))
+    found = tiled(again=(explained_tile(TILE), swapped), maps={digest: data})
+    assert (found.result, found.map, found.rank) == ("different", 1.0, -1.0)
+    assert [difference.field for difference in found.differences] == ["R000001-0001 tile 60,40 map"]
 
 
 @pytest.mark.parametrize(
