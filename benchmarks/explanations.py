@@ -19,7 +19,7 @@ import torch
 import yaml
 
 from classifiers import load_package
-from classifiers.data.dataset import load_dataset
+from classifiers.data.reading import load_dataset
 from classifiers.package.package import build_model
 from explainers import create_explainer
 from explainers.metrics.sanity import cascading_randomisation

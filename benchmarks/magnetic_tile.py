@@ -22,7 +22,8 @@ import yaml
 from PIL import Image
 
 from classifiers import Predictor, load_package
-from classifiers.data.dataset import Dataset, load_dataset
+from classifiers.data.dataset import Dataset
+from classifiers.data.reading import load_dataset
 from classifiers.measure.evaluation import measure, predict_dataset
 from classifiers.measure.metrics import auroc, balanced_accuracy
 from classifiers.predict import Prediction

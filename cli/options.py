@@ -92,6 +92,16 @@ ImageColumn = Annotated[
     str,
     typer.Option(help="CSV column with the picture's path, relative to the CSV.", rich_help_panel="Data"),
 ]
+DataFormat = Annotated[
+    str,
+    typer.Option(
+        "--format",
+        metavar="LAYOUT",
+        help="How labelled pictures lie there: auto, folders, csv, mvtec, visa, kolektor, voc, coco, yolo or "
+        "severstal.",
+        rich_help_panel="Data",
+    ),
+]
 GroupColumn = Annotated[
     str | None,
     typer.Option(

@@ -11,10 +11,11 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from classifiers.data.dataset import DataError, Dataset, Item, split_by_group
+from classifiers.data.dataset import DataError, Dataset, Item, split_by_group, split_sides
 from classifiers.data.overlap import SIDES, recorded_digests, role_of, split_of, split_record
 from classifiers.data.package_data import load_package_data
 from classifiers.data.pictures import Augmentation
+from classifiers.data.reading import AUTO
 from classifiers.package.package import WEIGHTS_FILE, ModelPackage
 from classifiers.training.settings import TrainSettings
 from operations.dataset_export import LABELS
@@ -28,13 +29,14 @@ _SHOWN = 3  # names in a message
 
 @dataclass(frozen=True)
 class LabelColumns:
-    """How labels are read, see `classifiers.data.dataset.load_dataset`; groups are of the first split."""
+    """How labels are read, see `classifiers.data.reading.load_dataset`; groups are of the first split."""
 
     label: str = "label"
     image: str = "image"
     group: str | None = None
     pattern: str | None = None
     good_class: str | None = None
+    form: str = AUTO
 
 
 @dataclass(frozen=True)
@@ -202,10 +204,11 @@ def _read_sides(
     """Read the files of a split, or split labels as the package's were split."""
     if (original / f"{SIDES[0]}.csv").is_file():
         return tuple(
-            _read(package, original / f"{role}.csv", replace(columns, group="group")) for role in SIDES
+            _read(package, original / f"{role}.csv", replace(columns, group="group", form="csv"))
+            for role in SIDES
         )
     whole = _read(package, original, columns)
-    return split_by_group(whole, _shares(package, fractions), _seed(package))
+    return split_sides(whole, _shares(package, fractions), _seed(package))[0]
 
 
 def _read(
@@ -215,6 +218,7 @@ def _read(
     found = load_package_data(
         package,
         path,
+        form=columns.form,
         good_class=columns.good_class,
         label_column=columns.label,
         image_column=columns.image,
@@ -254,7 +258,7 @@ def _added_pictures(
         raise DataError(
             f"{file}: not there; name the folder that kensa dataset export wrote, or labels as in it"
         )
-    found = _read(package, file, replace(columns, group="group", pattern=None), plain_cell)
+    found = _read(package, file, replace(columns, group="group", pattern=None, form="csv"), plain_cell)
     pictures = [replace(item, name=f"added/{item.name}") for item in found.items]
     belongs: dict[str, tuple[str, ...]] = {}
     with file.open(newline="", encoding="utf-8-sig") as stream:

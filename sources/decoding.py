@@ -140,6 +140,25 @@ def header_shape(stream: IO[bytes], *, max_pixels: int = MAX_PIXELS) -> tuple[in
     return height, width, planes
 
 
+def upright_size(data: bytes) -> tuple[int, int]:
+    """Return height and width of a picture as `decode` would return it, from its header alone.
+
+    Raises:
+        Unreadable: with the reason.
+    """
+    try:
+        if (announced := _webp_size(data)) is not None:
+            _check_size(*announced, MAX_PIXELS)
+        image = _opened_image(BytesIO(data))
+        width, height = image.size
+        turned = image.getexif().get(ExifTags.Base.Orientation, 1) in _TURNED
+    except (Unreadable, MemoryError):
+        raise
+    except Exception as error:
+        raise Unreadable(f"damaged or truncated file ({str(error) or type(error).__name__})") from error
+    return (width, height) if turned else (height, width)
+
+
 def _decode(
     data: bytes,
     max_pixels: int,

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from classifiers.data.dataset import load_dataset, split_by_group
+from classifiers.data.dataset import split_by_group
+from classifiers.data.reading import load_dataset
 from sources.decoding import decode
 
 DATA = Path(os.environ.get("KENSA_DATA", Path(__file__).parents[2] / "shared" / "data"))

@@ -1,21 +1,19 @@
-"""Labelled pictures: read from a folder of classes or a CSV, split so that each group is on one side."""
+"""Labelled pictures, and their split so that each group is on one side."""
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import os
 import random
-import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from classifiers.data.annotations import Annotation, MaskFile
+from classifiers.data.annotations import Annotation
 from classifiers.errors import ClassifierError
 from classifiers.package.manifest import canonical
 
@@ -25,8 +23,8 @@ REMEDY = (
     "Label pictures of more parts, group by something finer (--group-column), or add the pictures to the "
     "data of a model that there is: kensa train --from MODEL --add THESE"
 )
-MASK_COLUMN = "mask"
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp"})
+Side = Literal["training", "validation", "test"]
+"""A side of the split that a layout brings along."""
 
 
 class DataError(ClassifierError):
@@ -45,6 +43,7 @@ class Item:
         sha256: of the file's bytes.
         annotations: where its defects are, as far as that is known (`classifiers.data.regions` reads them).
             They tell how large defects are, and which tiles of a large picture show one.
+        side: of the split that the data set's layout brings along, if it does; see `split_sides`.
     """
 
     path: Path
@@ -53,6 +52,7 @@ class Item:
     group: str
     sha256: str
     annotations: tuple[Annotation, ...] = ()
+    side: Side | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
@@ -64,12 +64,16 @@ class Dataset:
         classes: in the order of the network's outputs (sorted); in multi-label data without the good class.
         good_class: the class that means "no defect", or None.
         multi_label: whether a picture may have any number of labels.
+        layout: what it was read as, for people.
+        notes: what was decided while it was read, a sentence each.
     """
 
     items: tuple[Item, ...]
     classes: tuple[str, ...]
     good_class: str | None = None
     multi_label: bool = False
+    layout: str = field(default="", compare=False)
+    notes: tuple[str, ...] = field(default=(), compare=False)
 
     @property
     def digest(self) -> str:
@@ -100,143 +104,6 @@ class Dataset:
         """Return the number of pictures of each class; a multi-label picture counts for each label."""
         found = Counter(label for item in self.items for label in item.labels)
         return {name: found[name] for name in self.classes}
-
-
-def load_dataset(
-    root: str | os.PathLike[str],
-    *,
-    label_column: str = "label",
-    image_column: str = "image",
-    group_column: str | None = None,
-    group_pattern: str | None = None,
-    mask_column: str | None = None,
-    multi_label: bool = False,
-    separator: str = ";",
-    good_class: str | None = None,
-    cell_text: Callable[[str], str] = str,
-) -> Dataset:
-    """Read labelled pictures from a folder of class folders or from a CSV file.
-
-    Args:
-        root: a folder with one folder for each class, or a CSV file, whose paths are relative to its folder.
-        label_column: the CSV's column with the label (multi-label: several with separators, or nothing).
-        image_column: the CSV's column with the picture's path.
-        group_column: the CSV's column with the group; without one, identical files form a group.
-        group_pattern: instead, a regular expression that is searched in the picture's relative path; what its
-            first parentheses match is the group.
-        mask_column: the CSV's column with the path of a mask, or nothing; without one, "mask" where there is
-            such a column.
-        multi_label: whether a picture may have any number of labels (from a CSV file only).
-        separator: between labels.
-        good_class: the label that means "no defect".
-        cell_text: what a cell of the CSV stands for, where it is not written as it is.
-
-    Raises:
-        DataError: naming the file, the line and what is wrong.
-    """
-    location = Path(root)
-    if location.is_dir():
-        if multi_label or group_column or mask_column:
-            raise DataError(
-                f"{location}: multi-label data, group and mask columns need a CSV file, this is a folder"
-            )
-        rows = _folder_rows(location)
-        base = location
-    elif location.is_file():
-        rows = _csv_rows(
-            location,
-            image_column,
-            label_column,
-            group_column,
-            mask_column,
-            separator if multi_label else None,
-            cell_text,
-        )
-        base = location.parent
-    else:
-        raise DataError(f"{location}: no such folder or CSV file")
-    pattern = re.compile(group_pattern) if group_pattern is not None else None
-    if pattern is not None and not pattern.groups:
-        raise DataError(
-            f"group pattern {group_pattern!r} has no group; put parentheses around the part that counts"
-        )
-
-    items: dict[str, Item] = {}
-    for where, name, labels, group, mask in rows:
-        if good_class is not None and multi_label:
-            if good_class in labels and len(labels) > 1:
-                raise DataError(f"{where}: labelled {good_class!r} and a defect at once: {labels}")
-            labels = tuple(label for label in labels if label != good_class)
-        if name in items:
-            raise DataError(f"{where}: {name} appears twice")
-        file = base / name
-        try:
-            sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
-        except OSError as error:
-            raise DataError(f"{where}: cannot read {file}: {error.strerror}") from error
-        if pattern is not None:
-            match = pattern.search(name)
-            if match is None or match.group(1) is None:
-                raise DataError(f"{where}: {name} does not match the group pattern {group_pattern!r}")
-            group = match.group(1)
-        items[name] = Item(
-            file,
-            name,
-            labels,
-            group if group is not None else f"sha256:{sha256}",
-            sha256,
-            tuple(MaskFile(label, base / mask) for label in labels if label != good_class) if mask else (),
-        )
-    if not items:
-        raise DataError(f"{location}: no pictures found")
-    classes = tuple(sorted({label for item in items.values() for label in item.labels}))
-    if good_class is not None and not multi_label and good_class not in classes:
-        raise DataError(f"{location}: good class {good_class!r} is not one of {', '.join(classes)}")
-    return Dataset(tuple(items[name] for name in sorted(items)), classes, good_class, multi_label)
-
-
-# Where it was read, relative path, labels, group, relative path of the mask.
-Row = tuple[str, str, tuple[str, ...], str | None, str | None]
-
-
-def _folder_rows(root: Path) -> Iterator[Row]:
-    for folder in sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith(".")):
-        for file in sorted(folder.rglob("*")):
-            if file.suffix.lower() in SUFFIXES and file.is_file():
-                yield str(file), file.relative_to(root).as_posix(), (folder.name,), None, None
-
-
-def _csv_rows(
-    file: Path,
-    image_column: str,
-    label_column: str,
-    group_column: str | None,
-    mask_column: str | None,
-    separator: str | None,
-    cell_text: Callable[[str], str],
-) -> Iterator[Row]:
-    with file.open(newline="", encoding="utf-8-sig") as stream:
-        reader = csv.DictReader(stream)
-        columns = reader.fieldnames or []
-        for column in (image_column, label_column, *filter(None, (group_column, mask_column))):
-            if column not in columns:
-                raise DataError(f"{file}: no column {column!r}; there are {', '.join(columns) or 'none'}")
-        for row in reader:
-            where = f"{file}, line {reader.line_num}"
-            cells = {column: cell_text((row.get(column) or "").strip()).strip() for column in columns}
-            name, text = cells[image_column], cells[label_column]
-            if not name:
-                raise DataError(f"{where}: column {image_column!r} is empty")
-            if separator is None:
-                labels: tuple[str, ...] = (text,)
-                if not text:
-                    raise DataError(f"{where}: column {label_column!r} is empty")
-            else:
-                labels = tuple(sorted({part.strip() for part in text.split(separator) if part.strip()}))
-            group = cells[group_column] if group_column else None
-            if group == "":
-                raise DataError(f"{where}: column {group_column!r} is empty")
-            yield where, Path(name).as_posix(), labels, group, cells.get(mask_column or MASK_COLUMN)
 
 
 def split_by_group(dataset: Dataset, fractions: Sequence[float], seed: int = 0) -> tuple[Dataset, ...]:
@@ -295,6 +162,56 @@ def split_by_group(dataset: Dataset, fractions: Sequence[float], seed: int = 0) 
             f"{len(groups)} groups are too few for fractions {tuple(fractions)}: a side is empty. {REMEDY}"
         )
     return tuple(replace(dataset, items=tuple(sorted(side, key=lambda item: item.name))) for side in sides)
+
+
+def split_sides(
+    dataset: Dataset, fractions: Sequence[float], seed: int = 0
+) -> tuple[tuple[Dataset, ...], str | None]:
+    """Return training, validation, calibration and test side, and what became of the layout's own split.
+
+    Validation and test pictures of the layout stay what they are, where its other pictures show every class
+    that these have: nothing can be learnt of a class that only the test shows, as in anomaly data whose
+    training pictures are all good. What is left is split by `split_by_group`; a layout has no calibration
+    side. A group on two of the layout's sides is on the test side, or else on the validation side.
+
+    Args:
+        dataset: what to split.
+        fractions: the share of each of the four sides; those that the layout brings have no part in it.
+        seed: as for `split_by_group`.
+
+    Raises:
+        DataError: see `split_by_group`.
+    """
+    rank = {"test": 2, "validation": 1}
+    place: dict[str, int] = {}
+    for item in dataset.items:
+        place[item.group] = max(place.get(item.group, 0), rank.get(item.side or "", 0))
+    kept = [[item for item in dataset.items if place[item.group] == number] for number in range(3)]
+    if not kept[1] and not kept[2]:
+        return split_by_group(dataset, fractions, seed), None
+    known = {label for item in kept[0] for label in item.labels}
+    if lacking := sorted({label for item in (*kept[1], *kept[2]) for label in item.labels} - known):
+        return split_by_group(dataset, fractions, seed), (
+            f"its own split is not kept, since its training pictures show no {', '.join(lacking)}: all "
+            "pictures are split anew"
+        )
+    given = {1: kept[1], 3: kept[2]}  # place among the four sides -> what the layout brings
+    others = [number for number in range(4) if not given.get(number)]
+    rest = split_by_group(
+        replace(dataset, items=tuple(kept[0])), [fractions[number] for number in others], seed
+    )
+    sides = dict(zip(others, rest, strict=True))
+    for number, items in given.items():
+        if items:
+            sides[number] = replace(dataset, items=tuple(items))
+    counts = [f"{len(kept[number])} for {name}" for name, number in rank.items() if kept[number]]
+    moved = sum(rank.get(item.side or "", 0) != place[item.group] for item in dataset.items)
+    sentence = f"its own split is kept: {' and '.join(counts)}; the other pictures are split anew"
+    if moved:
+        sentence += (
+            f" ({moved} moved, since pictures of their group, or the same bytes, are on the later side)"
+        )
+    return tuple(sides[number] for number in range(4)), sentence
 
 
 def label_matrix(dataset: Dataset, classes: Sequence[str]) -> NDArray[np.float32]:

@@ -145,6 +145,14 @@ def run_mask(runs: Runs) -> NDArray[np.bool_]:
     return np.repeat(values, runs.counts).reshape(width, height).T
 
 
+def mask_counts(mask: NDArray[np.bool_]) -> tuple[int, ...]:
+    """Return the run lengths of a mask (h, w), see `Runs`."""
+    flat = mask.ravel(order="F")
+    edges = np.flatnonzero(flat[1:] != flat[:-1]) + 1
+    counts = np.diff(edges, prepend=0, append=len(flat)).tolist()
+    return (0, *counts) if flat[0] else tuple(counts)
+
+
 def file_mask(mask: MaskFile, size: Size | None = None) -> NDArray[np.bool_]:
     """Return the mask (h, w) bool of a file.
 

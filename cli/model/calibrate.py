@@ -7,8 +7,9 @@ from typing import Annotated
 import typer
 
 from cli.console import Exit, out, progress_bar, safe
+from cli.model.data_counts import print_dataset
 from cli.model.measures import print_measures, print_precisions
-from cli.options import GroupColumn, ImageColumn, LabelColumn, command_line
+from cli.options import DataFormat, GroupColumn, ImageColumn, LabelColumn, command_line
 from configs.loading import ConfigError
 
 
@@ -30,7 +31,7 @@ _USELESS = 0.5  # share of good pictures that are flagged, beyond which a person
 
 def calibrate(
     package: Annotated[Path, typer.Argument(help="Model package from `kensa train`.")],
-    data: Annotated[Path, typer.Argument(help="Labelled pictures that training never saw: CSV or folder.")],
+    data: Annotated[Path, typer.Argument(help="Labelled pictures that training never saw.")],
     out_folder: Annotated[Path, typer.Option("--out", help="The calibrated package to write.")],
     target_escape_rate: Annotated[
         float, typer.Option(min=0, max=1, help="The largest share of defective pictures that may pass.")
@@ -43,6 +44,7 @@ def calibrate(
             "few good pictures or no one; then nothing is rejected without a person.",
         ),
     ] = "0.05",
+    form: DataFormat = "auto",
     label_column: LabelColumn = "label",
     image_column: ImageColumn = "image",
     group_column: GroupColumn = "group",
@@ -79,19 +81,23 @@ def calibrate(
     uncalibrated = load_package(package)
 
     def read(path: Path) -> Dataset:
-        return load_package_data(
+        found = load_package_data(
             uncalibrated,
             path,
+            form=form,
             good_class=uncalibrated.good_class,
             label_column=label_column,
             image_column=image_column,
-            group_column=group_column if path.is_file() else None,
+            group_column=group_column,
         )
+        print_dataset(path, found)
+        return found
 
+    labelled = read(data)
     with progress_bar("calibrating") as progress:
         calibrated = calibrate_package(
             uncalibrated,
-            read(data),
+            labelled,
             out_folder,
             target_escape_rate=target_escape_rate,
             target_overkill=overkill,
@@ -139,8 +145,9 @@ def calibrate(
         out.print(f"  [yellow]not calibrated in {name}: {safe(reason)}[/yellow]")
     if test is not None:
         predictor = Predictor(calibrated, device=device, engine=engine)
+        examined = read(test)
         with progress_bar("measuring") as progress:
-            measured = evaluate(predictor, read(test), progress=progress)
+            measured = evaluate(predictor, examined, progress=progress)
         figures = out_folder.with_name(f"{out_folder.name}.test.json")
         figures.write_text(json.dumps(measured, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         out.print(f"\n[bold]measured on {safe(str(test))}[/bold] ({predictor.sentence()})")

@@ -15,6 +15,7 @@ from configs.loading import ConfigError
 _COURSE = {"epochs", "batch_size", "learning_rate", "balance", "device", "precision", "seed"}
 _READING = {
     "data",
+    "form",
     "label_column",
     "image_column",
     "group_column",
@@ -65,6 +66,7 @@ def train_next(ctx: typer.Context) -> None:
                 options["group_column"],
                 options["group_pattern"],
                 options["good_class"],
+                options["form"],
             ),
             fractions=options["fractions"],
         )

@@ -1,7 +1,5 @@
 """The command that trains a model."""
 
-import csv
-import os
 import re
 from collections.abc import Sequence
 from dataclasses import replace
@@ -11,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cli.console import out, safe
+from cli.model.data_counts import print_dataset
 from cli.model.train_progress import TrainingLines
 from cli.model.train_settings import (
     CHOICE,
@@ -23,7 +22,7 @@ from cli.model.train_settings import (
     pairs,
     train_settings,
 )
-from cli.options import GoodClass, GroupColumn, ImageColumn, LabelColumn, MultiLabel, command_line
+from cli.options import DataFormat, GoodClass, GroupColumn, ImageColumn, LabelColumn, MultiLabel, command_line
 from configs.loading import ConfigError
 
 if TYPE_CHECKING:
@@ -40,8 +39,8 @@ def train(
     data: Annotated[
         Path | None,
         typer.Argument(
-            help="Folder with one folder per class, or a CSV file. With --from: that model's own data, "
-            "looked for beside it when absent."
+            help="Folder with one folder per class, a CSV file, or a data set in a layout of --format. With "
+            "--from: that model's own data, looked for beside it when absent."
         ),
     ] = None,
     follows: Annotated[
@@ -66,6 +65,7 @@ def train(
             "--set", metavar="NAME=VALUE", help="Any setting that is listed below with --set and its default."
         ),
     ] = None,
+    form: DataFormat = "auto",
     good_class: GoodClass = None,
     label_column: LabelColumn = "label",
     image_column: ImageColumn = "image",
@@ -131,8 +131,9 @@ def train(
     docs/training.md says when to use which setting.
     """
     from classifiers import load_package
-    from classifiers.data.dataset import load_dataset, split_by_group
+    from classifiers.data.dataset import split_sides
     from classifiers.data.overlap import split_record
+    from classifiers.data.reading import load_dataset
     from classifiers.data.survey import survey_pictures
     from classifiers.training.train import finished_package
     from classifiers.training.train import train as train_model
@@ -165,6 +166,7 @@ def train(
     with out.status("reading the labels …"):
         dataset = load_dataset(
             data,
+            form=form,
             label_column=label_column,
             image_column=image_column,
             group_column=group_column,
@@ -173,8 +175,11 @@ def train(
             multi_label=multi_label,
             good_class=good_class,
         )
-        sides = split_by_group(dataset, fractions, seed)
+        sides, kept = split_sides(dataset, fractions, seed)
         survey = survey_pictures(dataset)
+    print_dataset(data, dataset)
+    if kept is not None:
+        out.print(f"  {safe(kept)}")
     if input_size is None:
         settings = replace(settings, input_size=survey.proposed_size)
     finished_package(
@@ -199,9 +204,11 @@ def train(
 
 def write_splits(out_folder: Path, sides: "Sequence[Dataset]") -> None:
     """Write the four sides beside the package, and print what is on them."""
+    from classifiers.data.formats.table import write_table
+
     splits = out_folder.with_name(out_folder.name + ".splits")
     for name, side in zip(("training", "validation", "calibration", "test"), sides, strict=True):
-        _write_split(splits / f"{name}.csv", side)
+        write_table(splits / f"{name}.csv", side)
         counts = ", ".join(f"{count} {safe(label)}" for label, count in sorted(side.counts().items()))
         out.print(f"  {name:<12}{len(side.items):>6} images: {counts}")
 
@@ -277,14 +284,3 @@ def survey_lines(survey: "Survey", size: tuple[int, int], *, asked: bool) -> lis
             f"{becomes(enough)} pixels, and takes {times:.0f} times as long as {text(usual)}"
         )
     return lines
-
-
-def _write_split(path: Path, side: Any) -> None:
-    """Write one side of the split, with paths relative to the file as `load_dataset` reads them."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(("image", "label", "group"))
-        for item in side.items:
-            image = Path(os.path.relpath(item.path, path.parent)).as_posix()
-            writer.writerow((image, ";".join(item.labels), item.group))

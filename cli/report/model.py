@@ -10,6 +10,7 @@ import typer
 from cli.console import Exit, out, print_unsealed, progress_bar, safe
 from cli.options import (
     Config,
+    DataFormat,
     ImageColumn,
     LabelColumn,
     Overrides,
@@ -35,7 +36,7 @@ def report_model(
     ],
     on: Annotated[
         Path | None,
-        typer.Option(help="Labelled pictures that the model never saw, to examine it on: CSV or folder."),
+        typer.Option(help="Labelled pictures that the model never saw, to examine it on."),
     ] = None,
     seen: Annotated[
         list[Path] | None,
@@ -55,6 +56,7 @@ def report_model(
     ] = None,
     maps: Annotated[int, typer.Option(min=0, help="Most findings to explain, to judge the maps by.")] = 100,
     pages: Annotated[int, typer.Option(min=0, help="Most mistakes with a page of their own.")] = 12,
+    form: DataFormat = "auto",
     label_column: LabelColumn = "label",
     image_column: ImageColumn = "image",
     group_column: Annotated[str | None, typer.Option(help="CSV column with the lot or part.")] = "group",
@@ -78,7 +80,7 @@ def report_model(
         masks=masks,
         maps=maps,
         pages=pages,
-        labelled=Labelled(label_column, image_column, group_column),
+        labelled=Labelled(form, label_column, image_column, group_column),
         explainer=ExplainerSettings() if settings is None else settings.explainer,
         device=device or ("auto" if settings is None else settings.model.device),
         precision=precision or ("auto" if settings is None else settings.model.precision),

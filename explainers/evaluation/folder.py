@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from classifiers.data.dataset import SUFFIXES
+from classifiers.data.formats.format import SUFFIXES
 from explainers.errors import ExplainerError
 from explainers.evaluation.samples import (
     Choice,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import random
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -15,12 +15,14 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from classifiers.data.dataset import DataError
+from classifiers.data.formats import severstal
+from classifiers.data.formats.severstal import StartsAndLengths
 from explainers.errors import ExplainerError
-from explainers.evaluation.samples import Choice, Mask, Pixels, Sample, SampleSet, read_csv, read_picture
+from explainers.evaluation.samples import Choice, Mask, Pixels, Sample, SampleSet, read_picture
 
 STRIP = (256, 1600)  # height and width of every picture of the data set
 _DEFECTS = 4
-Runs = npt.NDArray[np.int64]
 _Scalar = TypeVar("_Scalar", bound=np.generic)
 
 
@@ -188,14 +190,16 @@ def write_patches(
     return folder / "labels.csv"
 
 
-def _defect_areas(defects: dict[int, Runs], cut: Cut) -> Iterator[tuple[tuple[int, int], dict[int, int]]]:
+def _defect_areas(
+    defects: dict[int, StartsAndLengths], cut: Cut
+) -> Iterator[tuple[tuple[int, int], dict[int, int]]]:
     """Yield the corner of each patch of a strip, and the pixels of each defect class in it."""
     masks = {number: decode_runs(runs) for number, runs in defects.items()}
     for corner in cut.corners():
         yield corner, {number: int(cut.of(mask, corner).sum()) for number, mask in masks.items()}
 
 
-def _patch_labels(defects: dict[int, Runs], cut: Cut) -> dict[tuple[int, int], int]:
+def _patch_labels(defects: dict[int, StartsAndLengths], cut: Cut) -> dict[tuple[int, int], int]:
     """Return corner -> defect class with most pixels, 0 for none; without patches of small defects alone."""
     labels = {}
     for corner, areas in _defect_areas(defects, cut):
@@ -206,57 +210,27 @@ def _patch_labels(defects: dict[int, Runs], cut: Cut) -> dict[tuple[int, int], i
     return labels
 
 
-def read_runs(table: Path) -> dict[str, dict[int, Runs]]:
+def read_runs(table: Path) -> dict[str, dict[int, StartsAndLengths]]:
     """Read the defects of all strips from `train.csv`.
 
     Returns:
-        strip -> defect class 1 to 4 -> (n, 2) runs: start, 1-based, column by column, and length.
+        strip -> defect class 1 to 4 -> its runs.
 
     Raises:
         ExplainerError: naming file and line.
     """
-    found: dict[str, dict[int, Runs]] = defaultdict(dict)
-    for line, row in read_csv(table, ("EncodedPixels",)):
-        if "ImageId_ClassId" in row:
-            image, _, number = row["ImageId_ClassId"].rpartition("_")
-        else:
-            image, number = row.get("ImageId", ""), row.get("ClassId", "")
-        if not image or number not in {"1", "2", "3", "4"}:
-            raise ExplainerError(
-                f"{line}: expected ImageId and ClassId 1 to 4, or ImageId_ClassId such as 0002cc93b.jpg_1"
-            )
-        if Path(image).name != image:
-            raise ExplainerError(f"{line}: {image!r} must be a plain file name")
-        if not row["EncodedPixels"]:
-            continue  # the older form has a row for each class, whether there is a defect or not
-        if int(number) in found[image]:
-            raise ExplainerError(f"{line}: {image} has class {number} twice")
-        found[image][int(number)] = _parse_runs(line, row["EncodedPixels"])
-    return dict(found)
-
-
-def decode_runs(runs: Runs) -> Mask:
-    """Return a strip's mask (256, 1600) bool, made of runs (n, 2)."""
-    flat = np.zeros(STRIP[0] * STRIP[1], dtype=bool)
-    for start, length in runs:
-        flat[start - 1 : start - 1 + length] = True
-    return flat.reshape(STRIP, order="F")
-
-
-def _parse_runs(line: str, text: str) -> Runs:
     try:
-        numbers = np.array([int(word) for word in text.split()], dtype=np.int64)
-    except ValueError:
-        numbers = np.zeros(1, dtype=np.int64)
-    if len(numbers) % 2:
-        raise ExplainerError(f"{line}: EncodedPixels must be pairs of start and length, got {text[:40]!r}")
-    runs = numbers.reshape(-1, 2)
-    if (runs < 1).any() or (runs.sum(axis=1) - 1 > STRIP[0] * STRIP[1]).any():
-        raise ExplainerError(f"{line}: EncodedPixels names a pixel outside a strip of {STRIP}")
-    return runs
+        return severstal.read_runs(table, STRIP)
+    except DataError as error:
+        raise ExplainerError(str(error)) from error
 
 
-def _read_patch(path: Path, runs: Runs, cut: Cut, corner: tuple[int, int]) -> tuple[Pixels, Mask]:
+def decode_runs(runs: StartsAndLengths) -> Mask:
+    """Return a strip's mask (256, 1600) bool, made of runs (n, 2)."""
+    return severstal.runs_mask(runs, STRIP)
+
+
+def _read_patch(path: Path, runs: StartsAndLengths, cut: Cut, corner: tuple[int, int]) -> tuple[Pixels, Mask]:
     return cut.of(_read_strip(path), corner), cut.of(decode_runs(runs), corner)
 
 

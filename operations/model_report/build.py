@@ -13,6 +13,7 @@ from classifiers import ModelPackage, Predictor
 from classifiers.data.dataset import Dataset
 from classifiers.data.overlap import RECORDED
 from classifiers.data.package_data import load_package_data
+from classifiers.data.reading import AUTO
 from configs.schema import ExplainerSettings, ReportSettings
 from db.artifacts import ArtifactStore
 from db.chain.events import Actor
@@ -44,8 +45,9 @@ Bar = Callable[[str], AbstractContextManager[Callable[[int, int], None]]]
 
 @dataclass(frozen=True)
 class Labelled:
-    """How labelled pictures are read; see `classifiers.data.dataset.load_dataset`."""
+    """How labelled pictures are read; see `classifiers.data.reading.load_dataset`."""
 
+    form: str = AUTO
     label_column: str = "label"
     image_column: str = "image"
     group_column: str | None = "group"
@@ -59,10 +61,11 @@ class Labelled:
         return load_package_data(
             package,
             path,
+            form=self.form,
             good_class=package.good_class,
             label_column=self.label_column,
             image_column=self.image_column,
-            group_column=self.group_column if path.is_file() else None,
+            group_column=self.group_column,
         )
 
 

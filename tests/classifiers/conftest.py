@@ -12,8 +12,9 @@ import pytest
 import torch
 from PIL import Image
 
-from classifiers.data.dataset import Dataset, load_dataset
+from classifiers.data.dataset import Dataset
 from classifiers.data.pictures import Augmentation
+from classifiers.data.reading import load_dataset
 from classifiers.package.network import create_network
 from classifiers.package.package import ModelPackage, save_package
 from classifiers.package.preprocessing import Preprocessing

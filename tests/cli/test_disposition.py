@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from classifiers.data.dataset import load_dataset
+from classifiers.data.reading import load_dataset
 from cli import sign_in
 from db.chain.events import Actor
 from db.columns import utc_now

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from classifiers import ModelPackage, load_package
-from classifiers.data.dataset import DataError, Dataset, load_dataset, split_by_group
+from classifiers.data.dataset import DataError, Dataset, split_by_group
 from classifiers.data.overlap import SIDES, split_record
+from classifiers.data.reading import load_dataset
 from cli.model.train import write_splits
 from operations.next_model import LabelColumns, NextData, next_data, next_settings
 from reports.wording import inert_cell

@@ -20,10 +20,10 @@ from classifiers.data.dataset import (
     Item,
     defective_mask,
     label_matrix,
-    load_dataset,
     split_by_group,
 )
 from classifiers.data.pictures import Augmentation, AugmentedPictures, Pictures, read_pixels
+from classifiers.data.reading import load_dataset
 from classifiers.package.preprocessing import Preprocessing
 
 WriteCsv = Callable[..., Path]
@@ -44,7 +44,7 @@ def test_csv(dataset: Dataset) -> None:
 
 def test_cells_that_are_not_written_as_they_are(tmp_path: Path) -> None:
     for name in ("-x.png", "-m.png"):
-        (tmp_path / name).write_bytes(b"x")
+        Image.new("L", (4, 4)).save(tmp_path / name)
     (tmp_path / "labels.csv").write_text("image,label,lot,mask\n'-x.png,'-a;b,'-L1,'-m.png\n")
     options: dict[str, Any] = {"group_column": "lot", "multi_label": True}
     (item,) = load_dataset(

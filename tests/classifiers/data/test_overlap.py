@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from classifiers.data.dataset import Dataset, load_dataset, split_by_group
+from classifiers.data.dataset import Dataset, split_by_group
 from classifiers.data.overlap import Shared, recorded_digests, role_of, shared
+from classifiers.data.reading import load_dataset
 from classifiers.package.package import ModelPackage
 
 

@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 
 from classifiers.data.annotations import MaskFile
-from classifiers.data.dataset import DataError, load_dataset
+from classifiers.data.dataset import DataError
+from classifiers.data.reading import load_dataset
 from classifiers.data.survey import MOST_PIXELS, Survey, survey_pictures
 
 

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from classifiers.data.dataset import Dataset, load_dataset
+from classifiers.data.dataset import Dataset
 from classifiers.data.pictures import read_pixels
+from classifiers.data.reading import load_dataset
 from classifiers.errors import PackageError
 from classifiers.measure.calibrate import (
     MARGIN,

@@ -8,8 +8,8 @@ import pytest
 import torch
 from PIL import Image
 
-from classifiers.data.dataset import load_dataset
 from classifiers.data.pictures import measure_colour, network_pixels
+from classifiers.data.reading import load_dataset
 from classifiers.package.preprocessing import Preprocessing
 from operations.inspection.preparation import Preparation, prepare
 from sources.picture_statistics import picture_statistics

@@ -16,7 +16,8 @@ import pytest
 import safetensors.torch
 import torch
 
-from classifiers.data.dataset import Dataset, load_dataset, split_by_group
+from classifiers.data.dataset import Dataset, split_by_group
+from classifiers.data.reading import load_dataset
 from classifiers.errors import ClassifierError, PackageError
 from classifiers.measure.evaluation import evaluate
 from classifiers.package.network import create_network

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from classifiers import load_package
-from classifiers.data.dataset import load_dataset
 from classifiers.data.pictures import Augmentation
+from classifiers.data.reading import load_dataset
 from classifiers.training.settings import TrainSettings
 from cli.model.train_settings import changed_settings
 from configs.loading import ConfigError

@@ -16,7 +16,7 @@ import torch
 from pypdf import PdfReader
 
 from classifiers import Predictor, Preprocessing, Thresholds, load_package, save_package
-from classifiers.data.dataset import load_dataset
+from classifiers.data.reading import load_dataset
 from classifiers.measure.evaluation import measure, predict_dataset
 from configs.schema import ExplainerSettings
 from db.engine import open_database
