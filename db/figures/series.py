@@ -162,6 +162,19 @@ def run_figures(
     return history, stretches, whole.figures("", limits)
 
 
+def tile_counts(session: Session, scope: Scope, upto: int | None = None) -> dict[int, int]:
+    """Return how many counted pictures of a scope have how many tiles; empty where none is tiled."""
+    lines = lines_of(session, scope, upto)
+    rows = session.execute(
+        select(Prediction.tile_count, func.count())
+        .join(lines, lines.c.prediction_id == Prediction.id)
+        .where(lines.c.counted == 1, Prediction.tile_count.is_not(None))
+        .group_by(Prediction.tile_count)
+        .order_by(Prediction.tile_count)
+    )
+    return {tiles: pictures for tiles, pictures in rows if tiles is not None}
+
+
 def _measured_pictures(session: Session, scope: Scope, upto: int | None) -> Iterator[Measured]:
     """Stream the counted pictures of a scope in the order in which they were taken, else inspected."""
     lines = lines_of(session, scope, upto)

@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 from classifiers.measure.reference import QUANTILES, Spread, read_reference
 from classifiers.measure.score_bins import SCORE_EDGES
 from db.figures.scopes import Scope
-from db.figures.series import GroupFigures, SampleFigures, period_figures, run_figures
+from db.figures.series import GroupFigures, SampleFigures, period_figures, run_figures, tile_counts
 from db.queries.runs import RunSummary
 from reports.content.process import Process
 from reports.stats.control_chart import Subgroup
@@ -47,9 +47,10 @@ def run_process(session: Session, run: RunSummary, upto: int) -> Process:
     history, stretches, whole = run_figures(
         session, run.id, size, last=_RUNS, limits=_limits(references), upto=upto
     )
+    others = _other_tiles(session, Scope(run=run.id), run.model.card, upto)
     if len(history) > _ENOUGH:
-        return _process("run", history, whole, references, run.reference)
-    return _process("stretch", stretches, whole, references)
+        return _process("run", history, whole, references, others, present=run.reference)
+    return _process("stretch", stretches, whole, references, others)
 
 
 def period_process(
@@ -61,9 +62,25 @@ def period_process(
     """
     references = {} if card is None else references_of(card)
     days, runs, whole = period_figures(session, scope, zone=zone, limits=_limits(references), upto=upto)
+    others = () if card is None else _other_tiles(session, scope, card, upto)
     if len(days) > _ENOUGH:
-        return _process("day", days, whole, references)
-    return _process("run", runs, whole, references)
+        return _process("day", days, whole, references, others)
+    return _process("run", runs, whole, references, others)
+
+
+def _other_tiles(
+    session: Session, scope: Scope, card: Mapping[str, Any], upto: int
+) -> tuple[tuple[int, int], ...]:
+    """Return (tiles, pictures) of pictures with as many tiles as no picture of the calibration set had.
+
+    Empty where the package does not say how many those had.
+    """
+    calibration = (card.get("training") or {}).get("calibration")
+    known = calibration.get("tile_counts") if isinstance(calibration, Mapping) else None
+    if not isinstance(known, Mapping):
+        return ()
+    found = tile_counts(session, scope, upto)
+    return tuple((tiles, pictures) for tiles, pictures in found.items() if str(tiles) not in known)
 
 
 def _process(
@@ -71,6 +88,8 @@ def _process(
     points: list[GroupFigures],
     whole: GroupFigures,
     references: References,
+    other_tiles: tuple[tuple[int, int], ...] = (),
+    *,
     present: str | None = None,
 ) -> Process:
     """Compare each point and the whole report with the references; `present`: the report's own point."""
@@ -102,6 +121,7 @@ def _process(
         scores=whole.histogram,
         score_edges=SCORE_EDGES,
         calibrated=bool(references),
+        other_tiles=other_tiles,
     )
 
 

@@ -15,7 +15,10 @@ _HALF = 85.0  # mm, two charts side by side
 
 @dataclass(frozen=True)
 class ProcessView:
-    """A process as it is printed. `points`: subgroups; `fired`: (rule, its wording, where it fired)."""
+    """A process as it is printed. `points`: subgroups; `fired`: (rule, its wording, where it fired).
+
+    `tiles`: the sentence on pictures with other numbers of tiles than the calibration set; else empty.
+    """
 
     unit: Unit
     points: int
@@ -24,6 +27,7 @@ class ProcessView:
     drawn: ControlChart | None
     fired: tuple[tuple[int, str, str], ...]
     own: tuple[Drift, ...]
+    tiles: str
     trends: tuple[TrendChart, ...]
     histogram: Histogram | None
 
@@ -43,6 +47,8 @@ class ProcessView:
         if self.drifted:
             names = ", ".join(each.statistic for each in self.drifted)
             said.append(f"Signs of drift against the calibration set: {names}.")
+        if self.tiles:
+            said.append(self.tiles)
         return " ".join(said)
 
 
@@ -64,6 +70,7 @@ def view_process(process: Process, thresholds: tuple[float, float | None] | None
         if chart is None
         else tuple((rule, RULES[rule], _last_labels(at)) for rule, at in chart.fired),
         own=process.own,
+        tiles=process.tiles_sentence,
         trends=tuple(each for each in drawn if each is not None),
         histogram=score_histogram([("of this report", process.scores)], process.score_edges, *thresholds)
         if thresholds is not None and any(process.scores)

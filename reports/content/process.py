@@ -11,6 +11,7 @@ from reports.stats.drift import Drift, Trend
 from reports.wording import grouped, plural, verb
 
 Unit = Literal["run", "day", "stretch"]
+_TOLD = 6  # numbers of tiles that are told one by one
 
 
 @dataclass(frozen=True)
@@ -22,9 +23,10 @@ class Process:
     with the calibration set, `own` those of all the report's pictures. `calibrated`: whether the model that
     decided knows these figures of its calibration set; without them, or without pictures, nothing is
     compared. `scores`: pictures of the report by score, each number between two of `score_edges`.
+    `other_tiles`: (tiles, pictures) of pictures with as many tiles as no picture of the calibration set had.
     """
 
-    RECORDED: ClassVar = ("chart",)
+    RECORDED: ClassVar = ("chart", "tiles_sentence")
 
     unit: Unit
     subgroups: tuple[Subgroup, ...]
@@ -33,6 +35,7 @@ class Process:
     scores: tuple[int, ...] = ()
     score_edges: tuple[float, ...] = ()
     calibrated: bool = False
+    other_tiles: tuple[tuple[int, int], ...] = ()
 
     def __post_init__(self) -> None:
         if self.scores and len(self.score_edges) != len(self.scores) + 1:
@@ -45,6 +48,18 @@ class Process:
     def chart(self) -> PChart | None:
         """The control chart of the subgroups; None with fewer than two."""
         return p_chart(self.subgroups) if len(self.subgroups) > 1 else None
+
+    @property
+    def tiles_sentence(self) -> str:
+        """How many pictures have other numbers of tiles than the calibration set; empty where none has."""
+        if not self.other_tiles:
+            return ""
+        pictures = sum(count for _, count in self.other_tiles)
+        shown = ", ".join(grouped(tiles) for tiles, _ in self.other_tiles[:_TOLD])
+        left = len(self.other_tiles) - _TOLD
+        others = f" and {plural(left, 'other number')}" if left > 0 else ""
+        told = f"{plural(pictures, 'picture')} {verb(pictures, 'has', 'have')} a number of tiles"
+        return f"{told} that no picture of the calibration set had: {shown}{others}."
 
 
 @dataclass(frozen=True)

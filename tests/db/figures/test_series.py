@@ -11,7 +11,7 @@ from sqlalchemy import event
 from classifiers.measure.score_bins import SCORE_EDGES
 from db.errors import RecordError
 from db.figures.scopes import Scope
-from db.figures.series import period_figures, run_figures
+from db.figures.series import period_figures, run_figures, tile_counts
 
 Plant = Any  # tests/db/conftest.py; test folders are not packages
 MORNING = datetime(2026, 3, 2, 22, 30, tzinfo=UTC)
@@ -131,3 +131,15 @@ def test_a_scope_says_one_thing() -> None:
     with pytest.raises(RecordError, match="one run, or about pictures across runs"):
         Scope(run=1, lot="L0").check()
     Scope(lot="L0", since=MORNING).check()
+
+
+def test_pictures_are_counted_by_their_tiles(plant: Plant) -> None:
+    run = plant.start()
+    sized = [replace(plant.tiled_outcome(number), tile_count=18 + number % 2) for number in range(3)]
+    plant.record(run, *sized, plant.outcome(3), plant.outcome(4, "unreadable"))
+    other = plant.start("line-2")
+    plant.record(other, plant.tiled_outcome(5))
+    with plant.db.session() as session:
+        assert tile_counts(session, Scope(run=run.id)) == {18: 2, 19: 1}
+        assert tile_counts(session, Scope(since=BEGINNING, until=END)) == {18: 3, 19: 1}
+        assert tile_counts(session, Scope(run=run.id), upto=1) == {}

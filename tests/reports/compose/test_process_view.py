@@ -29,6 +29,19 @@ def test_a_quiet_process_says_nothing(make_process) -> None:
     assert view.chart.phase == "II"
 
 
+def test_pictures_with_other_numbers_of_tiles_alarm(make_process) -> None:
+    made = make_process(drifts=False)
+    told = replace(made, other_tiles=((88, 10), (1944, 2))).tiles_sentence
+    assert told == (
+        "12 pictures have a number of tiles that no picture of the calibration set had: 88, 1944."
+    )
+    assert view_process(replace(made, other_tiles=((88, 1),)), None).alarm.endswith(
+        "1 picture has a number of tiles that no picture of the calibration set had: 88."
+    )
+    many = replace(made, other_tiles=tuple((tiles, 1) for tiles in range(10, 18)))
+    assert many.tiles_sentence.endswith("had: 10, 11, 12, 13, 14, 15 and 2 other numbers.")
+
+
 def test_one_subgroup_makes_no_chart() -> None:
     view = view_process(Process("run", (Subgroup("R000001", 10, 1),)), (0.3, 0.9))
     assert (view.chart, view.drawn, view.histogram, view.alarm) == (None, None, None, "")
