@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from operations.inspection.preparation import FloatInput, Preparation, prepare
+from operations.inspection.preparation import FloatInput, Pixels, Preparation, prepare
 
 if TYPE_CHECKING:
     from torch import nn
 
     from classifiers import ModelPackage
+    from classifiers.package.tiling import Tiling
     from configs.schema import Settings
     from operations.inspection.run import BatchSummary, Inspection
 
@@ -57,7 +58,7 @@ def make_pictures(folder: Path, numbers: Iterable[int], width: int = 640, height
         picture.save(folder / f"P{number:06d}.jpg", quality=90)
 
 
-def prepared(how: Preparation, file: Path) -> FloatInput:
+def prepared(how: Preparation, file: Path) -> FloatInput | Pixels:
     """Do what a run does with a picture's bytes: read, hash, decode, measure, resize, normalise."""
     data = file.read_bytes()
     sha256(data).hexdigest()
@@ -70,7 +71,9 @@ def prepare_all(how: Preparation, files: Iterable[Path]) -> None:
         prepared(how, file)
 
 
-def save_line_package(folder: Path, name: str, review: float = 1.0, size: int = SIZE) -> ModelPackage:
+def save_line_package(
+    folder: Path, name: str, review: float = 1.0, size: int = SIZE, tiling: Tiling | None = None
+) -> ModelPackage:
     """Save and return a package of random weights with a review threshold; that of 1 flags nothing."""
     from classifiers.package.package import save_package
     from classifiers.package.preprocessing import Preprocessing
@@ -85,6 +88,7 @@ def save_line_package(folder: Path, name: str, review: float = 1.0, size: int = 
         good_class="c0",
         task="single-label",
         preprocessing=Preprocessing((size, size), fit="stretch"),
+        tiling=tiling,
         thresholds=Thresholds(
             review=review,
             reject=1.0,
