@@ -162,14 +162,30 @@ def overlay(
     if outline:
         # The region is the map's own, brought to size: pixels between those of the map would add to it.
         region = resize_map(top_mask(values, share).astype(np.float32), height, width) >= 0.5
-        thickness = max(1, round(min(height, width) / 160))
-        inner, rim = region, region
-        for _ in range(thickness):
-            inner = _eroded(inner)
-            rim = _grown(rim)
-        result[rim & ~region] = _LINE_EDGE
-        result[region & ~inner] = _LINE
+        draw_outline(result, region, max(1, round(min(height, width) / 160)))
     return result
+
+
+def draw_outline(pixels: Pixels, region: Mask, thickness: int) -> None:
+    """Draw the edge of a region (H, W) into a picture (H, W, 3), in place: white with a dark rim.
+
+    `thickness`: of each of the two, in pixels.
+    """
+    inner, rim = region, region
+    for _ in range(thickness):
+        inner = _eroded(inner)
+        rim = _grown(rim)
+    pixels[rim & ~region] = _LINE_EDGE
+    pixels[region & ~inner] = _LINE
+
+
+def draw_dashes(pixels: Pixels, region: Mask) -> None:
+    """Draw the edge of a region (H, W) into a picture (H, W, 3), in place: thin, in dark and white dashes."""
+    edge = region & ~_eroded(region)
+    rows, columns = np.nonzero(edge)
+    white = (rows + columns) // 4 % 2 == 0
+    pixels[rows[white], columns[white]] = _LINE
+    pixels[rows[~white], columns[~white]] = _LINE_EDGE
 
 
 def figure(
@@ -243,6 +259,31 @@ def figure(
     sheet.paste(Image.fromarray(bar), (_MARGIN + 2 * _FONT_SIZE, y))
     draw.text((_MARGIN + _FONT_SIZE // 2, y), "0", "black", font)
     draw.text((_MARGIN + 2 * _FONT_SIZE + tile + _MARGIN // 2, y), "1", "black", font)
+    return np.array(sheet, dtype=np.uint8)
+
+
+def captioned_sheet(whole: Image.Image, cells: Sequence[tuple[str, Image.Image]], *, caption: str) -> Pixels:
+    """Return a picture under a caption, and below it labelled smaller ones, in rows as wide as they fit.
+
+    Returns:
+        (rows, columns, 3) uint8 RGB on white, wide enough for two of the smaller ones.
+    """
+    font = ImageFont.load_default(_FONT_SIZE)
+    step_x = max((picture.width for _, picture in cells), default=0) + _MARGIN
+    step_y = max((picture.height for _, picture in cells), default=0) + _FONT_SIZE + 2 * _MARGIN
+    width = max(whole.width + 2 * _MARGIN, 2 * step_x + _MARGIN)
+    columns = (width - _MARGIN) // step_x // 2 * 2  # a picture and its map stand side by side
+    rows = -(-len(cells) // columns)
+    head = 2 * _MARGIN + _FONT_SIZE
+    sheet = Image.new("RGB", (width, head + whole.height + _MARGIN + rows * step_y), "white")
+    draw = ImageDraw.Draw(sheet)
+    draw.text((_MARGIN, _MARGIN // 2), _fitted_line(caption, width - 2 * _MARGIN, font), "black", font)
+    sheet.paste(whole, (_MARGIN, head))
+    for index, (label, picture) in enumerate(cells):
+        x = _MARGIN + index % columns * step_x
+        y = head + whole.height + _MARGIN + index // columns * step_y
+        draw.text((x, y), _fitted_line(label, step_x - _MARGIN, font), "black", font)
+        sheet.paste(picture, (x, y + _FONT_SIZE + _MARGIN // 2))
     return np.array(sheet, dtype=np.uint8)
 
 

@@ -1,4 +1,4 @@
-"""One picture's map of the maps of its tiles, and one box of theirs. numpy, scipy-free, and Pillow alone."""
+"""One map of a picture, made of the maps of its tiles: composed, drawn, boxed. numpy and Pillow alone."""
 
 from __future__ import annotations
 
@@ -6,8 +6,19 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image, ImageDraw
 
-from explainers.drawing import Floats, Mask, resize_map, top_mask
+from explainers.drawing import (
+    Floats,
+    Mask,
+    Pixels,
+    captioned_sheet,
+    draw_dashes,
+    draw_outline,
+    overlay,
+    resize_map,
+    top_mask,
+)
 from explainers.errors import ExplainerError
 
 LONGEST = 2048  # of a composed map's sides, in pixels
@@ -70,6 +81,89 @@ def composed_size(height: int, width: int, longest: int = LONGEST) -> tuple[int,
     return max(1, round(height * scale)), max(1, round(width * scale))
 
 
+def tiles_overlay(
+    pixels: Pixels, tiles: Sequence[TileMap], part: Box, *, alpha: float = 0.5, share: float = 0.2
+) -> Pixels:
+    """Return a part of a picture with the maps of its tiles laid over it, as `overlay` does with one map.
+
+    What was explained has an edge of dashes: outside it there is no map, and the picture is as it was.
+
+    Args:
+        pixels: (H, W, 3) uint8 RGB, the part at any size.
+        tiles: all of the picture.
+        part: the part's place in the picture, in its pixels; the whole of it, or a close-up.
+        alpha: opacity of the colour where a map is 1, in [0, 1].
+        share: of a tile's pixels that are outlined, see `top_mask`.
+
+    Returns:
+        (H, W, 3) uint8 RGB, a new array.
+    """
+    near = [(place, values) for place, values in tiles if _overlap(place, part)]
+    if not near:
+        return pixels.copy()
+    places = np.array([part, *(place for place, _ in near)])
+    (left, top), (right, bottom) = places[:, :2].min(axis=0), places[:, 2:].max(axis=0)
+    shift = np.array([left, top, left, top])
+    moved: list[TileMap] = []
+    for place, values in near:
+        first, second, third, fourth = (int(edge) for edge in np.array(place) - shift)
+        moved.append(((first, second, third, fourth), values))
+    height, width = int(bottom - top), int(right - left)
+    values, covered = composed_map(moved, height, width)
+    region = composed_outline(moved, height, width, share)
+    down, across = values.shape[0] / height, values.shape[1] / width
+    rows = _span(part[1] - top, part[3] - top, down, values.shape[0])
+    columns = _span(part[0] - left, part[2] - left, across, values.shape[1])
+
+    def shown(mask: Mask) -> Mask:
+        size = pixels.shape[0], pixels.shape[1]
+        return resize_map(mask[rows, columns].astype(np.float32), *size) >= 0.5
+
+    drawn = overlay(pixels, values[rows, columns], alpha, outline=False)
+    draw_dashes(drawn, shown(covered))
+    draw_outline(drawn, shown(region), 1 if min(drawn.shape[:2]) < 240 else 2)
+    return drawn
+
+
+def tiles_figure(
+    pixels: Pixels, tiles: Sequence[TileMap], *, caption: str, box: Box | None = None, tile: int = 320
+) -> Pixels:
+    """Return a picture with the maps of its tiles on one sheet; below, each tile, as it is and with its map.
+
+    Args:
+        pixels: (H, W, 3) uint8 RGB, the whole picture.
+        tiles: the maps with their places, at least one.
+        caption: one line of text above the picture.
+        box: drawn on the picture, however small it is there.
+        tile: longer side of a tile on the sheet, in pixels.
+
+    Returns:
+        (rows, columns, 3) uint8 RGB on white; the picture's longer side has at most `LONGEST` pixels.
+    """
+    height, width = pixels.shape[:2]
+    size = composed_size(height, width)
+    picture = Image.fromarray(np.ascontiguousarray(pixels))
+    small = np.asarray(picture.resize((size[1], size[0]), Image.Resampling.LANCZOS))
+    whole = Image.fromarray(tiles_overlay(small, tiles, (0, 0, width, height)))
+    if box is not None:
+        _draw_box(whole, [edge * size[1] / width for edge in box])
+    cells: list[tuple[str, Image.Image]] = []
+    for number, (place, values) in enumerate(tiles, start=1):
+        left, top, right, bottom = place
+        cut = np.ascontiguousarray(pixels[top:bottom, left:right])
+        scale = tile / max(right - left, bottom - top)
+        shown = max(1, round((right - left) * scale)), max(1, round((bottom - top) * scale))
+        drawn = np.asarray(Image.fromarray(cut).resize(shown, Image.Resampling.BICUBIC))
+        cells.append((f"tile {number}: {place_text(place)}", Image.fromarray(drawn)))
+        cells.append(("its map", Image.fromarray(tiles_overlay(drawn, [(place, values)], place))))
+    return captioned_sheet(whole, cells, caption=caption)
+
+
+def place_text(place: Box) -> str:
+    """Return a place in a picture in words, as reports print it."""
+    return f"x {place[0]} to {place[2]}, y {place[1]} to {place[3]}"
+
+
 def merged_boxes(boxes: Sequence[Box]) -> list[Box]:
     """Return boxes that neither overlap nor touch: those that do become the one around them.
 
@@ -91,6 +185,26 @@ def merged_boxes(boxes: Sequence[Box]) -> list[Box]:
     return merged
 
 
+def _draw_box(picture: Image.Image, edges: Sequence[float]) -> None:
+    """Draw a frame of 12 pixels at least around a place in a picture, light within dark."""
+    left, top, right, bottom = edges
+    across, down = max(0.0, 12 - (right - left)) / 2, max(0.0, 12 - (bottom - top)) / 2
+    frame = (left - across, top - down, right + across, bottom + down)
+    draw = ImageDraw.Draw(picture)
+    draw.rectangle([frame[0] - 1, frame[1] - 1, frame[2] + 1, frame[3] + 1], outline=(20, 20, 20))
+    draw.rectangle(frame, outline=(255, 255, 255), width=2)
+
+
+def _overlap(one: Box, other: Box) -> bool:
+    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
+
+
+def _span(start: float, stop: float, scale: float, side: int) -> slice:
+    """Return where a part lies along a side of an array, one element of it at least."""
+    first = min(int(start * scale), side - 1)
+    return slice(first, max(first + 1, round(stop * scale)))
+
+
 def _touch(one: Box, other: Box) -> bool:
     return one[0] <= other[2] and other[0] <= one[2] and one[1] <= other[3] and other[1] <= one[3]
 
@@ -104,14 +218,8 @@ def _placed(
             raise ExplainerError(
                 f"tile {(left, top, right, bottom)} lies outside the picture of {picture[1]} x {picture[0]}"
             )
-        rows, columns = (
-            slice(first := min(int(start * side / full), side - 1), max(first + 1, round(stop * side / full)))
-            for start, stop, side, full in (
-                (top, bottom, size[0], picture[0]),
-                (left, right, size[1], picture[1]),
-            )
-        )
-        yield values, (rows, columns)
+        rows = _span(top, bottom, size[0] / picture[0], size[0])
+        yield values, (rows, _span(left, right, size[1] / picture[1], size[1]))
 
 
 def _falling(length: int) -> npt.NDArray[np.float32]:
