@@ -246,6 +246,8 @@ def _finding_entry(row: Row[Any], uri: str) -> LifeEntry:
         "drop": None if why is None else why.score_drop,
         "increase": None if why is None else why.score_increase,
     }
+    if why is not None and why.tiles:
+        facts["tiles"] = len(why.tiles)
     maps = [] if why is None else map_artifacts(why.map_digest, why.block_map_digests, why.tiles)
     evidence = tuple((kind.replace("_", " "), digest) for kind, digest in maps)
     return LifeEntry(row.at, "finding", finding.event_sequence, row.hash, facts, evidence)

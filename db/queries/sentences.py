@@ -85,7 +85,8 @@ def _finding(facts: Facts, _: Facts) -> str:
     if facts["drop"] is None:
         return f"{told}; explanation by {facts['method']}: {facts['status']}."
     increase = "the score rises" if facts["increase"] else f"the score drops by {facts['drop']:.1f} %"
-    return f"{told}; on what the {facts['method']} map keeps of the picture {increase}."
+    seen = "its strongest tile" if facts.get("tiles") else "the picture"
+    return f"{told}; on what the {facts['method']} map keeps of {seen} {increase}."
 
 
 def _disposition(facts: Facts, _: Facts) -> str:

@@ -65,6 +65,7 @@ def test_a_finding_on_a_tiled_picture_names_the_maps_of_its_tiles(plant: Plant) 
     plant.record(plant.start(), plant.tiled_outcome(1))
     (part,) = life(plant, "P0001")
     (finding,) = (entry for entry in part.entries if entry.kind == "finding")
+    assert "on what the sise map keeps of its strongest tile the score drops by 37.5 %" in sentence(finding)
     texts = [b"tile map 0 of 1", b"tile block 0 of 1", b"tile map 1 of 1", b"tile block 1 of 1"]
     whats = ["map", "block map", "map", "block map"]
     assert finding.evidence == tuple(
