@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import cast
 
+from classifiers.tiles import scored_tiles
+from db.artifacts import ArtifactRef
 from db.inspection.outcomes import ExplanationOutcome, ImageOutcome
 from explainers import Explainer
 from operations.inspection.evidence import Memory, explain_findings
@@ -12,7 +14,7 @@ from operations.inspection.pictures import decoded_picture, hashed_picture, with
 from operations.model_report.examination import Examined
 from operations.model_report.map_quality import Progress
 from operations.reporting.findings import printed_explanation
-from reports.content.finding import Evidence, FindingPage, Held, Labelled, Verdict
+from reports.content.finding import Evidence, FindingPage, Held, Labelled, Map, Verdict
 from reports.content.model import Case, Mistake
 from sources.decoding import MAX_PIXELS
 
@@ -65,6 +67,8 @@ def _case(examined: Examined, explainer: Explainer, mistake: Mistake, place: int
     picture = decoded_picture(
         examined.predictor, hashed_picture(listed, data), max_pixels=MAX_PIXELS, grey_range=None
     )
+    if picture.tiled is not None:
+        picture = replace(picture, tile_scores=scored_tiles(examined.predictor, [picture.tiled])[0])
     picture = with_decision(package, picture, decision, tuple(float(value) for value in row))
     memory = Memory()
     ((found,),) = explain_findings(explainer, examined.predictor, memory, [picture])
@@ -88,17 +92,23 @@ def _case(examined: Examined, explainer: Explainer, mistake: Mistake, place: int
             predicted=mistake.predicted,
             group=None if item.group == f"sha256:{item.sha256}" else item.group,
         ),
+        tile_count=None if picture.tiled is None else len(picture.tiled.grid),
     )
     return Case(mistake, page)
 
 
 def _evidence(data: bytes, explained: ExplanationOutcome | None, memory: Memory) -> Evidence:
-    if explained is None or explained.map is None:
+    if explained is None:
         return Evidence(picture=data)
+
+    def stored_map(ref: ArtifactRef) -> Map:
+        return decode_map(memory.maps[ref.digest])
+
+    tiles = explained.tiles or ()
+    shown = tiles[0] if tiles else explained
     return Evidence(
         picture=data,
-        map=decode_map(memory.maps[explained.map.digest]),
-        block_maps=tuple(
-            (name, decode_map(memory.maps[block.digest])) for name, block in explained.block_maps
-        ),
+        map=None if explained.map is None else stored_map(explained.map),
+        block_maps=tuple((name, stored_map(block)) for name, block in shown.block_maps),
+        tiles=tuple((tile.rectangle, stored_map(tile.map)) for tile in tiles if tile.map is not None),
     )

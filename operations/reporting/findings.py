@@ -11,13 +11,21 @@ from sqlalchemy.orm import Session
 from classifiers.package.precisions import thresholds_in_force
 from db.artifacts import ArtifactStore
 from db.dispositions.history import DispositionRecord, histories
+from db.inspection.outcomes import ExplainedTile as TileOutcome
 from db.inspection.outcomes import ExplanationOutcome
 from db.inspection.runs import ModelRecord
-from db.queries.finding_records import ExplanationRecord, FindingRecord
+from db.queries.finding_records import ExplanationRecord, FindingRecord, TileRecord
 from db.retention.inventory import Retention, retention_of
 from operations.stored_evidence import StoredEvidence
 from reports.content.base import Criteria, Criterion, Model, Rate
-from reports.content.finding import Decided, DecisionState, Explanation, FindingPage, LayerMasks
+from reports.content.finding import (
+    Decided,
+    DecisionState,
+    ExplainedTile,
+    Explanation,
+    FindingPage,
+    LayerMasks,
+)
 from reports.errors import ReportError
 
 _STATES: Mapping[str, DecisionState] = {
@@ -116,11 +124,8 @@ def _measured_rate(
 
 def _digests(finding: FindingRecord) -> list[str]:
     """Digests of a finding's evidence."""
-    digests = [finding.image_digest]
-    if finding.explanation is not None:
-        digests += [digest for _, digest in finding.explanation.block_maps]
-        digests += [finding.explanation.map_digest] if finding.explanation.map_digest else []
-    return digests
+    maps = () if finding.explanation is None else finding.explanation.map_digests()
+    return [finding.image_digest, *maps]
 
 
 def _page(
@@ -154,6 +159,8 @@ def _page(
         explanation=_explanation(finding, said),
         load=_stored_evidence(finding, store, said),
         decisions=tuple(_decision(each) for each in history),
+        tile_count=finding.tile_count,
+        pixel_size=settings["source"].get("pixel_size"),  # runs of earlier versions have no such setting
     )
 
 
@@ -180,7 +187,8 @@ def _stored_evidence(
         return None if digest is None or (digest in said and said[digest].pruned) else digest
 
     record = finding.explanation
-    blocks = () if record is None else record.block_maps
+    tiles = () if record is None else record.tiles or ()
+    blocks = () if record is None else tiles[0].block_maps if tiles else record.block_maps
     picture = kept(finding.image_digest)
     return StoredEvidence(
         store,
@@ -188,6 +196,9 @@ def _stored_evidence(
         kept(record.map_digest) if record is not None else None,
         tuple((name, digest) for name, digest in blocks if kept(digest)),
         picture_gap=f"The picture was {said[finding.image_digest]}." if picture is None else None,
+        tiles=tuple(
+            (tile.rectangle, tile.map_digest) for tile in tiles if tile.map_digest and kept(tile.map_digest)
+        ),
     )
 
 
@@ -195,10 +206,17 @@ def _explanation(finding: FindingRecord, said: Mapping[str, Retention]) -> Expla
     record = finding.explanation
     digest = None if record is None else record.map_digest
     printed = printed_explanation(record, digest)
-    gone = said.get(digest) if digest else None
-    if gone is not None and gone.pruned:
-        printed = replace(printed, status=f"the stored map was {gone}")
-    return printed
+    tiles = tuple(replace(tile, status=_status(tile, said)) for tile in printed.tiles)
+    status = _status(printed, said)
+    if tiles and not any(tile.has_map for tile in tiles):
+        status = tiles[0].status
+    return replace(printed, status=status, tiles=tiles)
+
+
+def _status(explained: Explanation | ExplainedTile, said: Mapping[str, Retention]) -> str:
+    """Return the explainer's status, or what became of the map since."""
+    gone = said.get(explained.map_digest) if explained.map_digest else None
+    return f"the stored map was {gone}" if gone is not None and gone.pruned else explained.status
 
 
 def printed_explanation(
@@ -207,16 +225,33 @@ def printed_explanation(
     """Return an explanation, made now or read from the record, as reports print it."""
     if made is None:
         return Explanation(method="none", status="no explanation was recorded")
+    tiles = made.tiles or ()
+    layers = tiles[0].layers if tiles else made.layers
     return Explanation(
         method=made.method,
         status=made.status,
-        masks=tuple(LayerMasks(layer.name, layer.kept, layer.total) for layer in made.layers),
+        masks=tuple(LayerMasks(layer.name, layer.kept, layer.total) for layer in layers),
         parameters=pairs(made.parameters),
         masked_score=made.masked_score,
         drop=made.drop,
         increase=made.increase,
         map_digest=map_digest,
         box=made.box,
+        tiles=tuple(_printed_tile(tile) for tile in tiles),
+        tiles_left_out=made.tiles_left_out or 0,
+    )
+
+
+def _printed_tile(tile: TileOutcome | TileRecord) -> ExplainedTile:
+    return ExplainedTile(
+        rectangle=tile.rectangle,
+        score=tile.score,
+        status=tile.status,
+        masked_score=tile.masked_score,
+        drop=tile.drop,
+        increase=tile.increase,
+        map_digest=tile.map_digest if isinstance(tile, TileRecord) else tile.map and tile.map.digest,
+        box=tile.box,
     )
 
 

@@ -92,11 +92,13 @@ _ENOUGH = (
 
 
 def _kept_words(explanation: Explanation, kept: float | None) -> str:
-    """Return which pixels the masked score was measured on."""
+    """Return which pixels the masked score was measured on; of a tiled picture, those of a tile."""
+    seen = "tile" if explanation.tiles else "picture"
     most = percent(explanation.kept_share)
     # Pixels at 0 are never kept: where fewer than the share are above 0, these are all.
     if kept is not None and kept < explanation.kept_share * 0.99:
-        which = f"the pixels left where the map is above 0, {percent(kept)} of the picture"
+        which = f"the pixels left where the map is above 0, {percent(kept)} of the {seen}"
     else:
         which = f"the top {most} of the map's pixels left"
-    return f"With only {which} (the rest in the picture's mean colour, the edge soft)"
+    first = "In the strongest tile, with" if explanation.tiles else "With"
+    return f"{first} only {which} (the rest in the {seen}'s mean colour, the edge soft)"

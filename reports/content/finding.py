@@ -25,6 +25,31 @@ class LayerMasks:
     total: int
 
 
+Box = tuple[int, int, int, int]  # left, top, right, bottom; right and bottom exclusive
+
+
+@dataclass(frozen=True)
+class ExplainedTile:
+    """A tile of a large picture that was explained: its place, its class score, what is known of its map.
+
+    `rectangle` and `box` are in pixels of the upright picture; the other fields are those of `Explanation`.
+    """
+
+    rectangle: Box
+    score: float
+    status: str = "ok"
+    masked_score: float | None = None
+    drop: float | None = None
+    increase: bool | None = None
+    map_digest: str | None = None
+    box: Box | None = None
+
+    @property
+    def has_map(self) -> bool:
+        """Whether there is a map to draw."""
+        return _drawable(self.map_digest, self.status)
+
+
 @dataclass(frozen=True)
 class Explanation:
     """What is known of an attribution map, with everything needed to make it again; not the map itself.
@@ -33,6 +58,9 @@ class Explanation:
     the map is not to be had. `masked_score` in [0, 1] is the class's score with only the top `kept_share` of
     the map's pixels left, `drop` the percentage lost by that in [0, 100], `increase` whether the score rose
     instead. `box` is (left, top, right, bottom) in pixels of the upright picture.
+
+    Of a tiled picture `tiles` are those that were explained, strongest first, and hold the maps; `masks`,
+    `masked_score`, `drop` and `increase` are the first one's. `tiles_left_out` more reached the threshold.
     """
 
     method: str
@@ -46,11 +74,17 @@ class Explanation:
     box: tuple[int, int, int, int] | None = None
     kept_share: float = 0.15
     outline_share: float = 0.2
+    tiles: tuple[ExplainedTile, ...] = ()
+    tiles_left_out: int = 0
 
     @property
     def has_map(self) -> bool:
         """Whether there is a map to draw: none where it is undefined (the explainer's map is all 0 then)."""
-        return self.map_digest is not None and (self.status == "ok" or self.status.startswith("partial"))
+        return _drawable(self.map_digest, self.status) or any(tile.has_map for tile in self.tiles)
+
+
+def _drawable(map_digest: str | None, status: str) -> bool:
+    return map_digest is not None and (status == "ok" or status.startswith("partial"))
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,6 +95,9 @@ class Evidence:
     (layer name and map, shallow to deep) are (h, w) floats in [0, 1] at any resolution; each covers the whole
     upright picture. `picture_gap` and `map_gap` say in a sentence why there is no picture or map.
 
+    Of a tiled picture `tiles` holds the maps, each with the tile's rectangle in pixels of the upright
+    picture, and `block_maps` are those of the strongest tile.
+
     Raises:
         ReportError: a map of another shape or outside [0, 1].
     """
@@ -70,9 +107,11 @@ class Evidence:
     map: Map | None = None
     map_gap: str | None = None
     block_maps: tuple[tuple[str, Map], ...] = ()
+    tiles: tuple[tuple[Box, Map], ...] = ()
 
     def __post_init__(self) -> None:
         maps = [("fused map", self.map)] if self.map is not None else []
+        maps += [(f"map of tile {rectangle}", values) for rectangle, values in self.tiles]
         for name, values in (*maps, *self.block_maps):
             if values.ndim != 2 or values.size == 0:
                 raise ReportError(f"{name}: expected an (h, w) array, got shape {values.shape}")
@@ -131,7 +170,8 @@ class FindingPage(Timed):
     `uri` is the file, `also` names further ones with the same bytes that were listed as well. `score` in
     [0, 1] is the picture's defect score, on which the verdict rests; `class_score` in [0, 1] the flagged
     class's own. `decisions` are its dispositions, newest last. `labelled` makes it the page of a
-    model's mistake: the picture may have passed, and there is nothing to dispose of. `load` gives the
+    model's mistake: the picture may have passed, and there is nothing to dispose of. `tile_count`: of a tiled
+    picture. `pixel_size`: millimetres that a pixel shows, where that is known. `load` gives the
     evidence; it is called where the page is drawn, in another process perhaps: it must be picklable, from a
     module that imports little, and turn what cannot be had into a gap.
     """
@@ -156,6 +196,8 @@ class FindingPage(Timed):
     decisions: tuple[Decided, ...] = ()
     also: tuple[str, ...] = ()
     labelled: Labelled | None = None
+    tile_count: int | None = None
+    pixel_size: float | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()

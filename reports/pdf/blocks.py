@@ -17,8 +17,9 @@ from reports.content.finding import Explanation, FindingPage
 from reports.document import Block, Document, FindingPages, finding_anchor
 from reports.errors import ReportError
 from reports.pdf import finding_figures
-from reports.pdf.framed_region import region_sentence
+from reports.pdf.framed_region import region_sentence, tiles_sentence
 from reports.pdf.layout import Asset, Laid, Layout, Sheets, own_font
+from reports.pdf.page_figures import DPI
 from reports.pdf.page_room import picture_room
 from reports.pdf.templates import OWN, OwnFolder, print_block
 from reports.style import Style
@@ -180,6 +181,8 @@ def _draw_page(finding: FindingPage, index: int, assets: dict[str, Asset], style
     shown = finding_figures.decode_evidence(finding, evidence)
     trust = judge_map(finding.explanation, finding.class_score, finding.score, shown.map_gap, shown.kept)
     region = "" if shown.region is None else region_sentence(shown.region, finding.class_name)
+    if finding.explanation.tiles and shown.pixels is not None:
+        region = tiles_sentence(finding, shown.region, len(shown.tiles))
     room = picture_room(finding, shown, trust.sentence, region, style.paper)
     return _Page(
         finding=finding,
@@ -198,7 +201,7 @@ def _constants() -> dict[str, Any]:
     """Return what templates may print besides a block's own context."""
     return {
         "scale": finding_figures.SCALE,
-        "dpi": finding_figures.DPI,
+        "dpi": DPI,
         "shown_decisions": finding_figures.DECISIONS,
         "good_drop": GOOD_DROP,
         "fair_drop": FAIR_DROP,

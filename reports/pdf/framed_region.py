@@ -1,12 +1,14 @@
 """What the outline of a map holds: how much of the picture, in how many pieces, and a frame for each."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from scipy import ndimage
 
 from explainers.drawing import top_mask
-from reports.content.finding import Explanation, Map
+from explainers.tile_maps import composed_outline, merged_boxes
+from reports.content.finding import Box, Explanation, FindingPage, Map
 from reports.wording import clip, grouped, percent
 
 _MOST = 6  # frames
@@ -86,6 +88,73 @@ def outlined_region(values: Map, explanation: Explanation, width: int, height: i
         width=width,
         height=height,
     )
+
+
+def tiles_region(
+    tiles: Sequence[tuple[Box, Map]], explanation: Explanation, width: int, height: int
+) -> Region | None:
+    """Return what the outlines of a tiled picture's maps hold; None where no tile has a box.
+
+    A frame is around the piece with the peak of a tile's map; pieces that touch share one. Where the maps are
+    gone, the frames are still on record.
+
+    Args:
+        tiles: rectangle and map of the tiles whose map is at hand.
+        explanation: names the tiles, strongest first.
+        width: of the picture, in pixels.
+        height: of the picture, in pixels.
+    """
+    boxes = [tile.box for tile in explanation.tiles if tile.box is not None]
+    frames = [frame for box in merged_boxes(boxes) if (frame := _inside(box, width, height)) is not None]
+    if not frames:
+        return None
+    left, top, right, bottom = boxes[0]
+    peak = ((left + right) / 2, (top + bottom) / 2)
+    for rectangle, values in tiles:
+        if rectangle == explanation.tiles[0].rectangle:
+            row, column = np.unravel_index(int(np.argmax(values)), values.shape)
+            across = (rectangle[2] - rectangle[0]) / values.shape[1]
+            down = (rectangle[3] - rectangle[1]) / values.shape[0]
+            peak = (rectangle[0] + (column + 0.5) * across, rectangle[1] + (row + 0.5) * down)
+    outlined = composed_outline(tiles, height, width, explanation.outline_share)
+    return Region(
+        share=float(outlined.mean()),
+        everything=False,
+        frames=tuple(frames),
+        pieces=len(frames),
+        unframed=0.0,
+        peak=peak,
+        width=width,
+        height=height,
+    )
+
+
+def tiles_sentence(finding: FindingPage, region: Region | None, drawn: int) -> str:
+    """Return how much of a tiled picture was explained, and what is outlined and framed.
+
+    Args:
+        finding: on the picture.
+        region: what the outlines hold.
+        drawn: how many tiles have a map at hand.
+    """
+    explanation = finding.explanation
+    explained, more = len(explanation.tiles), explanation.tiles_left_out
+    total = "in tiles" if finding.tile_count is None else f"in {grouped(finding.tile_count)} tiles"
+    which = "The strongest one was" if explained == 1 else f"The strongest {explained} were"
+    told = [f"The network saw this picture {total}. {which} explained for “{clip(finding.class_name, 60)}”"]
+    if more:
+        told.append(f"; {grouped(more)} more {'reaches' if more == 1 else 'reach'} the review threshold too")
+    told.append(".")
+    if drawn:
+        told.append(
+            " A dashed line is around what was explained: elsewhere there is no map. The stronger the colour,"
+            " the higher the map, each tile’s by its own highest value. Outlined: its highest pixels."
+        )
+    if region is not None:
+        count = len(region.frames)
+        several = f"the {count} places where maps are highest, the strongest tile’s by a heavier line"
+        told.append(f" Framed: {'where the map is highest' if count == 1 else several}.")
+    return "".join(told)
 
 
 def region_sentence(region: Region, class_name: str) -> str:

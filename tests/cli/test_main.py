@@ -3,21 +3,27 @@
 import csv
 import io
 import json
+import re
 import shutil
 import sqlite3
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 from pypdf import PdfReader
 
+from classifiers import load_package
+from classifiers.package.tiling import Tiling
 from cli.console import safe
 from db.engine import open_database
 from db.queries.finding_records import run_findings
 from db.queries.runs import latest_run
 from operations.reporting.run_report import issue_report
+from tests.large_picture import scratched_surface
+from tests.line import resaved
 
 KENSA = Path(sys.executable).with_name("kensa")
 
@@ -249,6 +255,28 @@ def test_one_picture_is_explained_and_drawn(kensa, package, pictures, tmp_path):
     with Image.open(sheet) as drawn:
         assert min(drawn.size) > 200
     assert "expected one of" in kensa(*command, "--class", "dent", check=2).stderr
+
+
+def test_a_picture_that_is_seen_in_tiles_is_explained_by_them(kensa, package, tmp_path):
+    tiled = resaved(load_package(package), tmp_path / "tiled", tiling=Tiling(overlap=16))
+    picture, sheet = tmp_path / "large.png", tmp_path / "why.png"
+    Image.fromarray(scratched_surface(150, 700, (300, 70))).save(picture)
+    said = kensa("explain", picture, "--model", tiled, "--out", sheet, "--class", "pit").stdout
+    assert re.match(
+        r"pit \d\.\d{3}: [1-4] of 45 tiles explained(, \d+ more at the review threshold)?: x ", said
+    )
+    assert "drawn in" in said
+    with Image.open(sheet) as drawn:
+        assert drawn.width == 720
+        assert drawn.height > 150 + 320
+        # The picture is there, reduced by nothing; where no tile was explained it is untouched.
+        shown = np.asarray(drawn.convert("L"))[33 : 33 + 150, 10:710].astype(int)
+    original = np.asarray(Image.open(picture)).astype(int)
+    assert (shown == original).mean() > 0.3
+    assert (
+        "expected one of"
+        in kensa("explain", picture, "--model", tiled, "--out", sheet, "--class", "dent", check=2).stderr
+    )
 
 
 def test_text_from_outside_cannot_act_on_the_terminal():

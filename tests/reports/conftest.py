@@ -1,6 +1,6 @@
 """Realistic synthetic records: brushed-metal pictures with a scratch, and maps that find it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
@@ -10,16 +10,18 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from scipy import ndimage
 
 from reports.content.base import AuditHead, Counts, Criteria, Criterion, MissingPicture, Model, Rate, Revision
 from reports.content.dossier import DecidedBy, Dossier, Entry, Occurrence, PictureLine, ReplayLine
-from reports.content.finding import Evidence, Explanation, FindingPage, Held, LayerMasks
+from reports.content.finding import Evidence, ExplainedTile, Explanation, FindingPage, Held, LayerMasks
 from reports.content.inspection import RunReport
 from reports.content.period import ModelInForce, PeriodReport, RunLine, Scope
 from reports.content.process import Process, Review
 from reports.stats.control_chart import Subgroup
 from reports.stats.drift import Reference, Sample, trend
 from reports.style import Style
+from tests.large_picture import scratched_surface
 from tests.reports.rendering import render_run_report
 
 CLASSES = ("good", "scratch", "pit", "inclusion", "patch")
@@ -123,6 +125,54 @@ def finding(index: int, *, width: int = 224, height: int = 224, **changes: Any) 
     return replace(plain, **changes)
 
 
+def tiled_finding(
+    index: int, height: int, width: int, scratches: Sequence[tuple[int, int]], tile: int = 224, **changes: Any
+) -> FindingPage:
+    """A finding on a large picture with scratches of 60 x 3 pixels; the tile around each was explained."""
+    pixels = scratched_surface(height, width, *scratches, seed=index)
+    buffer = BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    tiles, maps = [], []
+    for left, top in scratches:
+        across, down = min(tile, width), min(tile, height)
+        x = min(max(left - across // 3, 0), width - across)
+        y = min(max(top - down // 3, 0), height - down)
+        where = np.zeros((down, across), np.float32)
+        where[top - y : top - y + 3, left - x : left - x + 60] = 1.0
+        where = ndimage.gaussian_filter(where, 6)
+        where /= where.max()
+        rectangle = (x, y, x + across, y + down)
+        maps.append((rectangle, where))
+        tiles.append(
+            ExplainedTile(
+                rectangle,
+                round(0.97 - 0.02 * len(tiles), 2),
+                masked_score=0.9,
+                drop=5.0,
+                increase=False,
+                map_digest=sha256(where.tobytes()).hexdigest(),
+                box=(left - 8, top - 8, left + 68, top + 11),
+            )
+        )
+    first = maps[0][1]
+    explained = explanation(
+        first, masked_score=0.9, drop=5.0, map_digest=None, box=tiles[0].box, tiles=tuple(tiles)
+    )
+    evidence = Evidence(picture=buffer.getvalue(), tiles=tuple(maps), block_maps=block_maps(first, index))
+    plain = finding(
+        index,
+        class_name="scratch",
+        class_score=0.97,
+        score=0.98,
+        verdict="reject",
+        explanation=explained,
+        image_digest=sha256(buffer.getvalue()).hexdigest(),
+        load=Held(evidence),
+        tile_count=1234,
+    )
+    return replace(plain, **changes)
+
+
 def report(count: int = 4, **changes: Any) -> RunReport:
     pages = tuple(finding(i) for i in range(1, count + 1))
     rejects = sum(page.verdict == "reject" for page in pages)
@@ -165,6 +215,11 @@ def report(count: int = 4, **changes: Any) -> RunReport:
 @pytest.fixture(scope="session")
 def make_report() -> Callable[..., RunReport]:
     return report
+
+
+@pytest.fixture(scope="session")
+def make_tiled_finding() -> Callable[..., FindingPage]:
+    return tiled_finding
 
 
 @pytest.fixture(scope="session")
