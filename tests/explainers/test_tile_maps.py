@@ -2,9 +2,17 @@
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from explainers.errors import ExplainerError
-from explainers.tile_maps import composed_map, composed_outline, merged_boxes
+from explainers.tile_maps import (
+    composed_map,
+    composed_outline,
+    merged_boxes,
+    place_text,
+    tiles_figure,
+    tiles_overlay,
+)
 
 
 def test_equal_tiles_that_overlap_give_their_own_value():
@@ -79,3 +87,49 @@ def test_boxes_that_overlap_or_touch_become_one():
     chain = [(30, 0, 40, 10), (0, 0, 10, 10), (100, 0, 110, 10), (8, 0, 32, 5)]
     assert merged_boxes(chain) == [(0, 0, 40, 10), (100, 0, 110, 10)]
     assert merged_boxes([]) == []
+
+
+def grey(height, width):
+    return np.full((height, width, 3), 128, np.uint8)
+
+
+def test_the_overlay_leaves_what_was_not_explained_as_it_was():
+    spot = np.zeros((64, 64), np.float32)
+    spot[20:40, 20:40] = 1.0
+    drawn = tiles_overlay(grey(100, 200), [((100, 10, 164, 74), spot)], (0, 0, 200, 100))
+    changed = (drawn != 128).any(axis=2)
+    rows, columns = np.nonzero(changed)
+    assert (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1) == (100, 10, 164, 74), "the dashes"
+    assert np.ptp(drawn[40, 130].astype(int)) > 40, "coloured where the map is high"
+    assert not changed[15, 110], "the picture shows where the map of an explained tile is 0"
+
+
+def test_a_part_is_drawn_as_it_is_on_the_whole():
+    rng = np.random.default_rng(3)
+    soft = ndimage.gaussian_filter(rng.random((64, 64)), 6).astype(np.float32)
+    soft = (soft - soft.min()) / np.ptp(soft)
+    tiles = [((40, 20, 104, 84), soft), ((80, 30, 144, 94), soft[::-1].copy()), ((300, 0, 364, 64), soft)]
+    whole = tiles_overlay(grey(120, 400), tiles, (0, 0, 400, 120))
+    part = (60, 25, 130, 90)
+    cut = tiles_overlay(grey(65, 70), tiles, part)
+    inside = (slice(3, -3), slice(3, -3))  # the outline is closed along the part's edge
+    same = whole[25:90, 60:130][inside] == cut[inside]
+    assert same.mean() > 0.97
+
+
+def test_a_part_without_a_map_is_returned_as_it_is():
+    pixels = grey(30, 40)
+    drawn = tiles_overlay(pixels, [((100, 0, 150, 50), np.ones((50, 50), np.float32))], (0, 0, 40, 30))
+    assert (drawn == pixels).all()
+    assert drawn is not pixels
+
+
+def test_the_sheet_shows_the_picture_and_each_tile():
+    spot = np.zeros((64, 64), np.float32)
+    spot[30:34, 30:34] = 1.0
+    tiles = [((10, 10, 74, 74), spot), ((5000, 30, 5064, 94), spot)]
+    sheet = tiles_figure(grey(100, 6000), tiles, caption="scratch 0.97", box=(40, 40, 44, 44), tile=128)
+    assert sheet.shape[1] == 2048 + 20
+    # Caption, the picture 34 pixels high, one row of four cells.
+    assert sheet.shape[0] == 33 + 34 + 10 + (128 + 13 + 20)
+    assert place_text(tiles[1][0]) == "x 5000 to 5064, y 30 to 94"
