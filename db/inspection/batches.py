@@ -18,6 +18,7 @@ from db.engine import Database
 from db.errors import ArtifactError, RecordError
 from db.inspection.outcomes import (
     BatchResult,
+    ExplainedTile,
     ExplanationOutcome,
     FindingOutcome,
     ImageOutcome,
@@ -338,7 +339,8 @@ def _artifacts(outcome: ImageOutcome) -> Iterator[ArtifactRef]:
         yield outcome.picture
     for finding in outcome.findings:
         if finding.explanation is not None:
-            for explained in (finding.explanation, *(finding.explanation.tiles or ())):
+            every: list[ExplanationOutcome | ExplainedTile] = [finding.explanation]
+            for explained in [*every, *(finding.explanation.tiles or ())]:
                 if explained.map is not None:
                     yield explained.map
                 yield from (ref for _, ref in explained.block_maps)

@@ -93,7 +93,7 @@ class ExplanationOutcome:
     @property
     def has_map(self) -> bool:
         """Whether there is a map: of the picture, or of one of its tiles."""
-        return any(explained.map is not None for explained in (self, *(self.tiles or ())))
+        return self.map is not None or any(tile.map is not None for tile in self.tiles or ())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -71,7 +71,8 @@ class ExplanationRecord:
 
     def map_digests(self) -> Iterator[str]:
         """Yield the digests of all maps: the fused ones and those of layers, of tiles too."""
-        for explained in (self, *(self.tiles or ())):
+        every: list[ExplanationRecord | TileRecord] = [self, *(self.tiles or ())]
+        for explained in every:
             if explained.map_digest is not None:
                 yield explained.map_digest
             yield from (digest for _, digest in explained.block_maps)

@@ -105,10 +105,10 @@ def _evidence(data: bytes, explained: ExplanationOutcome | None, memory: Memory)
         return decode_map(memory.maps[ref.digest])
 
     tiles = explained.tiles or ()
-    shown = tiles[0] if tiles else explained
+    blocks = tiles[0].block_maps if tiles else explained.block_maps
     return Evidence(
         picture=data,
         map=None if explained.map is None else stored_map(explained.map),
-        block_maps=tuple((name, stored_map(block)) for name, block in shown.block_maps),
+        block_maps=tuple((name, stored_map(block)) for name, block in blocks),
         tiles=tuple((tile.rectangle, stored_map(tile.map)) for tile in tiles if tile.map is not None),
     )
