@@ -242,6 +242,12 @@ def printed_explanation(
     )
 
 
+def _map_digest(tile: TileOutcome | TileRecord) -> str | None:
+    if isinstance(tile, TileRecord):
+        return tile.map_digest
+    return None if tile.map is None else tile.map.digest
+
+
 def _printed_tile(tile: TileOutcome | TileRecord) -> ExplainedTile:
     return ExplainedTile(
         rectangle=tile.rectangle,
@@ -250,7 +256,7 @@ def _printed_tile(tile: TileOutcome | TileRecord) -> ExplainedTile:
         masked_score=tile.masked_score,
         drop=tile.drop,
         increase=tile.increase,
-        map_digest=tile.map_digest if isinstance(tile, TileRecord) else tile.map and tile.map.digest,
+        map_digest=_map_digest(tile),
         box=tile.box,
     )
 

@@ -19,7 +19,7 @@ from reports.errors import ReportError
 from reports.pdf import finding_figures
 from reports.pdf.framed_region import region_sentence, tiles_sentence
 from reports.pdf.layout import Asset, Laid, Layout, Sheets, own_font
-from reports.pdf.page_figures import DPI
+from reports.pdf.page_figures import DPI, FindingFigures
 from reports.pdf.page_room import picture_room
 from reports.pdf.templates import OWN, OwnFolder, print_block
 from reports.style import Style
@@ -62,7 +62,7 @@ class _Page:
     """A finding, with the figures and the bar drawn for it, and what is said of its map and the outline."""
 
     finding: FindingPage
-    figures: finding_figures.FindingFigures
+    figures: FindingFigures
     bar: bars.ScoreBar
     trust: Trust
     region: str

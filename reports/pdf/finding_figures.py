@@ -68,7 +68,7 @@ class Shown:
     def block_aspect(self) -> float:
         """Width of a block map over its height: of a tiled picture, the tile's."""
         if self.tiles and self.map is not None:
-            return self.map.shape[1] / self.map.shape[0]
+            return float(self.map.shape[1] / self.map.shape[0])
         return self.aspect
 
     @property
