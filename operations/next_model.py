@@ -17,7 +17,7 @@ from classifiers.data.package_data import load_package_data
 from classifiers.data.pictures import Augmentation
 from classifiers.data.reading import AUTO
 from classifiers.package.package import WEIGHTS_FILE, ModelPackage
-from classifiers.training.settings import TrainSettings
+from classifiers.training.settings import TilingSettings, TrainSettings
 from operations.dataset_export import LABELS
 from reports.wording import plain_cell
 
@@ -72,6 +72,7 @@ def next_settings(package: ModelPackage) -> TrainSettings:
         raise DataError(f"{package.path}: does not say how it was trained; train the next model afresh")
     kept = {name: _tuple(value) for name, value in told.items() if name not in ("device", "threads")}
     augmentation = kept.pop("augmentation", {})
+    tiled = kept.pop("tiling", None)
     made = package.preprocessing
     try:
         return TrainSettings(
@@ -83,6 +84,7 @@ def next_settings(package: ModelPackage) -> TrainSettings:
                 "pretrained": str(package.path / WEIGHTS_FILE),
             },
             augmentation=Augmentation(**augmentation),
+            tiling=None if tiled is None else TilingSettings(**tiled),
         )
     except TypeError as error:
         raise DataError(

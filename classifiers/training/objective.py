@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
 import torch
 import torch.nn.functional as F
 
 from classifiers.data.dataset import Dataset, defective_mask, label_matrix
 from classifiers.measure.metrics import auroc, balanced_accuracy
+from classifiers.package.tiling import Tiling
+
+HIGHEST = (1, 2, 3, 5, 10)
+"""Of so many tiles with the highest scores a picture's score may be the mean."""
 
 
 def balance_weights(
@@ -68,6 +76,16 @@ def training_loss(
     return F.cross_entropy(logits, targets.argmax(dim=1), weight=weight, label_smoothing=smoothing)
 
 
+def defect_probabilities(logits: torch.Tensor, dataset: Dataset) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return probabilities (N, K) and defect scores (N,) of logits (N, K)."""
+    if dataset.multi_label:
+        probabilities = logits.sigmoid()
+        return probabilities, probabilities.amax(dim=1)
+    probabilities = logits.softmax(dim=1)
+    good = [name == dataset.good_class for name in dataset.classes]
+    return probabilities, probabilities[:, ~torch.tensor(good)].sum(dim=1)
+
+
 def validation_metrics(logits: torch.Tensor, dataset: Dataset) -> dict[str, float | None]:
     """Return loss, balanced_accuracy and auroc (of the defect score) of logits (N, K).
 
@@ -75,15 +93,41 @@ def validation_metrics(logits: torch.Tensor, dataset: Dataset) -> dict[str, floa
     """
     targets = torch.from_numpy(label_matrix(dataset, dataset.classes))
     loss = training_loss(logits, targets, weight=None, smoothing=0.0, multi_label=dataset.multi_label)
-    if dataset.multi_label:
-        probabilities = logits.sigmoid()
-        scores = probabilities.amax(dim=1)
-    else:
-        probabilities = logits.softmax(dim=1)
-        good = [name == dataset.good_class for name in dataset.classes]
-        scores = probabilities[:, ~torch.tensor(good)].sum(dim=1)
+    probabilities, scores = defect_probabilities(logits, dataset)
     area = None
     if dataset.multi_label or dataset.good_class is not None:
         area = auroc(scores.numpy(), defective_mask(dataset, dataset.good_class))
     accuracy = balanced_accuracy(probabilities.numpy(), targets.numpy() > 0, multi_label=dataset.multi_label)
     return {"loss": float(loss), "balanced_accuracy": accuracy, "auroc": area}
+
+
+def tile_metrics(logits: torch.Tensor, counts: Sequence[int], dataset: Dataset) -> dict[str, Any]:
+    """Return the metrics of tiled pictures: those of `validation_metrics`, of each picture's deciding tile.
+
+    And auroc_of_highest: for each way to put the scores of tiles together, the AUROC of the pictures.
+
+    Args:
+        logits: (M, K) of the tiles of all pictures, in order.
+        counts: how many tiles each picture has.
+        dataset: the pictures.
+    """
+    _, scores = defect_probabilities(logits, dataset)
+    of_pictures = torch.split(scores, list(counts))
+    firsts = np.cumsum([0, *counts[:-1]])
+    deciding = [first + int(own.argmax()) for first, own in zip(firsts, of_pictures, strict=True)]
+    defective = defective_mask(dataset, dataset.good_class)
+
+    def area(highest: int) -> float | None:
+        tiling = Tiling(highest=highest)
+        return auroc(np.array([tiling.picture_scores(own.numpy()) for own in of_pictures]), defective)
+
+    return {
+        **validation_metrics(logits[deciding], dataset),
+        "auroc_of_highest": {str(highest): area(highest) for highest in HIGHEST},
+    }
+
+
+def best_highest(metrics: Mapping[str, Any]) -> int:
+    """Return how many tiles make a picture's score, by the AUROC of pictures; of equal ones the fewest."""
+    areas = {int(highest): area for highest, area in metrics["auroc_of_highest"].items()}
+    return max(areas, key=lambda highest: (areas[highest] or 0.0, -highest))

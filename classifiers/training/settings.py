@@ -9,6 +9,7 @@ from typing import Any
 from classifiers.data.pictures import CACHE_BYTES, Augmentation
 from classifiers.errors import ClassifierError
 from classifiers.package.preprocessing import FITS, INTERPOLATIONS, MAX_INPUT
+from classifiers.package.tiling import Tiling
 
 SMALLEST_SIDE = 16  # pixels of the network's input; below it most networks of timm have nothing left
 
@@ -32,6 +33,25 @@ class SettingError(TrainingError):
 
 
 @dataclass(frozen=True)
+class TilingSettings:
+    """How large pictures are tiled, and which tiles an epoch shows.
+
+    Attributes:
+        scale: picture pixels per input pixel: 1 is native, 2 shows half the resolution.
+        overlap: input pixels that neighbouring tiles share at least; None: an eighth of the shorter side.
+        good_tiles: so many good tiles of a picture are shown in an epoch, drawn anew each time. Tiles with a
+            defect are all shown.
+        hard_share: after a third of the epochs the network scores good tiles. Those with the highest defect
+            scores are shown from then on, up to this share of the good tiles; 0 for none.
+    """
+
+    scale: float = 1.0
+    overlap: int | None = None
+    good_tiles: int = 16
+    hard_share: float = 0.5
+
+
+@dataclass(frozen=True)
 class TrainSettings:
     """Settings of `train`. The defaults suit fine-tuning a small CNN on some thousand pictures.
 
@@ -47,6 +67,7 @@ class TrainSettings:
         interpolation: "bilinear" or "bicubic".
         fit: "pad" keeps the aspect ratio, "stretch" does not.
         jpeg_scaling: whether large JPEGs are decoded reduced, see `Preprocessing`.
+        tiling: of large pictures, see `TilingSettings`; None where the network sees a picture as a whole.
         epochs: how often all training pictures (or as many draws) are shown.
         batch_size: pictures in one step.
         optimizer: a name of `timm.optim.list_optimizers()`.
@@ -85,6 +106,7 @@ class TrainSettings:
     interpolation: str = "bilinear"
     fit: str = "pad"
     jpeg_scaling: bool = False
+    tiling: TilingSettings | None = None
     epochs: int = 30
     batch_size: int = 32
     optimizer: str = "adamw"
@@ -144,6 +166,36 @@ class TrainSettings:
         check(self.precision in ("float32", "bfloat16"), "precision", "'float32' or 'bfloat16'")
         check(self.threads is None or self.threads >= 1, "threads", "at least 1, or None")
         check(self.workers >= 0, "workers", "at least 0")
+        if self.tiling is not None:
+            self._check_tiling(self.tiling)
+
+    def _check_tiling(self, tiling: TilingSettings) -> None:
+        if self.jpeg_scaling:
+            raise SettingError("jpeg_scaling", "must be false with tiles: they are cut from whole pictures")
+        if tiling.good_tiles < 1:
+            raise SettingError("tiling.good_tiles", f"must be at least 1, got {tiling.good_tiles}")
+        if not 0 <= tiling.hard_share <= 1:
+            raise SettingError("tiling.hard_share", f"must be between 0 and 1, got {tiling.hard_share}")
+        try:
+            found = self.package_tiling
+            if found is not None:
+                found.check(self.input_size)
+        except ValueError as error:
+            name, _, problem = str(error).partition(" ")
+            raise SettingError(name, problem) from None
+
+    @property
+    def package_tiling(self) -> Tiling | None:
+        """The tiling of the package that is made, its scores put together by their maximum."""
+        if self.tiling is None:
+            return None
+        overlap = self.tiling.overlap
+        return Tiling(self.tiling.scale, min(self.input_size) // 8 if overlap is None else overlap)
+
+    @property
+    def hard_epoch(self) -> int:
+        """The epoch after which hard good tiles are looked for."""
+        return max(1, self.epochs // 3)
 
     @property
     def warmup(self) -> int:
@@ -157,8 +209,13 @@ class TrainSettings:
         content = {**asdict(self), "warmup_epochs": self.warmup}
         for name in ("workers", "cache_bytes"):
             del content[name]
+        # Left out where they mean "as before", so that a training that an earlier kensa began goes on.
         if not self.jpeg_scaling:
-            del content["jpeg_scaling"]  # so that a training that an earlier kensa began goes on
+            del content["jpeg_scaling"]
+        if self.package_tiling is None:
+            del content["tiling"]
+        else:
+            content["tiling"]["overlap"] = self.package_tiling.overlap
         if self.pretrained is not None:
             content["pretrained"] = self.pretrained.replace("\\", "/").rsplit("/", 1)[-1]
         return content

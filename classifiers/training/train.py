@@ -17,6 +17,7 @@ from classifiers.package.package import ModelPackage, load_package
 from classifiers.training.checkpoint import read_checkpoint, write_checkpoint
 from classifiers.training.pretrained import stated_colour
 from classifiers.training.settings import TrainingError, TrainSettings
+from classifiers.training.tile_sampling import annotations_digest
 from classifiers.training.trainer import Progress, Trainer
 
 
@@ -51,6 +52,8 @@ def train(
         DataError: a picture cannot be read.
     """
     _check_data(training, validation)
+    if settings.tiling is not None and not training.multi_label and training.good_class is None:
+        raise TrainingError("tiles need to know which label means no defect: name it (--good-class)")
     report = progress or (lambda _: None)
     work = out.with_name(out.name + ".training")
     package = finished_package(training, validation, settings, out)
@@ -70,7 +73,7 @@ def train(
     try:
         if settings.threads is not None:
             torch.set_num_threads(settings.threads)
-        trainer = Trainer(training, validation, settings, fingerprint, report)
+        trainer = Trainer(training, validation, settings, fingerprint, report, work)
         if checkpoint is not None:
             trainer.restore(checkpoint)
         while not trainer.finished:
@@ -137,5 +140,7 @@ def _fingerprint(training: Dataset, validation: Dataset, settings: TrainSettings
             weights = hashlib.sha256(Path(str(settings.pretrained)).read_bytes()).hexdigest()
         except OSError as error:
             raise TrainingError(f"pretrained weights {settings.pretrained}: {error.strerror}") from error
-    content = [training.named_digest, validation.named_digest, settings.record(), weights]
+    content: list[Any] = [training.named_digest, validation.named_digest, settings.record(), weights]
+    if settings.tiling is not None:
+        content.append(annotations_digest(training))  # they label the tiles
     return hashlib.sha256(canonical(content)).hexdigest()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +17,23 @@ from timm.utils.model_ema import ModelEmaV3
 
 from classifiers.data.dataset import Dataset, label_matrix
 from classifiers.data.pictures import AugmentedPictures, Pictures, derived_seed, measure_colour
+from classifiers.data.tiles import ScaledPictures, Tiles, tile_batches
 from classifiers.package.network import create_network
 from classifiers.package.package import ModelPackage, save_package
 from classifiers.package.preprocessing import Preprocessing
 from classifiers.predict import resolve_device
 from classifiers.training.checkpoint import Checkpoint
-from classifiers.training.objective import balance_weights, training_loss, validation_metrics
+from classifiers.training.objective import (
+    balance_weights,
+    best_highest,
+    defect_probabilities,
+    tile_metrics,
+    training_loss,
+    validation_metrics,
+)
 from classifiers.training.pretrained import has_folded_batch_norms, starting_network, unfold_batch_norms
 from classifiers.training.settings import TrainingError, TrainSettings
+from classifiers.training.tile_sampling import TileSample, label_tiles
 
 # Folded batch norms are measured on at least so many pictures, where there are as many.
 UNFOLDING_PICTURES = 256
@@ -60,7 +69,10 @@ Progress = Callable[[TrainProgress], None]
 
 
 class Trainer:
-    """A training: its data, network and optimizer, and its state between epochs."""
+    """A training: its data, network and optimizer, and its state between epochs.
+
+    With tiles, what is shown is tiles of the training pictures; what is validated is pictures.
+    """
 
     def __init__(
         self,
@@ -69,6 +81,7 @@ class Trainer:
         settings: TrainSettings,
         fingerprint: str,
         report: Progress,
+        work: Path,
     ) -> None:
         self.settings = settings
         self.report = report
@@ -86,9 +99,27 @@ class Trainer:
             report(TrainProgress("reading", done, total))
 
         size = settings.cache_bytes
-        self.pictures = Pictures(training, self.preprocessing, cache_bytes=size, progress=reading)
-        self.held_out = Pictures(validation, self.preprocessing, cache_bytes=size, progress=reading)
-        self.targets = torch.from_numpy(label_matrix(training, training.classes))
+        self.pictures: Pictures | Tiles
+        self.held_out: Pictures | ScaledPictures
+        self.sample: TileSample | None = None
+        self.tile_counts: dict[str, int] = {}
+        if settings.package_tiling is None:
+            self.pictures = Pictures(training, self.preprocessing, cache_bytes=size, progress=reading)
+            self.held_out = Pictures(validation, self.preprocessing, cache_bytes=size, progress=reading)
+            self.targets = torch.from_numpy(label_matrix(training, training.classes))
+        else:
+            whole, self.held_out = (
+                ScaledPictures(
+                    side.items,
+                    self.preprocessing,
+                    settings.package_tiling,
+                    work / f"pictures-{name}",
+                    cache_bytes=size,
+                    progress=reading,
+                )
+                for name, side in (("training", training), ("validation", validation))
+            )
+            self.pictures, self.targets = self._tiles(whole)
 
         self.model.to(self.device).to(memory_format=torch.channels_last)
         if folded:
@@ -103,7 +134,8 @@ class Trainer:
             )
         except (ValueError, AssertionError, TypeError) as error:
             raise TrainingError(f"timm cannot make the optimizer {settings.optimizer!r}: {error}") from error
-        self.steps = max(1, len(self.pictures) // settings.batch_size)
+        shown = self._shown(torch.Generator().manual_seed(derived_seed(settings.seed)))
+        self.steps = max(1, len(shown) // settings.batch_size)
         self.schedule, _ = create_scheduler_v2(
             self.optimizer,
             sched=settings.schedule,
@@ -117,17 +149,48 @@ class Trainer:
         self.average: Any = None
         if settings.ema_decay is not None:
             self.average = ModelEmaV3(self.model, decay=settings.ema_decay, use_warmup=True)
-        self.loss_weight, self.draw_weight = balance_weights(
-            self.targets,
-            balance=settings.balance,
-            power=settings.balance_power,
-            multi_label=training.multi_label,
-        )
+        self.loss_weight, _ = self._balance(shown)
         self.loss_weight = None if self.loss_weight is None else self.loss_weight.to(self.device)
         self.epoch = 0
         self.history: list[dict[str, Any]] = []
         self.best_epoch = 0
         self.best: dict[str, torch.Tensor] = {}
+
+    def _tiles(self, pictures: ScaledPictures) -> tuple[Tiles, torch.Tensor]:
+        """Return the tiles that may be shown and their targets; say how many there are of which kind."""
+        tiling = self.settings.tiling
+        assert tiling is not None  # noqa: S101  called where there is one
+        labelled = label_tiles(self.dataset, pictures.grids)
+        self.sample = TileSample(labelled, tiling.good_tiles, tiling.hard_share)
+        self.tile_counts = labelled.record()
+        height, width = self.settings.input_size
+        text = (
+            f"{len(pictures)} pictures have {sum(map(len, pictures.grids))} tiles of {height} x {width} at "
+            f"scale {tiling.scale:g}: {self.tile_counts['defective']} show a defect, {labelled.grazing} only "
+            f"a little of one and are left out, {self.tile_counts['good']} are good, of which an epoch shows "
+            f"at most {tiling.good_tiles} a picture"
+        )
+        self.report(TrainProgress("notice", 0, 0, text=text))
+        if labelled.unmarked:
+            text = (
+                f"{len(labelled.unmarked)} defective pictures are left out of training, since no mask or box "
+                f"says where all of their defects are: {labelled.unmarked[0]}"
+            )
+            self.report(TrainProgress("notice", 0, 0, text=text))
+        return Tiles(pictures, labelled.places), labelled.targets
+
+    def _shown(self, generator: torch.Generator) -> torch.Tensor:
+        """Return what an epoch draws from: all pictures, or a sample of the tiles, (m,) int64."""
+        return torch.arange(len(self.pictures)) if self.sample is None else self.sample.draw(generator)
+
+    def _balance(self, shown: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+        """Return weights in the loss, or weights of what is shown; see `balance_weights`."""
+        return balance_weights(
+            self.targets[shown],
+            balance=self.settings.balance,
+            power=self.settings.balance_power,
+            multi_label=self.dataset.multi_label,
+        )
 
     def _tell_about_weights(self, folded: bool) -> None:
         """Say how pictures are normalised for pretrained weights, and what happens to folded batch norms."""
@@ -201,17 +264,35 @@ class Trainer:
                 TrainProgress("training", step, self.steps, self.epoch, settings.epochs, loss=total / step)
             )
         self._validate(total / self.steps)
+        if self.sample is not None and self.epoch == settings.hard_epoch < settings.epochs:
+            self._find_hard_tiles(self.sample)
+
+    def _find_hard_tiles(self, sample: TileSample) -> None:
+        """Let the network score good tiles; those that look most like a defect stay in the sample."""
+        assert isinstance(self.pictures, Tiles)  # noqa: S101  what a sample is of
+        generator = torch.Generator().manual_seed(derived_seed(self.settings.seed, self.epoch) + 2)
+        candidates = sample.candidates(generator)
+        batches = self.pictures.batches(self.settings.batch_size, indices=candidates)
+        logits = torch.cat([self._logits(batch) for batch in batches])
+        _, scores = defect_probabilities(logits, self.dataset)
+        sample.keep_hard(candidates, scores.numpy())
+        text = (
+            f"{len(sample.hard)} good tiles that look most like a defect are shown from now on, of "
+            f"{len(candidates)} that were scored"
+        )
+        self.report(TrainProgress("notice", 0, 0, text=text))
 
     def _loader(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         settings = self.settings
         generator = torch.Generator().manual_seed(derived_seed(settings.seed, self.epoch) + 1)
-        count = len(self.pictures)
-        if self.draw_weight is None:
-            order = torch.randperm(count, generator=generator)
+        pool = self._shown(generator)
+        _, draw_weight = self._balance(pool)
+        if draw_weight is None:
+            order = torch.randperm(len(pool), generator=generator)
         else:
-            order = torch.multinomial(self.draw_weight, count, replacement=True, generator=generator)
+            order = torch.multinomial(draw_weight, len(pool), replacement=True, generator=generator)
         # The last, smaller batch is left out; the next epoch's order puts other pictures there.
-        shown = order[: self.steps * settings.batch_size].tolist()
+        shown = pool[order[: self.steps * settings.batch_size]].tolist()
         loader: torch.utils.data.DataLoader[Any] = torch.utils.data.DataLoader(
             AugmentedPictures(self.pictures, settings.augmentation, settings.seed),
             batch_size=settings.batch_size,
@@ -226,19 +307,38 @@ class Trainer:
             self.device.type, dtype=torch.bfloat16, enabled=self.settings.precision == "bfloat16"
         )
 
-    def _validate(self, training_loss: float) -> None:
-        network = self.model if self.average is None else self.average.module
+    @property
+    def _network(self) -> torch.nn.Module:
+        """What is validated and kept: the average of the weights where there is one."""
+        network: torch.nn.Module = self.model if self.average is None else self.average.module
+        return network
+
+    def _logits(self, batch: torch.Tensor) -> torch.Tensor:
+        """Return logits (B, K) of normalised input, on the CPU, by the network that is validated."""
+        network = self._network
         network.eval()
-        parts = []
         with torch.inference_mode(), self._autocast():
-            for batch in self.held_out.batches(self.settings.batch_size):
-                batch = batch.to(self.device, memory_format=torch.channels_last)
-                parts.append(network(batch).float().cpu())
-                done = sum(map(len, parts))
-                self.report(
-                    TrainProgress("validating", done, len(self.held_out), self.epoch, self.settings.epochs)
-                )
-        metrics = validation_metrics(torch.cat(parts), self.validation)
+            batch = batch.to(self.device, memory_format=torch.channels_last)
+            return network(batch).float().cpu()  # type: ignore[no-any-return]
+
+    def _validate(self, training_loss: float) -> None:
+        parts = []
+        held_out, size = self.held_out, self.settings.batch_size
+        # With the number of pictures that are done after each batch.
+        batches: Iterator[tuple[torch.Tensor, int]]
+        if isinstance(held_out, Pictures):
+            ends = range(size, len(held_out) + size, size)
+            batches = zip(held_out.batches(size), (min(end, len(held_out)) for end in ends), strict=True)
+        else:
+            batches = tile_batches(iter(held_out), self.preprocessing, size, self.device)
+        for batch, done in batches:
+            parts.append(self._logits(batch))
+            self.report(TrainProgress("validating", done, len(held_out), self.epoch, self.settings.epochs))
+        metrics: dict[str, Any]
+        if isinstance(held_out, Pictures):
+            metrics = validation_metrics(torch.cat(parts), self.validation)
+        else:
+            metrics = tile_metrics(torch.cat(parts), [len(grid) for grid in held_out.grids], self.validation)
         learning_rate = self.optimizer.param_groups[0]["lr"]
         entry = {
             "epoch": self.epoch,
@@ -250,7 +350,8 @@ class Trainer:
             self.history[self.best_epoch - 1], self.settings
         ):
             self.best_epoch = self.epoch
-            self.best = {name: tensor.detach().cpu().clone() for name, tensor in network.state_dict().items()}
+            weights = self._network.state_dict()
+            self.best = {name: tensor.detach().cpu().clone() for name, tensor in weights.items()}
         self.history.append(entry)
         self.report(
             TrainProgress(
@@ -276,6 +377,8 @@ class Trainer:
             "history": self.history,
             "origin": self.origin,
         }
+        if self.sample is not None:
+            state["hard_tiles"] = self.sample.hard
         return Checkpoint(state, weights, self.optimizer.state_dict())
 
     def restore(self, checkpoint: Checkpoint) -> None:
@@ -289,6 +392,8 @@ class Trainer:
         self.best_epoch = checkpoint.state["best_epoch"]
         self.history = checkpoint.state["history"]
         self.origin = checkpoint.state["origin"]
+        if self.sample is not None:
+            self.sample.hard = checkpoint.state["hard_tiles"]
         self.schedule.step_update(self.epoch * self.steps)
 
     def save(self, out: Path, record: Mapping[str, Any]) -> ModelPackage:
@@ -296,6 +401,11 @@ class Trainer:
         settings, sides = self.settings, {"training": self.dataset, "validation": self.validation}
         network = create_network(settings.architecture, settings.model_args, len(self.dataset.classes))
         network.load_state_dict(self.best)
+        metrics = self.history[self.best_epoch - 1]
+        tiling = settings.package_tiling
+        if tiling is not None:
+            record = {**record, "tiles": self.tile_counts}
+            tiling = replace(tiling, highest=best_highest(metrics))
         return save_package(
             out,
             network,
@@ -305,6 +415,7 @@ class Trainer:
             good_class=None if self.dataset.multi_label else self.dataset.good_class,
             task=self.dataset.task,
             preprocessing=self.preprocessing,
+            tiling=tiling,
             training={
                 **record,
                 "settings": settings.record(),
@@ -313,7 +424,7 @@ class Trainer:
                 "data_counts": {role: side.counts() for role, side in sides.items()},
                 "origin": self.origin,
                 "best_epoch": self.best_epoch,
-                "metrics": self.history[self.best_epoch - 1],
+                "metrics": metrics,
                 "history": self.history,
                 "versions": {"torch": torch.__version__, "timm": timm.__version__},
             },

@@ -96,6 +96,16 @@ def train(
             rich_help_panel=INPUT,
         ),
     ] = None,
+    tile: Annotated[
+        float | None,
+        typer.Option(
+            "--tile",
+            metavar="SCALE",
+            help="Cut large pictures into tiles of the input's size, of so many picture pixels per input "
+            "pixel: 1 is native, 2 half the resolution. Needs masks or boxes of the defects.",
+            rich_help_panel=INPUT,
+        ),
+    ] = None,
     architecture: Annotated[
         str, typer.Option("--arch", help="Any CNN of timm by name.", rich_help_panel=NETWORK)
     ] = "mobilenetv3_small_050",
@@ -160,7 +170,12 @@ def train(
         "precision": precision,
         "seed": seed,
     }
-    settings = train_settings(setting or [], **chosen)  # before pictures are read: a mistake costs no time
+    entries = setting or []
+    if tile is not None:
+        chosen["tiling"] = {"scale": tile}
+        # Of many tiles of a good picture one is always the worst: the most probable class says little.
+        entries = ["select_by=auroc", *entries]
+    settings = train_settings(entries, **chosen)  # before pictures are read: a mistake costs no time
     if out_folder.exists():
         load_package(out_folder)  # so is a folder of something else
     with out.status("reading the labels …"):
@@ -180,13 +195,13 @@ def train(
     print_dataset(data, dataset)
     if kept is not None:
         out.print(f"  {safe(kept)}")
-    if input_size is None:
+    if input_size is None and tile is None:
         settings = replace(settings, input_size=survey.proposed_size)
     finished_package(
         sides[0], sides[1], settings, out_folder
     )  # the splits beside another package stay as they are
     write_splits(out_folder, sides)
-    for line in survey_lines(survey, settings.input_size, asked=input_size is not None):
+    for line in survey_lines(survey, settings.input_size, asked=input_size is not None, tile=tile):
         out.print(safe(line))
     with TrainingLines() as lines:
         split = split_record(sides, grouped_by=group_column, fractions=fractions, seed=seed)
@@ -236,21 +251,27 @@ def _input_sides(text: str) -> tuple[int, int]:
     return int(found[1]), int(found[2] or found[1])
 
 
-def survey_lines(survey: "Survey", size: tuple[int, int], *, asked: bool) -> list[str]:
+def survey_lines(
+    survey: "Survey", size: tuple[int, int], *, asked: bool, tile: float | None = None
+) -> list[str]:
     """Return what pictures and defects are like, what the input makes of them, and what would suit better.
 
     Args:
         survey: of the pictures.
         size: height and width of the input that will be used.
         asked: whether it was given; else it is the proposal.
+        tile: picture pixels per input pixel of tiles; None without them.
     """
     from classifiers.data.survey import SMALLEST_DEFECT, USUAL_SIDE
 
     pixels = 20 if survey.defect is None else max(1, round(survey.defect))
 
-    def becomes(input_size: tuple[int, int]) -> str:
-        side = pixels * survey.scale(input_size)
+    def sides(scale: float) -> str:
+        side = pixels * scale
         return f"{side:.0f}" if side >= 1.5 else f"{side:.1f}"
+
+    def becomes(input_size: tuple[int, int]) -> str:
+        return sides(survey.scale(input_size))
 
     def text(input_size: tuple[int, int]) -> str:
         return f"{input_size[0]}x{input_size[1]}"
@@ -264,6 +285,14 @@ def survey_lines(survey: "Survey", size: tuple[int, int], *, asked: bool) -> lis
     lines = [f"pictures are {survey.width} wide and {survey.height} high{unlike}; {known}"]
     if survey.unreadable:
         lines.append(f"{len(survey.unreadable)} masks cannot be read, {survey.unreadable[0]} among them")
+    if tile is not None:
+        lines.append(
+            f"tiles of {text(size)} (height x width) at scale {tile:g}: a defect of {pixels} pixels becomes "
+            f"{sides(1 / tile)}"
+        )
+        if survey.defect is not None and tile > 1 and pixels / tile < 0.9 * SMALLEST_DEFECT:
+            lines[-1] += f"; --tile {max(1.0, pixels / SMALLEST_DEFECT):.2g} shows more of it"
+        return lines
     usual, proposed = (USUAL_SIDE, USUAL_SIDE), survey.proposed_size
     line = f"input {text(size)} (height x width): a defect of {pixels} pixels becomes {becomes(size)}"
     if asked and survey.scale(size) < 0.9 * survey.scale(proposed):
@@ -283,4 +312,6 @@ def survey_lines(survey: "Survey", size: tuple[int, int], *, asked: bool) -> lis
             f"more is not taken unasked: --input-size {text(enough)} shows such a defect with "
             f"{becomes(enough)} pixels, and takes {times:.0f} times as long as {text(usual)}"
         )
+    if survey.defect is not None and too_small and survey.scale(size) < 0.5:
+        lines.append(f"--tile 1 cuts pictures into tiles that show such a defect with {sides(1.0)} pixels")
     return lines

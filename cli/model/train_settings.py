@@ -29,6 +29,12 @@ FURTHER: dict[str, dict[str, tuple[str, str]]] = {
         "jpeg_scaling": ("false", "Decode JPEGs of twice the input or more reduced: faster, other pixels."),
         "mean": ("null", "Mean colour, [r, g, b] in 0..1; null: of the pretrained weights, else measured."),
         "std": ("null", "Its standard deviation; null as for the mean."),
+        "tiling.overlap": (
+            "null",
+            "With --tile: input pixels that tiles share; null: an eighth.",
+        ),
+        "tiling.good_tiles": ("16", "With --tile: good tiles of a picture in an epoch, at most."),
+        "tiling.hard_share": ("0.5", "With --tile: largest share of them that looked most like a defect."),
     },
     NETWORK: {
         "freeze_batch_norm": ("false", "Keep the statistics of batch norms as they were loaded."),
@@ -48,7 +54,10 @@ FURTHER: dict[str, dict[str, tuple[str, str]]] = {
     },
     CHOICE: {
         "balance_power": ("1.0", "1 makes classes equal, 0 leaves them as they are."),
-        "select_by": ("balanced_accuracy", "The best epoch by balanced_accuracy, or by auroc."),
+        "select_by": (
+            "balanced_accuracy",
+            "The best epoch by balanced_accuracy, or by auroc (the default with --tile).",
+        ),
         "patience": ("null", "End after so many epochs without a better one; null: never."),
     },
     AUGMENTATION: {
@@ -71,10 +80,18 @@ FURTHER: dict[str, dict[str, tuple[str, str]]] = {
 }
 
 # What stays as it is from one model to the next.
-_OF_THE_MODEL = {"architecture", "model_args", "pretrained", "input_size", *FURTHER[INPUT]}
+_OF_THE_MODEL = {
+    *("architecture", "model_args", "pretrained", "input_size", "tiling.scale"),
+    *(set(FURTHER[INPUT]) - {"tiling.good_tiles", "tiling.hard_share"}),
+}
 
 # Settings whose option is not called like them.
-_FLAGS = {"architecture": "--arch", "model_args": "--model-arg", "learning_rate": "--lr"}
+_FLAGS = {
+    "architecture": "--arch",
+    "model_args": "--model-arg",
+    "learning_rate": "--lr",
+    "tiling.scale": "--tile",
+}
 
 
 class GroupedHelp(TyperCommand):
@@ -127,11 +144,12 @@ def train_settings(entries: list[str], **chosen: Any) -> "TrainSettings":
     from classifiers.training.pretrained import check_start
     from classifiers.training.settings import SettingError
 
-    settings = _with_entries({**chosen, "augmentation": {}}, entries, chosen)
+    options = {*chosen, "tiling.scale"}
+    settings = _with_entries({"tiling": None, **chosen, "augmentation": {}}, entries, options)
     try:
         check_start(settings)
     except SettingError as error:
-        raise ConfigError(f"{_flag(error.name, chosen)} {error.problem}") from None
+        raise ConfigError(f"{_flag(error.name, options)} {error.problem}") from None
     return settings
 
 
@@ -154,6 +172,7 @@ def changed_settings(
         raise ConfigError(f"--set {decided[0]}: not a setting that can change from one model to the next")
     values = {field.name: getattr(settings, field.name) for field in fields(settings)}
     values["augmentation"] = asdict(settings.augmentation)
+    values["tiling"] = None if settings.tiling is None else asdict(settings.tiling)
     if "epochs" in chosen:
         values["warmup_epochs"] = None  # it was chosen for another number of epochs
     return _with_entries({**values, **chosen}, entries, options)
@@ -173,6 +192,8 @@ def _with_entries(values: dict[str, Any], entries: list[str], options: Collectio
             hint = f"did you mean {close[0]}?" if close else "`kensa train --help` lists what there is"
             raise ConfigError(f"--set {name}: unknown; {hint}")
         group, dot, field = name.partition(".")
+        if group == "tiling" and values["tiling"] is None:
+            raise ConfigError(f"--set {name}: tiles are asked for by --tile SCALE")
         (values[group] if dot else values)[field or name] = value
     try:
         return TypeAdapter(TrainSettings).validate_python(values)

@@ -16,7 +16,7 @@ from classifiers.data.pictures import Augmentation
 from classifiers.data.survey import Survey
 from classifiers.engines import choice
 from classifiers.package import parity
-from classifiers.training.settings import TrainSettings
+from classifiers.training.settings import TilingSettings, TrainSettings
 from classifiers.training.trainer import TrainProgress
 from cli import console
 from cli.main import load_command
@@ -164,7 +164,9 @@ def test_the_help_lists_every_setting_once_with_its_default(kensa: Kensa) -> Non
     options = options - {"model_arg"} | {"model_args"}
     defaults = {field.name: field.default for field in fields(TrainSettings)}
     varied = {f"augmentation.{field.name}": field.default for field in fields(Augmentation)}
-    assert {*further} | (options & {*defaults}) == {*defaults, *varied} - {"augmentation"}
+    varied |= {f"tiling.{field.name}": field.default for field in fields(TilingSettings)}
+    assert varied.pop("tiling.scale") == 1.0  # is asked for by --tile, which says it
+    assert {*further} | (options & {*defaults}) == {*defaults, *varied} - {"augmentation", "tiling"}
     assert not {*further} & options
     for name, default in further.items():
         assert option_value(default, name) == (defaults | varied)[name], name
@@ -208,6 +210,7 @@ def test_the_help_lists_every_setting_once_with_its_default(kensa: Kensa) -> Non
                 "0.5; a step takes 4.0 times as long (--input-size chooses another)",
                 "more is not taken unasked: --input-size 192x3264 shows such a defect with 8 pixels, and "
                 "takes 12 times as long as 224x224",
+                "--tile 1 cuts pictures into tiles that show such a defect with 10 pixels",
             ],
         ),
         (
