@@ -43,6 +43,15 @@ def split_of(package: ModelPackage) -> Mapping[str, Any]:
     return split if isinstance(split, Mapping) else {}
 
 
+def grouped_by(package: ModelPackage, dataset: Dataset) -> str | None:
+    """Return the column by whose groups the data was split of which this is a side; None of other data."""
+    split = split_of(package)
+    digests, column = split.get("digests"), split.get("grouped_by")
+    if isinstance(digests, Mapping) and isinstance(column, str) and dataset.digest in digests.values():
+        return column
+    return None
+
+
 def recorded_digests(package: ModelPackage) -> dict[str, str]:
     """Return role -> digest of the data that a package says it was made from, as far as it says so."""
     digests = {

@@ -19,15 +19,16 @@ from classifiers.engines.choice import fast_precisions
 from classifiers.engines.engine import PRECISIONS
 from classifiers.errors import ClassifierError, PackageError
 from classifiers.measure.effective_size import effective_size
-from classifiers.measure.evaluation import dataset_logits
 from classifiers.measure.intervals import most_misses, needed_without_misses, upper_bound
+from classifiers.measure.logits import DatasetLogits, dataset_logits
 from classifiers.measure.metrics import auroc
 from classifiers.measure.reference import as_json, reference_of
+from classifiers.measure.units import Parts, Unit, of_parts
 from classifiers.package.package import ModelPackage, build_model, save_package
 from classifiers.package.parity import DECIMALS, parity_pictures
 from classifiers.package.precisions import ReducedPrecision
 from classifiers.package.thresholds import Thresholds
-from classifiers.predict import Predictor, to_prediction
+from classifiers.predict import Predictor
 from sources.picture_statistics import PictureStatistics, picture_statistics
 
 CONFIDENCE = 0.95
@@ -48,6 +49,7 @@ def calibrate(
     *,
     target_escape_rate: float = 0.05,
     target_overkill: float | None = 0.05,
+    per: Unit = "picture",
     device: str = "auto",
     engine: str = "auto",
     precisions: Sequence[str] | None = None,
@@ -57,10 +59,11 @@ def calibrate(
 ) -> ModelPackage:
     """Write a new package with a temperature and thresholds fitted to labelled pictures.
 
-    The temperature is that of float32. In every other precision the pictures are scored anew, and thresholds
-    are chosen from these scores. A precision that cannot be had is left out, with the reason in the package
-    (`training.calibration.refused`): one that moves the logits too far, that allows no thresholds, or that
-    flags more good pictures than float32 does by its bound.
+    The temperature is that of float32; with tiles it is fitted to the deciding tiles. In every other
+    precision the pictures are scored anew, and thresholds are chosen from these scores. A precision that
+    cannot be had is left out, with the reason in the package (`training.calibration.refused`): one that moves
+    the logits too far, that allows no thresholds, or that flags more good pictures than float32 does by its
+    bound.
 
     Args:
         package: from `train`, or from an earlier calibration, whose result is replaced.
@@ -69,6 +72,8 @@ def calibrate(
         target_escape_rate: the largest share of defective pictures that may pass, in (0, 1).
         target_overkill: the largest share of good pictures that may be rejected automatically, in (0, 1);
             None asks for none, so that few good pictures, or no one, will do: see `choose_thresholds`.
+        per: what the targets are shares of. "part": each group of the data is a part, whose score is the
+            highest of its pictures, and which is defective where one of them is.
         device: as for `Predictor`.
         engine: as for `Predictor`; use the one that will inspect.
         precisions: in which to calibrate beside float32, which is always there; None for those that the
@@ -87,8 +92,15 @@ def calibrate(
     if (side := role_of(package, dataset)) in ("training", "validation"):
         raise CalibrationError(f"this is the model's own {side} data; calibrate with pictures it never saw")
     defective = defective_mask(dataset, package.good_class)
+    groups = [item.group for item in dataset.items]
+
+    def units(scores: NDArray[np.floating]) -> Parts:
+        """Return the scores of what the targets are for."""
+        return of_parts(scores, defective, groups) if per == "part" else Parts(scores, defective, groups)
+
     # The cheap refusals come before the predictions.
-    check_enough(int(defective.sum()), int((~defective).sum()), target_escape_rate, target_overkill)
+    bad = units(np.zeros(len(defective), dtype=np.float32)).defective
+    check_enough(int(bad.sum()), int((~bad).sum()), target_escape_rate, target_overkill, per=per)
     if strange := [each for each in precisions or () if each not in PRECISIONS]:
         raise CalibrationError(f"{strange[0]!r} is no precision: choose of {', '.join(PRECISIONS)}")
     # Nothing of an earlier calibration is to decide what this one may compute in.
@@ -114,26 +126,30 @@ def calibrate(
     def measure(index: int, pixels: NDArray[np.uint8]) -> None:
         measured[index] = picture_statistics(pixels)
 
-    raw = dataset_logits(predictor, dataset, progress=progress_of(0), seen=measure) * package.temperature
+    divided = dataset_logits(predictor, dataset, progress=progress_of(0), seen=measure)
+    raw = replace(divided, rows=divided.rows * package.temperature)
     targets = torch.from_numpy(label_matrix(dataset, package.classes))
     multi_label = package.task == "multi-label"
-    temperature = fit_temperature(raw, targets, multi_label=multi_label)
-    logits = raw / temperature
-    scores = to_prediction(package, logits).defect_scores
+    decided = raw.deciding()
+    temperature = fit_temperature(decided, targets, multi_label=multi_label)
+    logits = replace(raw, rows=raw.rows / temperature)
+    scores = logits.prediction().defect_scores
 
-    choose = partial(
-        choose_thresholds,
-        defective=defective,
-        target_escape_rate=target_escape_rate,
-        target_overkill=target_overkill,
-        groups=[item.group for item in dataset.items],
-        dataset_digest=dataset.digest,
-    )
+    def choose(scores: NDArray[np.float32]) -> Thresholds:
+        own = units(scores)
+        return choose_thresholds(
+            own.scores,
+            own.defective,
+            target_escape_rate=target_escape_rate,
+            target_overkill=target_overkill,
+            groups=own.groups,
+            dataset_digest=dataset.digest,
+            per=per,
+        )
+
     thresholds = choose(scores)
     statistics = [measured[index] for index in range(len(measured))]
-    reference = reference_of(
-        statistics, scores, defective, thresholds.review, [item.group for item in dataset.items]
-    )
+    reference = reference_of(statistics, scores, defective, thresholds.review, groups)
     reduced: list[ReducedPrecision] = []
     refused: dict[str, str] = {}
     for number, precision in enumerate(others, start=1):
@@ -142,8 +158,8 @@ def calibrate(
             other = opened(
                 _with_temperature(plain, temperature), engine=predictor.engine.name, precision=precision
             )
-            found = dataset_logits(other, dataset, progress=progress_of(number))
-            reduced.append(_reduced_precision(other, found, logits, thresholds, choose))
+            own = dataset_logits(other, dataset, progress=progress_of(number))
+            reduced.append(_reduced_precision(other, own, logits, thresholds, choose))
         except (PackageError, CalibrationError) as error:
             refused[precision] = str(error)
     record: dict[str, Any] = {
@@ -155,11 +171,15 @@ def calibrate(
         "precision": predictor.precision,
         "precisions": ["float32", *(one.precision for one in reduced)],
         "refused": refused,
-        "loss_before": loss(raw, targets, 1.0, multi_label=multi_label),
-        "loss_after": loss(raw, targets, temperature, multi_label=multi_label),
+        "loss_before": loss(decided, targets, 1.0, multi_label=multi_label),
+        "loss_after": loss(decided, targets, temperature, multi_label=multi_label),
         "auroc": auroc(scores, defective),
         "reference": as_json(reference),
     }
+    if per == "part":
+        record["per"] = per
+    if raw.counts is not None:
+        record["tile_counts"] = raw.tile_counts()
     return save_package(
         out,
         build_model(package),
@@ -172,6 +192,7 @@ def calibrate(
         temperature=temperature,
         thresholds=thresholds,
         reduced=reduced,
+        tiling=package.tiling,
         training={**package.training, "calibration": record},
     )
 
@@ -185,8 +206,8 @@ def _with_temperature(package: ModelPackage, temperature: float) -> ModelPackage
 
 def _reduced_precision(
     predictor: Predictor,
-    logits: torch.Tensor,
-    reference: torch.Tensor,
+    logits: DatasetLogits,
+    reference: DatasetLogits,
     thresholds: Thresholds,
     choose: Callable[[NDArray[np.float32]], Thresholds],
 ) -> ReducedPrecision:
@@ -194,7 +215,7 @@ def _reduced_precision(
 
     Args:
         predictor: computes in it.
-        logits: (N, K) of the calibration pictures, by this predictor.
+        logits: of the calibration pictures, by this predictor.
         reference: the same in float32.
         thresholds: of float32.
         choose: returns thresholds for scores (N,).
@@ -202,7 +223,7 @@ def _reduced_precision(
     Raises:
         CalibrationError: no thresholds keep the targets, or they cost too much.
     """
-    scores, before = (to_prediction(predictor.package, each).defect_scores for each in (logits, reference))
+    scores, before = (each.prediction().defect_scores for each in (logits, reference))
     own = choose(scores)
     check_cost(own, thresholds)
     pictures = torch.stack([predictor.transform(picture) for picture in parity_pictures()])
@@ -215,7 +236,7 @@ def _reduced_precision(
         parity=tuple(tuple(round(logit, DECIMALS) for logit in row) for row in parity),
         flips=count_flips(thresholds, before, own, scores),
         score_shift=float(np.abs(scores.astype(np.float64) - before).max()),
-        logit_shift=float((logits - reference).abs().max()),
+        logit_shift=float((logits.rows - reference.rows).abs().max()),
     )
 
 
@@ -304,6 +325,7 @@ def check_enough(
     target_escape_rate: float,
     target_overkill: float | None,
     effective: tuple[float, float] | None = None,
+    per: Unit = "picture",
 ) -> None:
     """Refuse data that is too small to show that the targets are kept, even without a single error.
 
@@ -313,6 +335,7 @@ def check_enough(
         target_escape_rate: as for `choose_thresholds`.
         target_overkill: as for `choose_thresholds`.
         effective: how many independent pictures both are worth; None as long as that is not known.
+        per: what is counted.
 
     Raises:
         CalibrationError: the message has the number of pictures that would be needed.
@@ -333,9 +356,11 @@ def check_enough(
                 "; or --target-overkill none: then no target is shown for it, and nothing is rejected "
                 "without a person"
             )
+        if per == "part":
+            without += "; or --per picture, which asks for so many pictures and says less"
         if not count:
             raise CalibrationError(
-                f"no {kind} picture in the calibration data; at least {needed} are needed{without}"
+                f"no {kind} {per} in the calibration data; at least {needed} are needed{without}"
             )
         bound = upper_bound(0, count, CONFIDENCE, size)
         if bound > target:
@@ -344,7 +369,7 @@ def check_enough(
                 worth = f", which count as {size:.1f} independent ones because those of a group are alike,"
                 parts = " of other parts or lots"
             raise CalibrationError(
-                f"{count} {kind} pictures{worth} cannot show a {name} of {target:g}: even without any error "
+                f"{count} {kind} {per}s{worth} cannot show a {name} of {target:g}: even without any error "
                 f"the 95 % bound is {bound:.4f}. At least {needed} {kind} ones{parts} are needed, or a "
                 f"larger target{without}"
             )
@@ -358,6 +383,7 @@ def choose_thresholds(
     target_overkill: float | None,
     groups: list[str] | None = None,
     dataset_digest: str = "",
+    per: Unit = "picture",
 ) -> Thresholds:
     """Return thresholds on the defect score by which both targets are kept.
 
@@ -378,19 +404,20 @@ def choose_thresholds(
             None for no target.
         groups: part or lot of each picture, (N,); None where each picture is a group of its own.
         dataset_digest: recorded with the thresholds.
+        per: what scores are of; where it is parts, read "part" for "picture".
 
     Raises:
         CalibrationError: there are too few pictures, or more good ones score exactly 1 than may be rejected.
     """
     n_defective, n_good = int(defective.sum()), int((~defective).sum())
-    check_enough(n_defective, n_good, target_escape_rate, target_overkill)
+    check_enough(n_defective, n_good, target_escape_rate, target_overkill, per=per)
     names = np.array(
         groups if groups is not None else [str(index) for index in range(len(scores))], dtype=object
     )
     bad_size, good_size = (
         effective_size(scores[side].tolist(), names[side].tolist()) for side in (defective, ~defective)
     )
-    check_enough(n_defective, n_good, target_escape_rate, target_overkill, (bad_size, good_size))
+    check_enough(n_defective, n_good, target_escape_rate, target_overkill, (bad_size, good_size), per)
     bad = np.sort(scores[defective].astype(np.float64))
     good = np.sort(scores[~defective].astype(np.float64))[::-1]
     allowed_misses = most_misses(n_defective, target_escape_rate, CONFIDENCE, bad_size) or 0
@@ -402,7 +429,7 @@ def choose_thresholds(
         reject = max(review, highest_good + (1 - highest_good) * MARGIN)
         if reject <= highest_good:
             raise CalibrationError(
-                f"{allowed_rejects + 1} good pictures score 1, so no reject threshold keeps overkill within "
+                f"{allowed_rejects + 1} good {per}s score 1, so no reject threshold keeps overkill within "
                 f"{target_overkill:g}; look at their labels, or raise the target"
             )
     n_missed = int((bad < review).sum())

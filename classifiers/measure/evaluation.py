@@ -6,57 +6,26 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from classifiers.data.dataset import DataError, Dataset, defective_mask, label_matrix
-from classifiers.data.pictures import Pictures
+from classifiers.data.dataset import Dataset, defective_mask, label_matrix
 from classifiers.measure.effective_size import effective_size
 from classifiers.measure.intervals import interval, upper_bound
+from classifiers.measure.logits import check_classes, dataset_logits
 from classifiers.measure.metrics import auroc, balanced_accuracy
+from classifiers.measure.units import calibrated_per, of_parts
 from classifiers.package.package import ModelPackage
-from classifiers.predict import Prediction, Predictor, to_prediction
+from classifiers.package.thresholds import Thresholds
+from classifiers.predict import Prediction, Predictor
 
 CONFIDENCE = 0.95
-
-
-def dataset_logits(
-    predictor: Predictor,
-    dataset: Dataset,
-    *,
-    progress: Callable[[int, int], None] | None = None,
-    seen: Callable[[int, NDArray[np.uint8]], None] | None = None,
-) -> torch.Tensor:
-    """Return logits (N, K) float32, divided by the package's temperature, in the data set's order.
-
-    Args:
-        predictor: the model.
-        dataset: the pictures.
-        progress: called with (pictures done, pictures).
-        seen: called with (index, pixels as decoded) for each picture, from several threads.
-
-    Raises:
-        DataError: a picture cannot be read, or the data has other classes than the package.
-    """
-    _check_classes(predictor.package, dataset)
-    # Every picture is used once: there is nothing to gain from keeping them.
-    pictures = Pictures(dataset, predictor.package.preprocessing, cache_bytes=0, seen=seen)
-    parts = [torch.empty(0, len(predictor.package.classes))]
-    done = 0
-    for batch in pictures.batches(predictor.batch_size):
-        parts.append(predictor.logits(batch))
-        done += len(batch)
-        if progress is not None:
-            progress(done, len(pictures))
-    return torch.cat(parts)
 
 
 def predict_dataset(
     predictor: Predictor, dataset: Dataset, *, progress: Callable[[int, int], None] | None = None
 ) -> Prediction:
     """Return probabilities (N, K) and defect scores (N,) in the data set's order; see `dataset_logits`."""
-    logits = dataset_logits(predictor, dataset, progress=progress)
-    return to_prediction(predictor.package, logits)
+    return dataset_logits(predictor, dataset, progress=progress).prediction()
 
 
 def evaluate(
@@ -74,12 +43,12 @@ def measure(package: ModelPackage, dataset: Dataset, prediction: Prediction) -> 
         Of a single-label model also confusion: rows are labels, columns the most probable classes. Where the
         package knows which class is good, or is multi-label: auroc of the defect score. Where it is
         calibrated too: escape, overkill, automatic_reject_overkill and automatic_reject_recall (see `share`),
-        and verdicts (counts).
+        and verdicts (counts); and of a package that was calibrated per part these once more, under parts.
 
     Raises:
         DataError: the data has other classes than the package.
     """
-    _check_classes(package, dataset)
+    check_classes(package, dataset)
     multi_label = package.task == "multi-label"
     targets = label_matrix(dataset, package.classes) > 0
     probabilities = prediction.probabilities
@@ -111,18 +80,37 @@ def measure(package: ModelPackage, dataset: Dataset, prediction: Prediction) -> 
     result["auroc"] = auroc(scores, defective)
     if package.thresholds is None:
         return result
-    flagged = scores >= package.thresholds.review
-    rejected = np.array([package.thresholds.rejects(float(score)) for score in scores], dtype=bool)
-    result["escape"] = share(~flagged, defective, scores, groups)
-    result["overkill"] = share(flagged, ~defective, scores, groups)
-    result["automatic_reject_overkill"] = share(rejected, ~defective, scores, groups)
-    result["automatic_reject_recall"] = share(rejected, defective, scores, groups)
-    result["verdicts"] = {
-        "pass": int((~flagged).sum()),
-        "review": int((flagged & ~rejected).sum()),
-        "reject": int(rejected.sum()),
-    }
+    result |= _verdict_shares(package.thresholds, scores, defective, groups)
+    if calibrated_per(package) == "part":
+        parts = of_parts(scores, defective, groups.tolist())
+        names = np.array(parts.groups, dtype=object)
+        result["parts"] = {
+            "n": len(parts.scores),
+            **_verdict_shares(package.thresholds, parts.scores, parts.defective, names),
+        }
     return result
+
+
+def _verdict_shares(
+    thresholds: Thresholds,
+    scores: NDArray[np.floating],
+    defective: NDArray[np.bool_],
+    groups: NDArray[np.object_],
+) -> dict[str, Any]:
+    """Return what thresholds make of scores (N,), of pictures or of parts, see `measure`."""
+    flagged = scores >= thresholds.review
+    rejected = np.array([thresholds.rejects(float(score)) for score in scores], dtype=bool)
+    return {
+        "escape": share(~flagged, defective, scores, groups),
+        "overkill": share(flagged, ~defective, scores, groups),
+        "automatic_reject_overkill": share(rejected, ~defective, scores, groups),
+        "automatic_reject_recall": share(rejected, defective, scores, groups),
+        "verdicts": {
+            "pass": int((~flagged).sum()),
+            "review": int((flagged & ~rejected).sum()),
+            "reject": int(rejected.sum()),
+        },
+    }
 
 
 def share(
@@ -151,13 +139,3 @@ def share(
         "interval": list(interval(count, total, CONFIDENCE, effective)),
         "upper_bound": upper_bound(count, total, CONFIDENCE, effective),
     }
-
-
-def _check_classes(package: ModelPackage, dataset: Dataset) -> None:
-    known = set(package.classes)
-    strange = sorted({label for item in dataset.items for label in item.labels} - known)
-    if dataset.task != package.task or strange:
-        raise DataError(
-            f"the data is {dataset.task} with labels unknown to the model: {', '.join(strange) or 'none'}; "
-            f"{package.path} is {package.task} with classes {', '.join(package.classes)}"
-        )

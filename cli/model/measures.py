@@ -21,6 +21,13 @@ _SCORES = {"auroc": "AUROC of the defect score", "balanced_accuracy": "balanced 
 
 def print_measures(measured: Mapping[str, Any]) -> None:
     """Print what `classifiers.measure.evaluation.measure` returns; dashes where it measured nothing."""
+    if "parts" in measured:
+        out.print(f"{measured['parts']['n']} parts, each by the highest score of its pictures:")
+        parts = _table("", "share", "parts", "95 % interval")
+        for name, told in _RATES.items():
+            parts.add_row(told.replace("pictures", "parts"), *_share_cells(measured["parts"][name]))
+        out.print(parts, soft_wrap=False)
+        out.print()
     whole = _table("", "share", "pictures", "95 % interval")
     for name, told in _RATES.items():
         if name in measured:
