@@ -11,13 +11,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from classifiers import Decision, ModelPackage, Prediction, Predictor, decide
+from classifiers import Decision, ModelPackage, Prediction, Predictor
 from classifiers.data.dataset import Dataset, Item, defective_mask
 from classifiers.data.overlap import recorded_digests, role_of, shared
 from classifiers.measure.effective_size import effective_size
-from classifiers.measure.evaluation import measure, predict_dataset
+from classifiers.measure.evaluation import measure
+from classifiers.measure.logits import dataset_logits
 from classifiers.measure.metrics import reliability
 from classifiers.measure.score_bins import SCORE_EDGES, bin_scores
+from classifiers.measure.units import calibrated_per, of_parts
 from operations.model_report.facts import share_of
 from reports.content.model import (
     Bin,
@@ -73,11 +75,10 @@ def predict_labelled(predictor: Predictor, dataset: Dataset, *, progress: Progre
         PackageError: a single-label model without a good class, which has no defect score.
     """
     package = predictor.package
-    prediction = predict_dataset(predictor, dataset, progress=progress)
-    decisions = None
-    if package.thresholds is not None:
-        decisions = tuple(decide(package, row) for row in prediction.probabilities)
-    return Examined(predictor, dataset, prediction, defective_mask(dataset, package.good_class), decisions)
+    logits = dataset_logits(predictor, dataset, progress=progress)
+    decisions = None if package.thresholds is None else logits.decisions()
+    defective = defective_mask(dataset, package.good_class)
+    return Examined(predictor, dataset, logits.prediction(), defective, decisions)
 
 
 def overlaps(
@@ -177,23 +178,35 @@ def zones(examined: Examined, *, by_group: bool) -> Zones | None:
 
     Args:
         examined: the pictures and the decisions.
-        by_group: count groups instead; one counts as soon as one of its pictures does.
+        by_group: count groups instead; one counts as soon as one of its pictures does. Where the package was
+            calibrated per part, a group is a part, judged by its highest score, and the targets are its.
     """
     thresholds = examined.package.thresholds
     if thresholds is None:
         return None
+    per_part = calibrated_per(examined.package) == "part"
     bad: dict[str, list[str]] = defaultdict(list)
     good: dict[str, list[str]] = defaultdict(list)
     for number, (item, defective, decision) in enumerate(examined.items()):
         side = bad if defective else good
         side[item.group if by_group else str(number)].append(decision.verdict)
 
+    if by_group and per_part:
+        names = [item.group for item in examined.dataset.items]
+        parts = of_parts(examined.prediction.defect_scores, examined.defective, names)
+        verdicts = [thresholds.verdict(float(score)) for score in parts.scores]
+        told = list(zip(parts.groups, parts.defective.tolist(), verdicts, strict=True))
+        bad, good = (
+            {name: [verdict] for name, defective, verdict in told if defective == side}
+            for side in (True, False)
+        )
+
     worth = (None, None) if by_group else (_worth(examined, True), _worth(examined, False))
 
     def count(defective: bool, wanted: set[str], target: float | None = None) -> Share:
         found, effective = (bad, worth[0]) if defective else (good, worth[1])
         hits = sum(not wanted.isdisjoint(some) for some in found.values())
-        return share_of(hits, len(found), None if by_group else target, effective=effective)
+        return share_of(hits, len(found), target if by_group == per_part else None, effective=effective)
 
     return Zones(
         escape=count(True, {"pass"}, thresholds.target_escape_rate),

@@ -8,6 +8,7 @@ from classifiers.data.dataset import Dataset
 from classifiers.data.overlap import recorded_digests
 from classifiers.measure.intervals import interval, upper_bound
 from classifiers.measure.reference import read_reference
+from classifiers.measure.units import calibrated_per
 from classifiers.package.precisions import ReducedPrecision
 from db.figures.experience import ModelExperience
 from operations.reporting.findings import pairs
@@ -70,7 +71,7 @@ def data_sides(package: ModelPackage, known: Mapping[str, Dataset]) -> tuple[Dat
         if role in known:
             counts, pictures = known[role].counts(), len(known[role].items)
             groups = len({item.group for item in known[role].items})
-        elif role == "calibration" and package.thresholds is not None:
+        elif role == "calibration" and package.thresholds and calibrated_per(package) == "picture":
             pictures = package.thresholds.n_defective + package.thresholds.n_good
         elif counts and package.task == "single-label":
             # A picture of several labels stands under each of them, and one of none under none.
@@ -144,6 +145,7 @@ def calibration_of(package: ModelPackage, used: ReducedPrecision | None = None) 
         command=_optional_text(told.get("command")),
         pictures=_pictures(package),
         precisions=_precisions(package, _optional_text(told.get("engine")) or "torch"),
+        unit=calibrated_per(package),
     )
 
 

@@ -2,16 +2,21 @@
 
 import random
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 
 from classifiers.data.dataset import Item
-from classifiers.data.pictures import network_pixels
-from explainers import Explainer
+from classifiers.data.pictures import network_pixels, read_pixels
+from classifiers.package.tiling import Grid
+from classifiers.tiles import scored_tiles, tile_inputs, tiled_picture
+from db.inspection.outcomes import ExplanationOutcome
+from explainers import Explainer, Explanation
 from explainers.evaluation.folder import folder_samples
 from explainers.evaluation.measures import MEASURES, MeasureSettings, measure
 from explainers.evaluation.models import EvaluatedModel
@@ -26,6 +31,7 @@ from reports.compose.map_trust import judge_map
 from reports.content.model import MapQuality, Metric
 
 Progress = Callable[[int, int], None]
+Fitted = Callable[[np.ndarray], np.ndarray]
 Masks = dict[Path, list[tuple[str, np.ndarray]]]
 INSERTION_STEPS = 16
 WITHOUT_MASKS = ("drop", "increase", "insertion", "deletion")
@@ -52,6 +58,8 @@ def map_quality(
     progress: Progress | None = None,
 ) -> MapQuality:
     """Explain the flagged defective pictures and measure the maps, as `kensa evaluate` does.
+
+    Of a tiled picture the tile that decided is explained, and its map is compared with the mask's part there.
 
     Args:
         examined: the pictures and decisions of a calibrated model.
@@ -85,13 +93,10 @@ def map_quality(
     masked = 0
     for number, wanted in by_picture.items():
         item = items[number]
-        pixels = network_pixels(item, examined.package.preprocessing)  # of the input's size already
-        images = examined.predictor.transform(pixels)[None].to(examined.predictor.device)
-        explained = explain_each(explainer, examined.predictor, images, [[row.index for row in wanted]])
-        for row, (made, maps) in zip(wanted, explained, strict=True):
+        for row, (made, maps), images, fitted in _explained(examined, explainer, item, wanted):
             outcome = Outcome(item.name, row.label, item.group, explainer.method, "", made.status)
             if maps is not None:
-                mask = _mask(examined, item, row.label, truth)
+                mask = _mask(examined, item, row.label, truth, fitted)
                 masked += bool(mask.any())
                 on_device = torch.from_numpy(mask)[None].to(images.device)
                 values = measure(settings, model, images, maps.targets, maps.maps, on_device, None)
@@ -121,6 +126,40 @@ def map_quality(
     )
 
 
+def _explained(
+    examined: Examined, explainer: Explainer, item: Item, rows: Sequence[_Row]
+) -> Iterator[tuple[_Row, tuple[ExplanationOutcome, Explanation | None], torch.Tensor, Fitted]]:
+    """Explain what the network saw of a picture: the picture, or of a tiled one the tile that decided.
+
+    Yields:
+        Each finding with its explanation, the input (1, 3, H, W), and what fits a mask of the picture to it.
+    """
+    package, predictor = examined.package, examined.predictor
+    if package.tiling is None:
+        pixels = network_pixels(item, package.preprocessing)  # of the input's size already
+        images = predictor.transform(pixels)[None].to(predictor.device)
+        explained = explain_each(explainer, predictor, images, [[row.index for row in rows]])
+        for row, found in zip(rows, explained, strict=True):
+            yield row, found, images, partial(fit_mask, package.preprocessing)
+        return
+    tiled = tiled_picture(package, read_pixels(item))
+    (scores,) = scored_tiles(predictor, [tiled])
+    for row in rows:
+        multi_label = package.task == "multi-label"
+        tile = int(scores.probabilities[:, row.index].argmax()) if multi_label else scores.deciding
+        images = tile_inputs(package.preprocessing, [(tiled, tile)], predictor.device)
+        (found,) = explain_each(explainer, predictor, images, [[row.index]])
+        yield row, found, images, partial(_tile_mask, tiled.grid, tile)
+
+
+def _tile_mask(grid: Grid, tile: int, mask: np.ndarray) -> np.ndarray:
+    """Return a picture's mask (h, w) as a tile shows it (H, W); bars are outside."""
+    size = (grid.scaled[1], grid.scaled[0])
+    scaled = np.asarray(Image.fromarray(mask.astype(np.uint8)).resize(size, Image.Resampling.NEAREST))
+    levels = np.broadcast_to(scaled[:, :, None], (*grid.scaled, 3))
+    return grid.cut(levels, [tile], (0, 0, 0))[0, :, :, 0] > 0
+
+
 def _evaluated(examined: Examined) -> EvaluatedModel:
     package, predictor = examined.package, examined.predictor
     return EvaluatedModel(
@@ -143,13 +182,12 @@ def _read_masks(masks: Path, items: Sequence[Item]) -> Masks:
     return dict(found)
 
 
-def _mask(examined: Examined, item: Item, label: str, truth: Masks) -> np.ndarray:
+def _mask(examined: Examined, item: Item, label: str, truth: Masks, fitted: Fitted) -> np.ndarray:
     """Unite a picture's masks (of several labels: the class's own) at the input size (H, W) bool."""
-    preprocessing = examined.package.preprocessing
-    united = np.zeros(preprocessing.input_size, dtype=bool)
+    united = np.zeros(examined.package.preprocessing.input_size, dtype=bool)
     for of, mask in truth.get(item.path.resolve(), ()):
         if of == label or examined.package.task == "single-label":
-            united |= fit_mask(preprocessing, mask)
+            united |= fitted(mask)
     return united
 
 

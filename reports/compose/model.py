@@ -4,7 +4,7 @@ from reports.attachments.manifest import Supplement
 from reports.charts.confusion import confusion_chart
 from reports.charts.scores import Histogram, IntervalChart, interval_chart, score_histogram
 from reports.compose.assembly import assemble
-from reports.content.model import Examination, ModelReport, Overlap, Share
+from reports.content.model import Examination, ModelReport, Overlap, Share, Unit
 from reports.document import Document, finding_anchor
 from reports.wording import Conclusion, clip, day, grouped, percent, plural, short_digest
 
@@ -121,10 +121,12 @@ def conclude_model(record: ModelReport) -> Conclusion:
     return Conclusion(_TONES[standing], _WORDS[standing], _verdict_sentences(record))
 
 
-def claim(name: str, share: Share) -> str:
-    """Return how a share stands to its target, in a sentence."""
+def claim(name: str, share: Share, unit: Unit = "picture") -> str:
+    """Return how a share of pictures, or of parts, stands to its target, in a sentence."""
     if share.measured is None or share.bound is None:
-        return f"No picture shows the {name}."
+        return f"No {unit} shows the {name}."
+    if unit == "part":
+        name += " of parts"
     found = (
         f"The {name} was {percent(share.measured)} ({grouped(share.count)} of {grouped(share.total)}), "
         f"with 95 % confidence at most {percent(share.bound)}"
@@ -133,7 +135,7 @@ def claim(name: str, share: Share) -> str:
         return f"{found}; no target was set for it."
     target = f"; the target is {percent(share.target)}"
     if share.standing == "not shown":
-        target += f", and {plural(share.total, 'picture')} are too few to show it"
+        target += f", and {plural(share.total, unit)} are too few to show it"
     return f"{found}{target}."
 
 
@@ -222,11 +224,12 @@ def _verdict_sentences(record: ModelReport) -> str:
         if not zones.rejected_good.total:
             rejected = "overkill was not measured, for none of them is good"
         return (
-            "No pictures that the model has not seen were examined. On its calibration pictures "
-            f"{grouped(zones.escape.count)} of {plural(zones.escape.total, 'defective one')} passed, and "
+            "No pictures that the model has not seen were examined. On its calibration "
+            f"{record.unit}s {grouped(zones.escape.count)} of "
+            f"{plural(zones.escape.total, 'defective one')} passed, and "
             f"{rejected}."
         )
-    sentences = [claim(name, share) for name, share in record.claims]
+    sentences = [claim(name, share, record.unit) for name, share in record.claims]
     if record.examination.leaks and record.standing != "not met":
         sentences.insert(0, "Examined pictures are among those that the model was made from.")
     return " ".join(sentences)

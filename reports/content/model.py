@@ -10,6 +10,7 @@ from reports.errors import ReportError
 
 Standing = Literal["met", "not met", "not shown"]
 CaseKind = Literal["escape", "overkill"]
+Unit = Literal["picture", "part"]
 
 
 @dataclass(frozen=True)
@@ -156,6 +157,7 @@ class Calibration:
 
     `loss_before`, `loss_after`: mean negative log likelihood before and after the temperature.
     `precisions`: all that the model may compute in; empty for models that do not say.
+    `unit`: what the rates and their targets are of. A part is judged by the highest score of its pictures.
     """
 
     review: float
@@ -172,6 +174,7 @@ class Calibration:
     command: str | None = None
     pictures: tuple[PictureStatistic, ...] = ()
     precisions: tuple[CalibratedPrecision, ...] = ()
+    unit: Unit = "picture"
 
     def __post_init__(self) -> None:
         check_thresholds("calibration", self.review, self.reject)
@@ -279,8 +282,9 @@ class Examination:
     multi-label models. `good_scores`, `defective_scores`: pictures by defect score, each number between two
     of `score_edges`.
     `zones`, `by_group` and the verdicts are None or empty without thresholds. In `by_group` a group counts as
-    soon as one of its pictures does. `mistakes`: the worst first, escapes before overkill. `cases`: the worst
-    of them. `worst_groups`: most mistakes first.
+    soon as one of its pictures does; of a model that was calibrated per part, it is judged as a part.
+    `mistakes`: the worst first, escapes before overkill. `cases`: the worst of them. `worst_groups`: most
+    mistakes first.
     """
 
     name: str
@@ -430,11 +434,18 @@ class ModelReport(Report):
     intended_use: str | None = None
 
     @property
+    def unit(self) -> Unit:
+        """What the targets are of."""
+        return "picture" if self.calibration is None else self.calibration.unit
+
+    @property
     def claims(self) -> tuple[tuple[str, Share], ...]:
         """The shares that have a target, as examined, by name."""
         if self.examination is None or self.examination.zones is None:
             return ()
         zones = self.examination.zones
+        if self.unit == "part" and self.examination.by_group is not None:
+            zones = self.examination.by_group
         return (("escape rate", zones.escape), ("overkill rate of automatic rejection", zones.rejected_good))
 
     @property
