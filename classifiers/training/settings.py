@@ -193,8 +193,10 @@ class TrainSettings:
         return Tiling(self.tiling.scale, min(self.input_size) // 8 if overlap is None else overlap)
 
     @property
-    def hard_epoch(self) -> int:
-        """The epoch after which hard good tiles are looked for."""
+    def hard_epoch(self) -> int | None:
+        """The epoch after which hard good tiles are looked for; None where none are, or none would follow."""
+        if self.tiling is None or not self.tiling.hard_share or self.epochs == 1:
+            return None
         return max(1, self.epochs // 3)
 
     @property

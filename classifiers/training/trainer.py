@@ -32,7 +32,7 @@ from classifiers.training.objective import (
     validation_metrics,
 )
 from classifiers.training.pretrained import has_folded_batch_norms, starting_network, unfold_batch_norms
-from classifiers.training.settings import TrainingError, TrainSettings
+from classifiers.training.settings import TilingSettings, TrainingError, TrainSettings
 from classifiers.training.tile_sampling import TileSample, label_tiles
 
 # Folded batch norms are measured on at least so many pictures, where there are as many.
@@ -103,7 +103,7 @@ class Trainer:
         self.held_out: Pictures | ScaledPictures
         self.sample: TileSample | None = None
         self.tile_counts: dict[str, int] = {}
-        if settings.package_tiling is None:
+        if settings.tiling is None or settings.package_tiling is None:
             self.pictures = Pictures(training, self.preprocessing, cache_bytes=size, progress=reading)
             self.held_out = Pictures(validation, self.preprocessing, cache_bytes=size, progress=reading)
             self.targets = torch.from_numpy(label_matrix(training, training.classes))
@@ -119,7 +119,7 @@ class Trainer:
                 )
                 for name, side in (("training", training), ("validation", validation))
             )
-            self.pictures, self.targets = self._tiles(whole)
+            self.pictures, self.targets = self._tiles(whole, settings.tiling)
 
         self.model.to(self.device).to(memory_format=torch.channels_last)
         if folded:
@@ -156,10 +156,8 @@ class Trainer:
         self.best_epoch = 0
         self.best: dict[str, torch.Tensor] = {}
 
-    def _tiles(self, pictures: ScaledPictures) -> tuple[Tiles, torch.Tensor]:
+    def _tiles(self, pictures: ScaledPictures, tiling: TilingSettings) -> tuple[Tiles, torch.Tensor]:
         """Return the tiles that may be shown and their targets; say how many there are of which kind."""
-        tiling = self.settings.tiling
-        assert tiling is not None  # noqa: S101  called where there is one
         labelled = label_tiles(self.dataset, pictures.grids)
         self.sample = TileSample(labelled, tiling.good_tiles, tiling.hard_share)
         self.tile_counts = labelled.record()
@@ -264,15 +262,17 @@ class Trainer:
                 TrainProgress("training", step, self.steps, self.epoch, settings.epochs, loss=total / step)
             )
         self._validate(total / self.steps)
-        if self.sample is not None and self.epoch == settings.hard_epoch < settings.epochs:
-            self._find_hard_tiles(self.sample)
+        if self.epoch == settings.hard_epoch:
+            self._find_hard_tiles()
 
-    def _find_hard_tiles(self, sample: TileSample) -> None:
+    def _find_hard_tiles(self) -> None:
         """Let the network score good tiles; those that look most like a defect stay in the sample."""
-        assert isinstance(self.pictures, Tiles)  # noqa: S101  what a sample is of
+        tiles, sample = self.pictures, self.sample
+        if sample is None or not isinstance(tiles, Tiles):
+            return
         generator = torch.Generator().manual_seed(derived_seed(self.settings.seed, self.epoch) + 2)
         candidates = sample.candidates(generator)
-        batches = self.pictures.batches(self.settings.batch_size, indices=candidates)
+        batches = tiles.batches(self.settings.batch_size, indices=candidates)
         logits = torch.cat([self._logits(batch) for batch in batches])
         _, scores = defect_probabilities(logits, self.dataset)
         sample.keep_hard(candidates, scores.numpy())

@@ -12,7 +12,11 @@ from classifiers import ModelPackage, load_package
 from classifiers.data.dataset import DataError, Dataset, split_by_group
 from classifiers.data.overlap import SIDES, split_record
 from classifiers.data.reading import load_dataset
+from classifiers.package.tiling import Tiling
+from classifiers.training.settings import TilingSettings
 from cli.model.train import write_splits
+from cli.model.train_settings import changed_settings
+from configs.loading import ConfigError
 from operations.next_model import LabelColumns, NextData, next_data, next_settings
 from reports.wording import inert_cell
 
@@ -222,7 +226,19 @@ def test_settings_are_the_packages_and_the_start_its_weights(first: ModelPackage
     assert settings.pretrained == str(first.path / "model.safetensors")
     assert (settings.architecture, settings.input_size) == ("test_resnet", (64, 64))
     assert (settings.mean, settings.fit) == (first.preprocessing.mean, first.preprocessing.fit)
-    with pytest.raises(DataError, match="settings that this kensa does not know"):
-        next_settings(replace(first, training={"settings": {"warp": 9}}))
+    assert settings.tiling is None
+    tiled = {"tiling": {"scale": 2.0, "overlap": 5, "good_tiles": 4, "hard_share": 0.0}}
+    kept = next_settings(replace(first, training={"settings": {**recorded, **tiled}}))
+    assert kept.package_tiling == Tiling(2.0, 5)
+    assert kept.tiling == TilingSettings(2.0, 5, 4, 0.0)
+    # What an epoch shows may change from one model to the next, how pictures are cut may not.
+    changed = changed_settings(kept, ["tiling.good_tiles=9"], {}, {"epochs"})
+    assert changed.tiling == TilingSettings(2.0, 5, 9, 0.0)
+    for entry in ("tiling.overlap=3", "tiling.scale=1"):
+        with pytest.raises(ConfigError, match="not a setting that can change"):
+            changed_settings(kept, [entry], {}, {"epochs"})
+    for wrong in ({"warp": 9}, {"tiling": {"warp": 9}}):
+        with pytest.raises(DataError, match="settings that this kensa does not know"):
+            next_settings(replace(first, training={"settings": wrong}))
     with pytest.raises(DataError, match="does not say how it was trained"):
         next_settings(replace(first, training={}))
