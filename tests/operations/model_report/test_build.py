@@ -17,14 +17,16 @@ from pypdf import PdfReader
 
 from classifiers import Predictor, Preprocessing, Thresholds, load_package, save_package
 from classifiers.data.reading import load_dataset
-from classifiers.measure.evaluation import measure, predict_dataset
+from classifiers.measure.calibrate import calibrate
+from classifiers.measure.evaluation import evaluate, measure, predict_dataset
+from classifiers.package.tiling import Tiling
 from configs.schema import ExplainerSettings
 from db.engine import open_database
 from db.issued.reports import ReportSubject, reports_of
 from db.queries.runs import latest_run
 from db.verification.walk import verify
 from operations.inspection.evidence import explainer_for
-from operations.model_report.build import Asked, model_report
+from operations.model_report.build import Asked, model_report, render_alone
 from operations.model_report.examination import examination, mistakes, overlaps, predict_labelled
 from operations.model_report.facts import calibration_of, model_version, share_of, training_of
 from operations.model_report.map_quality import map_quality
@@ -375,3 +377,63 @@ def test_with_a_record_the_report_has_a_number_and_revisions(
             issued = reports_of(session, ReportSubject.model(package.digest))
         assert [one.revision for one in issued] == [1, 2]
         assert verify(database, artifacts=None).ok
+
+
+@pytest.fixture(scope="module")
+def tiled(tuned: Path, labels: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same network on tiles, calibrated per part of two or three pictures; with escapes and overkill."""
+    loaded = load_package(tuned)
+    predictor = Predictor(loaded, device="cpu")
+    package = save_package(
+        tmp_path_factory.mktemp("tiled") / "plain",
+        predictor.model,
+        architecture=loaded.architecture,
+        model_args={},
+        classes=loaded.classes,
+        good_class=loaded.good_class,
+        task=loaded.task,
+        preprocessing=replace(loaded.preprocessing, input_size=(32, 32)),
+        tiling=Tiling(1.0, 4, highest=2),
+    )
+    data = load_dataset(labels, group_column="group", good_class="good")
+    # Three pictures of a part, so that some parts are good.
+    items = tuple(replace(item, group=f"part-{index // 3}") for index, item in enumerate(data.items))
+    targets = {"target_escape_rate": 0.6, "target_overkill": 0.6}
+    folder = package.path.with_name("tiled")
+    return calibrate(
+        package, replace(data, items=items), folder, per="part", device="cpu", precisions=(), **targets
+    ).path
+
+
+def test_a_tiled_model_that_was_calibrated_per_part(tiled: Path, labels: Path, tmp_path: Path) -> None:
+    package = load_package(tiled)
+    thresholds = package.thresholds
+    assert thresholds is not None
+    made = report(tiled, on=labels, maps=3, pages=2, masks=labels)
+    assert made.calibration is not None
+    assert made.examination is not None
+    assert made.unit == made.calibration.unit == "part"
+    # The examined groups are lots of five pictures: here they are the parts.
+    data = load_dataset(labels, group_column="group", good_class="good")
+    measured = evaluate(Predictor(package, device="cpu"), data)
+    by_part, by_picture = made.examination.by_group, made.examination.zones
+    assert by_part is not None
+    assert by_picture is not None
+    for share, name in ((by_part.escape, "escape"), (by_part.flagged_good, "overkill")):
+        told = measured["parts"][name]
+        assert (share.count, share.total) == (told["count"], told["total"])
+    assert by_part.escape.target == 0.6
+    assert by_picture.escape.target is None
+    assert by_picture.escape.count == measured["escape"]["count"]
+    assert dict(made.claims)["escape rate"] == by_part.escape
+    assert made.quality is not None
+    assert made.quality.judged == 3
+    assert made.quality.with_mask >= 1
+    (case, *_) = made.examination.cases
+    evidence = case.page.load()
+    assert evidence.map is None
+    assert evidence.tiles
+    assert all(0 <= left < right <= 64 for (left, _, right, _), _ in evidence.tiles)
+    (tmp_path / "report.pdf").write_bytes(render_alone(made))
+    pages = text_of(tmp_path / "report.pdf")
+    assert any("A part is judged by the highest score of its pictures" in page for page in pages)
