@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -207,10 +207,22 @@ class Augmentation:
         return transforms.Compose(steps)  # type: ignore[no-any-return]
 
 
+class NetworkPictures(Protocol):
+    """What is shown to the network: pictures (H, W, 3) uint8 of its input size, or tiles of pictures."""
+
+    preprocessing: Preprocessing
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+        ...
+
+    def __getitem__(self, index: int) -> NDArray[np.uint8]: ...
+
+
 class AugmentedPictures(torch.utils.data.Dataset[tuple[torch.Tensor, int]]):
     """Pictures varied at random: (seed, epoch, position) decide each, in whichever process it is made."""
 
-    def __init__(self, pictures: Pictures, augmentation: Augmentation, seed: int) -> None:
+    def __init__(self, pictures: NetworkPictures, augmentation: Augmentation, seed: int) -> None:
         self.pictures = pictures
         self.transform = augmentation.transform(pictures.preprocessing)
         self.seed = seed

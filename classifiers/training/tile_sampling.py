@@ -76,24 +76,24 @@ def label_tiles(dataset: Dataset, grids: Sequence[Grid]) -> LabelledTiles:
             unmarked.append(item.name)
             continue
         rows = np.zeros((len(grid), len(dataset.classes)), dtype=np.float32)
-        clean, grazed, most = ~nothing, nothing, np.zeros(len(grid), dtype=np.int64)
+        most = np.zeros(len(grid), dtype=np.int64)
+        clean: NDArray[np.bool_] = ~nothing
+        grazed: NDArray[np.bool_] = nothing.copy()
         for label, own in pixels.items():
             clean &= own == 0
             seen = shown[label] & (label in index_of)
-            grazed = grazed | ((own > 0) & ~seen)
-            if (
-                good_index is not None
-            ):  # of several classes in a tile the one with the most pixels is its label
+            grazed |= (own > 0) & ~seen
+            if good_index is not None:
+                # Of several classes in a tile the one with the most pixels is its label.
                 seen &= own > most
                 rows[seen] = 0
                 most = np.where(seen, own, most)
             if label in index_of:
                 rows[seen, index_of[label]] = 1
-        if good_index is None:
-            usable = ~grazed  # what it shows a little of is neither there nor absent
-        else:
+        usable: NDArray[np.bool_] = ~grazed  # what it shows a little of is neither there nor absent
+        if good_index is not None:
             rows[clean, good_index] = 1
-            usable = rows.any(axis=1)
+            usable = np.asarray(rows.any(axis=1), dtype=np.bool_)
         grazing += int((~usable).sum())
         kept = np.flatnonzero(usable)
         places.append(np.stack([np.full(len(kept), picture), kept], axis=1))
