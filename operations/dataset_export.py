@@ -21,12 +21,15 @@ from db.errors import ArtifactError
 from db.queries.findings import FindingFilter
 from db.queries.json_values import plain
 from db.queries.reviewed import ReviewedFinding, ReviewedPicture, event_hashes, reviewed_pictures
+from operations.coco_annotations import CocoFile
 from reports.wording import inert_cell
+from sources.decoding import upright_size
+from sources.errors import Unreadable
 
 Grouping = Literal["part", "lot"]
 # Columns of training data that name a single thing; any other may as well name a batch.
 _PART_WORDS = frozenset({"part", "item", "piece", "serial", "specimen", "unit"})
-LABELS, PROVENANCE, PICTURES = "labels.csv", "provenance.jsonl", "pictures"
+LABELS, PROVENANCE, PICTURES, COCO = "labels.csv", "provenance.jsonl", "pictures", "annotations.json"
 _SUFFIX = {"PNG": "png", "JPEG": "jpg", "TIFF": "tif", "BMP": "bmp", "WEBP": "webp"}
 
 
@@ -67,6 +70,7 @@ class _Labelled:
     picture: ReviewedPicture
     name: str
     labels: tuple[str, ...]
+    size: tuple[int, int]
 
 
 def export_dataset(
@@ -79,7 +83,7 @@ def export_dataset(
     good_class: str | None = None,
     group: str | None = None,
 ) -> Exported:
-    """Write reviewed pictures, labels.csv and provenance.jsonl to a new or empty folder, all or nothing.
+    """Write reviewed pictures, their labels and provenance to a new or empty folder, all or nothing.
 
     The export is an audit event, recorded before the folder appears. `good_class`: what a picture without
     a defect is called; by default as the models call it. `group`: what is never on two sides of a split,
@@ -116,6 +120,7 @@ def _export(
     excluded: list[Excluded] = []
     counts: Counter[str] = Counter()
     table = io.StringIO()
+    coco = CocoFile(store)
     writer = csv.writer(table, lineterminator="\n")
     writer.writerow(("image", "label", "group", "lot", "part"))
     with database.session() as session:
@@ -133,12 +138,16 @@ def _export(
                 row = (one.name, ";".join(one.labels), group, lot, serial)
                 # People open it in a spreadsheet. provenance.jsonl has the texts as they are.
                 writer.writerow(map(inert_cell, row))
+                place = {"group": group, "lot": lot, "part": serial}
+                coco.add(one.name, one.size, one.labels, place, picture.findings)
                 counts.update(one.labels or ("",))
                 hashes = event_hashes(session, _events(picture))
                 provenance.write(json.dumps(_origin(one, hashes), ensure_ascii=False) + "\n")
     labels = table.getvalue().encode()
     (part / LABELS).write_bytes(labels)
     labels_digest = hashlib.sha256(labels).hexdigest()
+    annotations = json.dumps(coco.content(), ensure_ascii=False).encode()
+    (part / COCO).write_bytes(annotations)
     event = None
     count = len(found) - len(excluded)
     if count:
@@ -165,6 +174,7 @@ def _export(
                     "filter": filters,
                     "labels_digest": labels_digest,
                     "provenance_digest": provenance_digest,
+                    "annotations_digest": hashlib.sha256(annotations).hexdigest(),
                 },
             )
         part.replace(folder)
@@ -230,9 +240,14 @@ def _labelled(
         except ArtifactError as error:
             excluded.append(Excluded(picture.digest, references, str(error), broken=True))
             continue
+        try:
+            size = upright_size(data)
+        except Unreadable as error:
+            excluded.append(Excluded(picture.digest, references, str(error)))
+            continue
         name = f"{PICTURES}/{picture.digest}.{_SUFFIX.get(picture.format or '', 'img')}"
         (part / name).write_bytes(data)
-        yield _Labelled(picture, name, labels)
+        yield _Labelled(picture, name, labels, size)
 
 
 def _labels(

@@ -15,10 +15,10 @@ from classifiers.data.dataset import DataError, Dataset, Item, split_by_group, s
 from classifiers.data.overlap import SIDES, recorded_digests, role_of, split_of, split_record
 from classifiers.data.package_data import load_package_data
 from classifiers.data.pictures import Augmentation
-from classifiers.data.reading import AUTO
+from classifiers.data.reading import AUTO, load_dataset
 from classifiers.package.package import WEIGHTS_FILE, ModelPackage
 from classifiers.training.settings import TilingSettings, TrainSettings
-from operations.dataset_export import LABELS
+from operations.dataset_export import COCO, LABELS
 from reports.wording import plain_cell
 
 TRAINED_ON = SIDES[:2]
@@ -261,7 +261,18 @@ def _added_pictures(
             f"{file}: not there; name the folder that kensa dataset export wrote, or labels as in it"
         )
     found = _read(package, file, replace(columns, group="group", pattern=None, form="csv"), plain_cell)
-    pictures = [replace(item, name=f"added/{item.name}") for item in found.items]
+    drawn = {}
+    if (coco := file.with_name(COCO)).is_file():  # labels may have been corrected by hand: they decide
+        drawn = {item.sha256: item.annotations for item in load_dataset(coco, multi_label=True).items}
+    pictures = [
+        replace(
+            item,
+            name=f"added/{item.name}",
+            annotations=item.annotations
+            or tuple(one for one in drawn.get(item.sha256, ()) if one.label in item.labels),
+        )
+        for item in found.items
+    ]
     belongs: dict[str, tuple[str, ...]] = {}
     with file.open(newline="", encoding="utf-8-sig") as stream:
         for row in csv.DictReader(stream):

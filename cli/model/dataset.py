@@ -32,7 +32,7 @@ def dataset_export(
     ] = None,
 ) -> None:
     """Export reviewed pictures with labels and provenance; exit code 3 when a stored picture is broken."""
-    from operations.dataset_export import LABELS, export_dataset
+    from operations.dataset_export import COCO, LABELS, export_dataset
 
     settings = settings_of(config, overrides)
     store = ArtifactStore(settings.artifacts.uri)
@@ -62,6 +62,8 @@ def dataset_export(
         f"grouped by {done.grouping}{safe(_reason(done, group))}\n"
         f"next: kensa train --from {safe(str(settings.model.package))} --add {safe(str(folder))} "
         f"--out MODEL\nor alone: kensa train {safe(str(folder / LABELS))} --out MODEL --group-column group "
+        f"{safe(' '.join(options))}\n"
+        f"with boxes and masks, in COCO's form: kensa train {safe(str(folder / COCO))} --out MODEL "
         f"{safe(' '.join(options))}"
     )
     if any(one.broken for one in done.excluded):

@@ -17,7 +17,7 @@ from db.queries.filters import find_model_digests
 from db.queries.finding_records import FindingRecord
 from db.queries.findings import FindingFilter, find_findings
 from db.retention.inventory import retention_of
-from db.schema import AuditEvent, Finding, Image, ModelVersion, Prediction, Run
+from db.schema import AuditEvent, Explanation, Finding, Image, ModelVersion, Prediction, Run
 
 _PAGE = 500
 
@@ -27,7 +27,8 @@ class ReviewedFinding:
     """A finding and what was decided about it. `label`: the class that the picture shows; None: no defect.
 
     `recorded`: the event that recorded it. `good_class`, `task`: the model's. `grouped_by`: the column by
-    which its training data was grouped, if its package says so.
+    which its training data was grouped, if its package says so. `box`: where its explanation points, (left,
+    top, right, bottom) in pixels; `map_digest`: the stored map, None for that of a picture in tiles.
     """
 
     reference: str
@@ -43,6 +44,8 @@ class ReviewedFinding:
     history: tuple[DispositionRecord, ...]
     label: str | None
     grouped_by: str | None = None
+    box: tuple[int, int, int, int] | None = None
+    map_digest: str | None = None
 
     @property
     def decided(self) -> bool:
@@ -133,12 +136,15 @@ def _findings_by_picture(
             ModelVersion.card,
             Prediction.settings_digest,
             AuditEvent.hash,
+            Explanation.box,
+            Explanation.map_digest,
         )
         .join(Prediction, Prediction.image_id == Image.id)
         .join(Finding, Finding.prediction_id == Prediction.id)
         .join(ModelVersion, ModelVersion.id == Prediction.model_version_id)
         .join(Run, Run.id == Finding.run_id)
         .join(AuditEvent, AuditEvent.sequence == Finding.event_sequence)
+        .outerjoin(Explanation, Explanation.finding_id == Finding.id)
         .order_by(Finding.reference)
     )
     if models is not None:
@@ -164,6 +170,8 @@ def _findings_by_picture(
                 history=history,
                 label=label_of(finding.class_name, history),
                 grouped_by=_grouping_column(row.card),
+                box=None if row.box is None else (row.box[0], row.box[1], row.box[2], row.box[3]),
+                map_digest=row.map_digest,
             )
         )
     return found
