@@ -65,6 +65,7 @@ def tile_inputs(
     preprocessing: Preprocessing,
     tiles: Sequence[tuple[TiledPicture, int]],
     device: torch.device | str = "cpu",
+    out: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Return some tiles as the network's input (n, 3, H, W) float32, normalised on the device.
 
@@ -72,7 +73,13 @@ def tile_inputs(
         preprocessing: of the package.
         tiles: each with the picture it is cut from, and its number in that picture's grid.
         device: where the input is to be.
+        out: memory on the CPU for it, of at least as many tiles.
     """
+    if out is not None:
+        for place, (picture, index) in enumerate(tiles):
+            cut = picture.grid.cut(picture.pixels, [index], preprocessing.fill)
+            out[place] = preprocessing.normalise(torch.from_numpy(cut).permute(0, 3, 1, 2))[0]
+        return out[: len(tiles)]
     cut = np.empty((len(tiles), *preprocessing.input_size, 3), np.uint8)
     for place, (picture, index) in enumerate(tiles):
         cut[place] = picture.grid.cut(picture.pixels, [index], preprocessing.fill)[0]
@@ -92,8 +99,12 @@ def scored_tiles(predictor: Predictor, pictures: Sequence[TiledPicture]) -> list
     package = predictor.package
     tiles = _tiles(pictures)
     parts = []
+    # On the CPU one piece of memory serves all passes: taken anew for each, it leaves gaps that add up.
+    size = predictor.batch_size, 3, *package.preprocessing.input_size
+    kept = torch.empty(size) if predictor.device.type == "cpu" and pictures else None
     while chunk := list(islice(tiles, predictor.batch_size)):
-        parts.append(predictor.logits(tile_inputs(package.preprocessing, chunk, predictor.device)))
+        inputs = tile_inputs(package.preprocessing, chunk, predictor.device, kept)
+        parts.append(predictor.logits(inputs))
     if not parts:
         return []
     found = to_prediction(package, torch.cat(parts))
