@@ -28,8 +28,10 @@ from sources.decoding import upright_size
 from sources.errors import Unreadable
 
 # In the order in which they are tried: the more a layout demands, the earlier.
-_PUBLISHED = (severstal, visa, mvtec, kolektor, voc, yolo, coco)
-FORMATS = {module.FORMAT.name: module.FORMAT for module in (folders, table, *_PUBLISHED)}
+_PUBLISHED: tuple[Format, ...] = tuple(
+    module.FORMAT for module in (severstal, visa, mvtec, kolektor, voc, yolo, coco)
+)
+FORMATS: dict[str, Format] = {each.name: each for each in (folders.FORMAT, table.FORMAT, *_PUBLISHED)}
 AUTO = "auto"
 # Folders that are parts of a layout, and hardly classes.
 _PARTS = frozenset(
@@ -125,7 +127,7 @@ def reading_format(location: Path, form: str = AUTO) -> Format:
         if form not in FORMATS:
             raise DataError(f"--format {form}: expected {', '.join((AUTO, *FORMATS))}")
         return FORMATS[form]
-    found = next((module.FORMAT for module in _PUBLISHED if module.FORMAT.recognises(location)), None)
+    found = next((each for each in _PUBLISHED if each.recognises(location)), None)
     if found is not None:
         return found
     if location.is_file():
@@ -143,10 +145,10 @@ def _check_class_folders(root: Path) -> None:
     """Raise DataError where a folder's folders are no classes, with what may be meant."""
     held = folders_in(root)
     for folder in held:
-        for module in _PUBLISHED:
-            if module.FORMAT.recognises(folder):
+        for each in _PUBLISHED:
+            if each.recognises(folder):
                 raise DataError(
-                    f"{root}: holds folders in the layout of {module.FORMAT.title}: name one, such as "
+                    f"{root}: holds folders in the layout of {each.title}: name one, such as "
                     f"{folder}"
                 )
     if parts := [folder.name for folder in held if folder.name.lower() in _PARTS]:
@@ -163,7 +165,7 @@ def _check_class_folders(root: Path) -> None:
 
 
 def _titles() -> str:
-    return ", ".join(module.FORMAT.title for module in _PUBLISHED)
+    return ", ".join(each.title for each in _PUBLISHED)
 
 
 def _group_pattern(text: str | None) -> re.Pattern[str] | None:

@@ -169,7 +169,7 @@ class _Desk:
         _put(memory, memoryview(data), task.place)
         return sha256(data).hexdigest()
 
-    def _decode(self, task: Decoding, memory: int) -> Decoded:
+    def _decode(self, task: Decoding, memory: int) -> Decoded | Refusal:
         data = os.pread(memory, task.size, task.place)
         facts, prepared = prepare(data, self._work.preparation, self._work.memory)
         if prepared.strides[-1] == 0:

@@ -227,10 +227,11 @@ class Shelf:
 
     def prepared(self, position: int) -> FloatInput | Pixels:
         """Return what the model is given of a picture that was decoded: see `prepare`."""
-        shape = self._shapes[position]
-        kind = np.uint8 if self._decoders.tiled else np.float32
-        data = np.frombuffer(self._memory, kind, math.prod(shape), self._targets[position]).reshape(shape)
-        return data if data.ndim == 3 else np.broadcast_to(data[:, :, None], (*shape, 3))
+        shape, target = self._shapes[position], self._targets[position]
+        if not self._decoders.tiled:
+            return np.frombuffer(self._memory, np.float32, math.prod(shape), target).reshape(shape)
+        pixels: Pixels = np.frombuffer(self._memory, np.uint8, math.prod(shape), target).reshape(shape)
+        return pixels if pixels.ndim == 3 else np.broadcast_to(pixels[:, :, None], (*shape, 3))
 
 
 class _DeadError(Exception):

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
 
+import numpy as np
 import torch
 
 from classifiers import Decision, ModelPackage, PackageError, Predictor, decide
@@ -60,7 +61,7 @@ def with_facts(
     if package.tiling is None:
         return replace(picture, tensor=torch.from_numpy(prepared))
     grid = package.tiling.grid((facts.height, facts.width), package.preprocessing.input_size)
-    return replace(picture, tiled=TiledPicture(grid, prepared))
+    return replace(picture, tiled=TiledPicture(grid, np.asarray(prepared, np.uint8)))
 
 
 def refused_picture(picture: Picture, reason: str) -> Picture:

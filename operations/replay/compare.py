@@ -229,15 +229,18 @@ def _compare_tiles(
     # Rounding may lift a tile over the threshold, or put it below.
     room = max(1.0, tolerance.masks * (recorded.tile_count or 0))
     found.near(f"{name} tiles left out", before.tiles_left_out, now.tiles_left_out, room)
-    old, new = ({tile.rectangle: tile for tile in tiles} for tiles in (before.tiles, now.tiles))
+    old = {tile.rectangle: tile for tile in before.tiles}
+    new = {tile.rectangle: tile for tile in now.tiles}
     if old.keys() != new.keys():
         # One of two tiles that are as strong as each other is explained, where no more are to be.
-        weakest = [min((tile.score for tile in tiles.values()), default=1.0) for tiles in (old, new)]
+        scores = ([tile.score for tile in before.tiles], [tile.score for tile in now.tiles])
+        weakest = [min(each, default=1.0) for each in scores]
         others = [each.score for at, each in old.items() if at not in new]
         others += [each.score for at, each in new.items() if at not in old]
         within = all(abs(score - least) <= tolerance.probability for score in others for least in weakest)
-        places = [sorted(list(at) for at in tiles) for tiles in (old, new)]
-        found.differences.append(Difference(f"{name} explained tiles", *places, within))
+        found.differences.append(
+            Difference(f"{name} explained tiles", sorted(map(list, old)), sorted(map(list, new)), within)
+        )
     for at, tile in old.items():
         if at in new:
             what = f"{name} tile {at[0]},{at[1]}"

@@ -193,9 +193,9 @@ def _counts(counts: object, size: Size, where: str) -> tuple[int, ...]:
     """Return the run lengths of a mask, of numbers or of COCO's compressed text."""
     found = unpacked_counts(counts) if isinstance(counts, str) else counts
     whole = isinstance(found, list) and all(type(count) is int and count >= 0 for count in found)
-    if not whole or sum(found) != size[0] * size[1]:  # type: ignore[arg-type]
+    if not isinstance(found, list) or not whole or sum(found) != size[0] * size[1]:
         raise DataError(f"{where}: its run lengths do not make a mask of {size[1]} x {size[0]} pixels")
-    return tuple(found)  # type: ignore[arg-type]
+    return tuple(found)
 
 
 def unpacked_counts(text: str) -> list[int]:
