@@ -148,8 +148,7 @@ def _check_class_folders(root: Path) -> None:
         for each in _PUBLISHED:
             if each.recognises(folder):
                 raise DataError(
-                    f"{root}: holds folders in the layout of {each.title}: name one, such as "
-                    f"{folder}"
+                    f"{root}: holds folders in the layout of {each.title}: name one, such as {folder}"
                 )
     if parts := [folder.name for folder in held if folder.name.lower() in _PARTS]:
         raise DataError(

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from classifiers.data.annotations import Annotation, Box, MaskFile, Polygons, Runs
 from classifiers.data.dataset import DataError, Item
@@ -192,6 +191,8 @@ def _mask_regions(label: str, mask: NDArray[np.bool_], *, single: bool) -> Itera
         np.arange(0, width, CELL),
         axis=1,
     )
+    from scipy import ndimage  # where it is used: a bare GPU machine trains without it
+
     numbers, _ = ndimage.label(cells > 0, structure=_ROUND)
     for number, (high, wide) in enumerate(ndimage.find_objects(numbers), start=1):
         own = np.kron(numbers[high, wide] == number, np.ones((CELL, CELL), dtype=bool))

@@ -120,7 +120,8 @@ def test_awkward_values_come_back_as_they_were_and_verify(database: Database) ->
         prediction = Prediction(
             image_id=image.id, model_version_id=model.id, settings_digest="s", run_id=run.id, verdict="pass",
             reason=None, score=score, review_threshold=score, reject_threshold=1, probabilities=[score],
-            created_at=moment, brightness=score, contrast=None, sharpness=score,
+            created_at=moment, brightness=score, contrast=None, sharpness=score, tile_count=number,
+            deciding_tile=[number, 0, 4096, 256],
         )  # fmt: skip
         line = RunImage(
             run_id=run.id, uri=f"u{number}", version="", size=0, part_id=None, station=None,

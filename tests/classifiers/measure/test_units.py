@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from classifiers.data.dataset import Dataset, defective_mask, load_dataset
+from classifiers.data.dataset import Dataset, defective_mask
+from classifiers.data.reading import load_dataset
 from classifiers.measure.calibrate import CalibrationError, calibrate, check_enough, fit_temperature
 from classifiers.measure.evaluation import evaluate
 from classifiers.measure.logits import dataset_logits

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from classifiers.data.annotations import Box
-from classifiers.data.dataset import Dataset, Item, load_dataset, split_by_group
+from classifiers.data.dataset import Dataset, Item, split_by_group
+from classifiers.data.reading import load_dataset
 from classifiers.data.tiles import ScaledPictures, Tiles, tile_batches
 from classifiers.measure.evaluation import evaluate
 from classifiers.package.package import ModelPackage

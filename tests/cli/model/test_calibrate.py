@@ -73,4 +73,4 @@ def test_a_column_called_part_says_that_its_groups_are_parts(
             tmp_path / "folder" / label / "one.png"
         )
     error = kensa("calibrate", package, "folder", "--out", "x", "--per", "part", check=2).stderr
-    assert "a folder does not say which pictures are of one part" in error
+    assert "the data does not say which pictures are of one part" in error

@@ -63,6 +63,7 @@ def test_what_the_database_gives_back_is_what_was_hashed(database: Database, row
             verdict="pass", reason=None, score=row["score"], review_threshold=1 - row["score"],
             reject_threshold=row["score"] / 3, probabilities=[row["score"]], created_at=row["at"],
             brightness=row["drop"], contrast=row["score"], sharpness=row["drop"],
+            tile_count=row["width"], deciding_tile=None,
         )  # fmt: skip
         finding = NewRow("finding", {"id": uuid7(), "reference": mark, "run_id": run.id, "number": 1,
                                      "prediction_id": prediction.id, "class_name": row["name"],
