@@ -107,8 +107,24 @@ def scored_tiles(predictor: Predictor, pictures: Sequence[TiledPicture]) -> list
         parts.append(predictor.logits(inputs))
     if not parts:
         return []
-    found = to_prediction(package, torch.cat(parts))
-    ends = np.cumsum([len(picture.grid) for picture in pictures])[:-1]
+    return scores_of_pictures(package, torch.cat(parts), [len(picture.grid) for picture in pictures])
+
+
+def scores_of_pictures(
+    package: ModelPackage, logits: torch.Tensor, counts: Sequence[int]
+) -> list[TileScores]:
+    """Return of each picture what its tiles' logits say.
+
+    Args:
+        package: the model.
+        logits: (M, K) of the tiles of all pictures, in order.
+        counts: how many tiles each picture has.
+
+    Raises:
+        PackageError: the package does not say which class is good.
+    """
+    found = to_prediction(package, logits)
+    ends = np.cumsum(counts)[:-1]
     return [
         TileScores(probabilities, scores)
         for probabilities, scores in zip(

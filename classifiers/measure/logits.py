@@ -15,7 +15,7 @@ from classifiers.data.pictures import Pictures
 from classifiers.data.tiles import tile_batches, tiled_pictures
 from classifiers.package.package import ModelPackage
 from classifiers.predict import Decision, Prediction, Predictor, decide, to_prediction
-from classifiers.tiles import TiledPicture, TileScores, decide_tiles
+from classifiers.tiles import TiledPicture, TileScores, decide_tiles, scores_of_pictures
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,14 +34,7 @@ class DatasetLogits:
 
     def tile_scores(self) -> list[TileScores]:
         """Return of each tiled picture what its tiles' logits say."""
-        found = to_prediction(self.package, self.rows)
-        ends = np.cumsum(self.counts or ())[:-1]
-        return [
-            TileScores(probabilities, scores)
-            for probabilities, scores in zip(
-                np.split(found.probabilities, ends), np.split(found.defect_scores, ends), strict=True
-            )
-        ]
+        return scores_of_pictures(self.package, self.rows, self.counts or ())
 
     def deciding(self) -> torch.Tensor:
         """Return logits (N, K) of pictures: of a tiled one, those of its deciding tile."""

@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 from db.columns import storable
 from db.index_walk import NEWEST
 from db.inspection.known_names import unknown_finding
-from db.inspection.outcomes import LayerMasks
+from db.inspection.outcomes import Box, LayerMasks
 from db.inspection.runs import run_reference
 from db.schema import (
     Approval,
@@ -28,8 +28,6 @@ from db.schema import (
     Run,
     RunImage,
 )
-
-Box = tuple[int, int, int, int]  # left, top, right, bottom, right and bottom exclusive
 
 
 @dataclass(frozen=True, slots=True)

@@ -150,10 +150,10 @@ class _Desk:
 
     def _measure(self, item: ListedImage) -> int:
         how = self._work.preparation
-        with self._opened_source().open_header(item) as stream:
-            height, width, planes = header_shape(stream, max_pixels=how.max_pixels)
         if how.tiling is None:
             raise ValueError("there is nothing to measure: the network sees the pictures as a whole")
+        with self._opened_source().open_header(item) as stream:
+            height, width, planes = header_shape(stream, max_pixels=how.max_pixels)
         rows, columns = how.tiling.grid((height, width), how.preprocessing.input_size).scaled
         pixels = planes * rows * columns
         # What is more than a picture may take is refused when it is decoded, and needs no room.
